@@ -1,0 +1,208 @@
+//! What an operator chose: plain values, checked where they were parsed, and read-only from then on.
+
+use std::path::PathBuf;
+
+/// The smallest memory limit `cache_memlimit` accepts, in bytes. Source: memcached's protocol document.
+pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
+/// The default of `-I`, in bytes.
+pub const ITEM_BYTES_MAX_DEFAULT: u64 = 1 << 20;
+
+/// Which TCP port to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpPort {
+    /// `-p 0`: no TCP at all.
+    Off,
+    /// `-p -1`: one the system chooses; `MEMCACHED_PORT_FILENAME` tells which.
+    Ephemeral,
+    /// This one.
+    Fixed(u16),
+}
+
+/// One entry of `-l`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// A name or a numeric address, without brackets; `*` is every address.
+    pub host: String,
+    /// The port of `host:port`; `None` takes that of `-p`.
+    pub port: Option<u16>,
+}
+
+/// Which protocols a connection may speak (`-B`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Decided by the first byte of each connection.
+    Auto,
+    /// Text only.
+    Ascii,
+}
+
+/// Everything the engine and the network need to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `-p`.
+    pub port: TcpPort,
+    /// `-l`, all of them; empty means every address of both families.
+    pub listen: Vec<ListenAddress>,
+    /// `-s`; turns TCP off.
+    pub unix_socket: Option<PathBuf>,
+    /// `-a`: permission bits of the socket file.
+    pub unix_mask: u32,
+    /// `-b`: the listen(2) backlog.
+    pub backlog: u32,
+    /// `-A`.
+    pub shutdown_enabled: bool,
+    /// `-m`, in bytes.
+    pub memory_bytes: u64,
+    /// Off with `-M`: refuse to store rather than evict.
+    pub evictions_enabled: bool,
+    /// `-c`.
+    pub connections_max: u32,
+    /// `-o maxconns_fast`: over the limit, tell the client and close, instead of leaving it in the backlog.
+    pub maxconns_fast: bool,
+    /// `-v`, counted.
+    pub verbosity: u8,
+    /// `-t`.
+    pub threads: usize,
+    /// `-R`.
+    pub requests_per_event: u32,
+    /// Off with `-C`: `gets` reports 0.
+    pub cas_enabled: bool,
+    /// `-B`.
+    pub protocol: Protocol,
+    /// `-I`, in bytes: the most an item may take, key and header included.
+    pub item_bytes_max: u64,
+    /// Off with `-F`.
+    pub flush_enabled: bool,
+    /// Off with `-X`.
+    pub dump_enabled: bool,
+    /// Off with `-W`.
+    pub watch_enabled: bool,
+    /// `-D`.
+    pub prefix_delimiter: u8,
+    /// On with `-D`.
+    pub detail_enabled: bool,
+    /// `-o idle_timeout`, in seconds; 0 is never.
+    pub idle_seconds_max: u32,
+    /// `-o read_buf_mem_limit`, in bytes over all connections; 0 is no limit.
+    pub read_buffer_bytes_max: u64,
+    /// Off with `-o no_lru_crawler`: dead items are then found only when read or when room is needed.
+    pub sweep_enabled: bool,
+    /// Options that have no meaning without slab classes, kept so that `stats settings` can tell what was given.
+    pub compat: Compat,
+}
+
+/// What `stats settings` shows of options that have no effect here. The defaults are memcached's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compat {
+    /// `-f`.
+    pub growth_factor: f64,
+    /// `-n`, in bytes.
+    pub chunk_bytes: u32,
+    /// `-o hashpower`.
+    pub hash_power_init: u32,
+    /// `-o slab_reassign`.
+    pub slab_reassign: bool,
+    /// `-o slab_automove`.
+    pub slab_automove: u32,
+    /// `-o slab_automove_ratio`.
+    pub slab_automove_ratio: f64,
+    /// `-o slab_automove_window`.
+    pub slab_automove_window: u32,
+    /// `-o slab_chunk_max`, in bytes.
+    pub slab_chunk_bytes_max: u64,
+    /// `-o lru_crawler_sleep`, in microseconds.
+    pub lru_crawler_sleep: u32,
+    /// `-o lru_crawler_tocrawl`.
+    pub lru_crawler_tocrawl: u32,
+    /// `-o tail_repair_time`, in seconds.
+    pub tail_repair_seconds: u32,
+    /// `-o hash_algorithm`.
+    pub hash_algorithm: String,
+    /// `-o lru_maintainer`.
+    pub lru_maintainer: bool,
+    /// `-o lru_segmented`.
+    pub lru_segmented: bool,
+    /// `-o hot_lru_pct`.
+    pub hot_lru_percent: u32,
+    /// `-o warm_lru_pct`.
+    pub warm_lru_percent: u32,
+    /// `-o hot_max_factor`.
+    pub hot_max_factor: f64,
+    /// `-o warm_max_factor`.
+    pub warm_max_factor: f64,
+    /// `-o temporary_ttl`, in seconds; `None` is off.
+    pub temporary_ttl: Option<u32>,
+    /// `-o watcher_logbuf_size`, in KiB.
+    pub watcher_logbuf_kib: u32,
+    /// `-o worker_logbuf_size`, in KiB.
+    pub worker_logbuf_kib: u32,
+    /// `-o track_sizes`.
+    pub track_sizes: bool,
+    /// `-o drop_privileges`.
+    pub drop_privileges: bool,
+    /// `-N`.
+    pub napi_ids: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            port: TcpPort::Fixed(11211),
+            listen: Vec::new(),
+            unix_socket: None,
+            unix_mask: 0o700,
+            backlog: 1024,
+            shutdown_enabled: false,
+            memory_bytes: 64 << 20,
+            evictions_enabled: true,
+            connections_max: 1024,
+            maxconns_fast: true,
+            verbosity: 0,
+            threads: 4,
+            requests_per_event: 20,
+            cas_enabled: true,
+            protocol: Protocol::Auto,
+            item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
+            flush_enabled: true,
+            dump_enabled: true,
+            watch_enabled: true,
+            prefix_delimiter: b':',
+            detail_enabled: false,
+            idle_seconds_max: 0,
+            read_buffer_bytes_max: 0,
+            sweep_enabled: true,
+            compat: Compat::default(),
+        }
+    }
+}
+
+impl Default for Compat {
+    fn default() -> Compat {
+        Compat {
+            growth_factor: 1.25,
+            chunk_bytes: 48,
+            hash_power_init: 16,
+            slab_reassign: true,
+            slab_automove: 1,
+            slab_automove_ratio: 0.8,
+            slab_automove_window: 10,
+            slab_chunk_bytes_max: 512 << 10,
+            lru_crawler_sleep: 100,
+            lru_crawler_tocrawl: 0,
+            tail_repair_seconds: 0,
+            hash_algorithm: "murmur3".to_owned(),
+            lru_maintainer: true,
+            lru_segmented: true,
+            hot_lru_percent: 20,
+            warm_lru_percent: 40,
+            hot_max_factor: 0.2,
+            warm_max_factor: 2.0,
+            temporary_ttl: None,
+            watcher_logbuf_kib: 256,
+            worker_logbuf_kib: 64,
+            track_sizes: false,
+            drop_privileges: false,
+            napi_ids: 0,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! ferrocached: a cache server that takes memcached's place.
+//!
+//! The house has floors; a floor may use itself and those below it (`tests/architecture.rs` holds it to that):
+//!
+//! | floor | modules | what it does |
+//! |---|---|---|
+//! | 5 | `main` | the process |
+//! | 4 | [`config`], [`lifecycle`] | arguments; start, signals, stop |
+//! | 3 | [`net`] | listeners, connections: all that waits |
+//! | 2 | [`engine`] | what each command means |
+//! | 1 | [`protocol`], [`store`] | bytes to requests, replies to bytes; items in memory |
+//! | 0 | [`clock`] | moments and deadlines |
+//!
+//! The path of a request: `net` reads a socket once, which brings a *turn* of requests; [`engine::Engine::turn`]
+//! has `protocol` decode them, runs each against the [`store::Store`] and words the replies into one buffer;
+//! `net` writes that once. Only `net` waits; everything below it is synchronous.
+
+pub mod clock;
+pub mod engine;
+pub mod protocol;
+pub mod store;
