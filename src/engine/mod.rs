@@ -1,15 +1,38 @@
 //! The server without sockets: bytes received, bytes owed.
+//!
+//! [`Engine::turn`] is the whole of it: it decodes what one read of a socket brought, tells the store which
+//! keys are about to be asked for, executes the requests in order, and words the replies. It never waits.
 
+pub mod admin;
+mod keyvalue;
 pub mod settings;
+pub mod stats;
 
-use bytes::BytesMut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use arrayvec::ArrayVec;
+use bytes::Buf;
 
 use crate::clock::{Epoch, Tick};
+use crate::protocol::{Decoder, Owed, Put, Request, Step};
+use crate::store::{Store, StoreConfig};
 use settings::Settings;
+use stats::{Connections, Counters, Statistics, Usage};
+
+/// How many requests (keys, in a retrieval) are decoded before they are executed. Enough to hide the latency
+/// of memory behind one another, few enough to stay in the nearest cache.
+const BATCH_REQUESTS_MAX: usize = 64;
+
+/// When this many bytes are owed, the rest of the turn waits until the client has taken them.
+pub const OWED_BYTES_MAX: usize = 1 << 20;
 
 /// What the engine remembers of one connection between turns.
-#[derive(Debug, Default)]
-pub struct Session {}
+#[derive(Debug)]
+pub struct Session {
+    decoder: Decoder,
+    counters: Arc<Counters>,
+}
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,25 +63,240 @@ pub enum Then {
 }
 
 /// The server without sockets.
+///
+/// ```
+/// use ferrocached::clock::Epoch;
+/// use ferrocached::engine::{Engine, settings::Settings};
+/// use ferrocached::protocol::Owed;
+///
+/// let (epoch, now) = Epoch::starting_at(1_700_000_000);
+/// let engine = Engine::new(Settings::default(), epoch);
+/// let mut session = engine.session(0);
+/// let mut owed = Owed::default();
+/// engine.turn(&mut session, b"set greeting 0 0 5\r\nhello\r\nget greeting\r\n", &mut owed, now);
+/// assert_eq!(owed.into_bytes(), b"STORED\r\nVALUE greeting 0 5\r\nhello\r\nEND\r\n"[..]);
+/// ```
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    store: Store,
+    settings: Settings,
+    epoch: Epoch,
+    statistics: Statistics,
+    verbosity: AtomicU8,
+    /// The tick at which a delayed `flush_all` falls due; `u32::MAX` when none is pending.
+    flush_at: AtomicU32,
+    /// The tick of the last flush, for `stats settings`.
+    flushed_at: AtomicU32,
+}
+
+/// One step of a turn, decoded and hashed.
+enum Work<'a> {
+    Run(Request<'a>, u64),
+    Say(&'static [u8]),
+}
 
 impl Engine {
     /// An engine with an empty store.
-    pub fn new(_settings: Settings, _epoch: Epoch) -> Engine {
-        Engine {}
+    pub fn new(settings: Settings, epoch: Epoch) -> Engine {
+        let store = Store::new(StoreConfig {
+            memory_bytes: settings.memory_bytes,
+            item_bytes_max: settings.item_bytes_max,
+            evictions_enabled: settings.evictions_enabled,
+            workers: settings.threads,
+        });
+        Engine {
+            store,
+            epoch,
+            statistics: Statistics::new(settings.threads),
+            verbosity: AtomicU8::new(settings.verbosity),
+            flush_at: AtomicU32::new(u32::MAX),
+            flushed_at: AtomicU32::new(0),
+            settings,
+        }
     }
 
-    /// A new connection's session, counted in the counters of worker number `worker` (below `-t`).
-    pub fn session(&self, _worker: usize) -> Session {
-        Session {}
+    /// The same engine, with `usage` to ask for the CPU time of this process.
+    #[must_use]
+    pub fn with_usage(mut self, usage: fn() -> Usage) -> Engine {
+        self.statistics.usage = usage;
+        self
     }
 
-    /// Runs the requests at the head of `input` and appends what is owed for them to `output`.
-    pub fn turn(&self, _session: &mut Session, _input: &[u8], _output: &mut BytesMut, _now: Tick) -> Turn {
-        Turn { consumed: 0, then: Then::Close }
+    /// What the operator chose.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How much is to be logged: that of the settings until a client's `verbosity` changes it.
+    pub fn verbosity(&self) -> u8 {
+        self.verbosity.load(Ordering::Relaxed)
+    }
+
+    /// The numbers that the network keeps about its connections.
+    pub fn connections(&self) -> &Connections {
+        &self.statistics.connections
+    }
+
+    /// The store, for tests that look behind the protocol.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A new connection's session, counted in the counters of worker number `worker`.
+    ///
+    /// # Panics
+    /// If there is no such worker: their number is that of `-t`.
+    pub fn session(&self, worker: usize) -> Session {
+        Session { decoder: Decoder::default(), counters: Arc::clone(&self.statistics.workers[worker]) }
+    }
+
+    /// Runs the requests at the head of `input` and appends what is owed for them to `owed`.
+    ///
+    /// The effects and replies are those of the requests one by one, in order, however the input was cut into
+    /// turns. At most [`OWED_BYTES_MAX`] bytes and one reply are owed more than before.
+    pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
+        self.flush_if_due(now);
+        let owed_before = owed.remaining();
+        let mut consumed = 0;
+        let mut requests = 0;
+        let then = loop {
+            let (done, then) = self.batch(session, &input[consumed..], owed, now, &mut requests);
+            consumed += done;
+            if let Some(then) = then {
+                break then;
+            }
+            if requests >= self.settings.requests_per_event as usize {
+                session.counters.conn_yields.add(1);
+                break Then::Again;
+            }
+        };
+        session.counters.bytes_read.add(consumed as u64);
+        session.counters.bytes_written.add((owed.remaining() - owed_before) as u64);
+        Turn { consumed, then }
+    }
+
+    /// Decodes and executes at most [`BATCH_REQUESTS_MAX`] steps; says how many bytes that used up and, if the
+    /// turn is over, what comes then.
+    fn batch(
+        &self,
+        session: &mut Session,
+        input: &[u8],
+        owed: &mut Owed,
+        now: Tick,
+        requests: &mut usize,
+    ) -> (usize, Option<Then>) {
+        let start = session.decoder;
+        let owed_max = owed.remaining() + OWED_BYTES_MAX;
+        let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
+        let mut consumed = 0;
+        let last = loop {
+            if work.is_full() {
+                break None;
+            }
+            let (step, used) = session.decoder.step(&input[consumed..]);
+            consumed += used;
+            match step {
+                Step::Request(request) => {
+                    let hash = keyvalue::key(&request).map_or(0, |key| self.store.hash(key));
+                    work.push(Work::Run(request, hash));
+                }
+                Step::Say(words) => work.push(Work::Say(words)),
+                Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => break Some(step),
+            }
+        };
+        for (index, step) in work.iter().enumerate() {
+            let then = match step {
+                Work::Run(request, hash) => self.execute(session, request, *hash, owed, now),
+                Work::Say(words) => {
+                    owed.say(words);
+                    None
+                }
+            };
+            *requests += 1;
+            if then.is_some() {
+                return (consumed, then);
+            }
+            if owed.remaining() >= owed_max && index + 1 < work.len() {
+                // Rare: decode once more up to here, to stand where the client's next turn begins.
+                session.decoder = start;
+                let consumed = (0..=index).fold(0, |at, _| at + session.decoder.step(&input[at..]).1);
+                return (consumed, Some(Then::Again));
+            }
+        }
+        let then = last.map(|step| match step {
+            Step::Announced { put, line_bytes } => self.announced(session, &put, line_bytes, owed, now),
+            Step::Incomplete { bytes_min } => Then::Read { bytes_min },
+            Step::Hopeless => Then::Close,
+            Step::Request(_) | Step::Say(_) => unreachable!("these do not end a batch"),
+        });
+        (consumed, then)
+    }
+
+    /// A value that has not arrived in full: worth waiting for, or to be refused now and thrown away as it comes.
+    fn announced(
+        &self,
+        session: &mut Session,
+        put: &Put<'_>,
+        line_bytes: usize,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Then {
+        if self.is_too_large(put.key.len(), put.flags, put.value_bytes) {
+            self.refuse_too_large(session, put, self.store.hash(put.key), owed, now);
+            session.decoder.swallow(line_bytes, put.value_bytes);
+            return Then::Again;
+        }
+        let value_bytes = usize::try_from(put.value_bytes).expect("an item size limit fits memory");
+        Then::Read { bytes_min: line_bytes + value_bytes + 2 }
+    }
+
+    #[inline]
+    fn execute(
+        &self,
+        session: &Session,
+        request: &Request<'_>,
+        hash: u64,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Option<Then> {
+        match request {
+            Request::Fetch(fetch) => self.fetch(session, fetch, hash, owed, now),
+            Request::Put(put) => self.put(session, put, hash, owed, now),
+            Request::Count(count) => self.count(session, count, hash, owed, now),
+            Request::Touch(touch) => self.touch(session, touch, hash, owed, now),
+            Request::Delete(delete) => self.delete(session, delete, hash, owed, now),
+            Request::Admin { line } => return self.administer(session, line, owed, now),
+        }
+        None
     }
 
     /// What is to be done about ten times a second, whether requests come or not.
-    pub fn tick(&self, _now: Tick) {}
+    pub fn tick(&self, now: Tick) {
+        self.flush_if_due(now);
+        if self.settings.sweep_enabled {
+            self.store.sweep(now);
+        }
+    }
+
+    #[inline]
+    fn flush_if_due(&self, now: Tick) {
+        // Relaxed: which turn is the first to see a flush fall due does not matter, only that no turn at or
+        // after that moment passes by without it having been done; the exchange has one of them do it.
+        let due = self.flush_at.load(Ordering::Relaxed);
+        if now.0 >= due && due != u32::MAX {
+            self.flush_now(now);
+        }
+    }
+
+    /// Drops everything stored so far, and any flush that was still to come.
+    fn flush_now(&self, now: Tick) {
+        self.store.flush();
+        self.flush_at.store(u32::MAX, Ordering::Relaxed);
+        self.flushed_at.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Has everything dropped at `moment`.
+    fn flush_later(&self, moment: Tick) {
+        self.flush_at.store(moment.0, Ordering::Relaxed);
+    }
 }

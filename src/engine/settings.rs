@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+/// What `version` and `stats` tell. It begins with a memcached version because clients compare it.
+pub const VERSION: &str = concat!("1.6.45-ferrocached-", env!("CARGO_PKG_VERSION"));
 /// The smallest memory limit `cache_memlimit` accepts, in bytes. Source: memcached's protocol document.
 pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
 /// The default of `-I`, in bytes.

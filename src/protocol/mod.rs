@@ -1,1 +1,213 @@
-//! Bytes to requests, replies to bytes.
+//! Bytes to requests, replies to bytes. No sockets, no items, no settings: only words.
+//!
+//! A [`Decoder`] stands at one place of one connection's input and takes one [`Step`] at a time. What it yields
+//! borrows from the input; a key is known to fit, a number to be a number. Retrieval lines are taken key by key
+//! as they arrive, so they may be of any length without ever being held.
+
+mod classic;
+mod replies;
+mod tokens;
+
+pub use replies::{ItemReply, Outcome, Owed, reply};
+pub use tokens::{Words, exptime, signed, unsigned};
+
+/// The longest key, in bytes. Source: memcached's protocol document.
+pub const KEY_BYTES_MAX: usize = 250;
+/// The longest line without its LF, in bytes; retrieval lines are not held and so not bounded. Source:
+/// memcached closes a connection that has sent more without a LF.
+pub const LINE_BYTES_MAX: usize = 2048;
+/// The greatest announced length of a value, in bytes. Source: memcached (`INT_MAX - 2`).
+pub const VALUE_BYTES_MAX: u64 = i32::MAX as u64 - 2;
+
+/// What a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Show an item.
+    Fetch(Fetch<'a>),
+    /// Store an item.
+    Put(Put<'a>),
+    /// Add to a number or take from it.
+    Count(Count<'a>),
+    /// Set a new exptime.
+    Touch(Touch<'a>),
+    /// Remove an item.
+    Delete(Delete<'a>),
+    /// Anything else: a line for the table of administrative commands.
+    Admin {
+        /// The line, without its end.
+        line: &'a [u8],
+    },
+}
+
+/// One key of a retrieval line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch<'a> {
+    /// Which item.
+    pub key: &'a [u8],
+    /// Whether the CAS id is to be told.
+    pub with_cas: bool,
+    /// The exptime to set on the way (`gat`).
+    pub exptime: Option<i64>,
+}
+
+/// How a [`Put`] depends on what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutMode {
+    /// Store in any case.
+    Set,
+    /// Store only what is not there.
+    Add,
+    /// Store only what is there.
+    Replace,
+    /// Put the value behind the one there is.
+    Append,
+    /// Put the value before the one there is.
+    Prepend,
+    /// Store if the item's CAS id is still this one.
+    Compare(u64),
+}
+
+/// A request to store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put<'a> {
+    /// Under which condition.
+    pub mode: PutMode,
+    /// Under which key.
+    pub key: &'a [u8],
+    /// The client's flags.
+    pub flags: u32,
+    /// When it is to die.
+    pub exptime: i64,
+    /// The value; `None` if the bytes after it were not CRLF, or if it has not arrived yet.
+    pub value: Option<&'a [u8]>,
+    /// How long the value was announced to be, in bytes.
+    pub value_bytes: u64,
+    /// Whether no reply is wanted.
+    pub quiet: bool,
+}
+
+/// A request to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count<'a> {
+    /// Which item.
+    pub key: &'a [u8],
+    /// By how much.
+    pub delta: u64,
+    /// Whether to take away.
+    pub down: bool,
+    /// Whether no reply is wanted.
+    pub quiet: bool,
+}
+
+/// A request to set a new exptime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch<'a> {
+    /// Which item.
+    pub key: &'a [u8],
+    /// When it is to die.
+    pub exptime: i64,
+    /// Whether no reply is wanted.
+    pub quiet: bool,
+}
+
+/// A request to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delete<'a> {
+    /// Which item.
+    pub key: &'a [u8],
+    /// Whether no reply is wanted.
+    pub quiet: bool,
+}
+
+/// What the decoder found at its place in the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// A whole request.
+    Request(Request<'a>),
+    /// A request to store whose value has not arrived in full. It will be decoded again, unless
+    /// [`Decoder::swallow`] is called.
+    Announced {
+        /// The request, without its value.
+        put: Put<'a>,
+        /// How many bytes of input its line takes, LF included.
+        line_bytes: usize,
+    },
+    /// Bytes owed whatever the store holds: the end of a retrieval, or an error of form.
+    Say(&'static [u8]),
+    /// Nothing whole: at least this many bytes of input are needed, from the decoder's place on.
+    Incomplete {
+        /// In bytes.
+        bytes_min: usize,
+    },
+    /// The connection is to be closed without a word.
+    Hopeless,
+}
+
+/// A place in a connection's input: what the bytes there belong to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decoder {
+    mode: Mode,
+}
+
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    /// The start of a line.
+    #[default]
+    Line,
+    /// Keys of a retrieval line, or its end.
+    Keys(classic::Retrieval),
+    /// The rest of a refused line, up to its LF.
+    RefusedLine,
+    /// So many bytes of a refused value.
+    RefusedValue(u64),
+}
+
+impl Decoder {
+    /// Takes one step at the head of `input`: what is there, and how many bytes of input it used up.
+    ///
+    /// ```
+    /// use ferrocached::protocol::{Decoder, Delete, Request, Step};
+    ///
+    /// let mut decoder = Decoder::default();
+    /// let (step, used) = decoder.step(b"delete k noreply\r\nversion\r\n");
+    /// assert_eq!(step, Step::Request(Request::Delete(Delete { key: b"k", quiet: true })));
+    /// assert_eq!(used, 18);
+    /// ```
+    #[inline]
+    pub fn step<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
+        match self.mode {
+            Mode::Line => classic::line(&mut self.mode, input),
+            Mode::Keys(retrieval) => classic::keys(&mut self.mode, retrieval, input),
+            Mode::RefusedLine => self.skip_line(input),
+            Mode::RefusedValue(left) => self.skip_value(left, input),
+        }
+    }
+
+    /// Has the value announced by the line of `line_bytes` at the head of the input thrown away as it arrives,
+    /// and the line with it.
+    pub fn swallow(&mut self, line_bytes: usize, value_bytes: u64) {
+        self.mode = Mode::RefusedValue(line_bytes as u64 + value_bytes + 2);
+    }
+
+    fn skip_line<'a>(&mut self, input: &[u8]) -> (Step<'a>, usize) {
+        match memchr::memchr(b'\n', input) {
+            Some(end) => {
+                self.mode = Mode::Line;
+                (Step::Say(b""), end + 1)
+            }
+            None => (Step::Incomplete { bytes_min: 1 }, input.len()),
+        }
+    }
+
+    fn skip_value<'a>(&mut self, left: u64, input: &[u8]) -> (Step<'a>, usize) {
+        let used = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+        let left = left - used as u64;
+        if left == 0 {
+            self.mode = Mode::Line;
+            return (Step::Say(b""), used);
+        }
+        self.mode = Mode::RefusedValue(left);
+        (Step::Incomplete { bytes_min: 1 }, used)
+    }
+}

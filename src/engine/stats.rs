@@ -1,0 +1,462 @@
+//! Every counter, declared once, and the lines that `stats` makes of them.
+//!
+//! A worker counts into its own [`Counters`], which nobody else writes, so counting costs a plain addition;
+//! they are summed when somebody asks. What only the network knows is in [`Connections`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Engine;
+use super::settings::{Protocol, Settings, TcpPort, VERSION};
+use crate::clock::Tick;
+use crate::protocol::{Owed, reply};
+
+/// A number that one thread adds to and any may read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `more`. Only the counter's own worker may: a load and a store cost less than a locked addition.
+    #[inline]
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What one worker counts. Aligned so that two workers' counters never share a cache line.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        /// The sums over all workers.
+        #[derive(Clone, Copy, Debug, Default)]
+        struct Totals {
+            $($name: u64,)*
+        }
+
+        impl Totals {
+            fn add(&mut self, counters: &Counters) {
+                $(self.$name = self.$name.wrapping_add(counters.$name.value());)*
+            }
+
+            fn since(self, base: Totals) -> Totals {
+                Totals { $($name: self.$name.wrapping_sub(base.$name),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Keys asked for.
+    cmd_get,
+    /// Stores that got as far as the store.
+    cmd_set,
+    /// Flushes, refused ones included.
+    cmd_flush,
+    /// Touches, with or without a value.
+    cmd_touch,
+    /// Keys found.
+    get_hits,
+    /// Keys not found.
+    get_misses,
+    /// Keys not found because their time had passed.
+    get_expired,
+    /// Deletes of nothing.
+    delete_misses,
+    /// Deletes of an item.
+    delete_hits,
+    /// `incr` of nothing.
+    incr_misses,
+    /// `incr` of a number.
+    incr_hits,
+    /// `decr` of nothing.
+    decr_misses,
+    /// `decr` of a number.
+    decr_hits,
+    /// `cas` of nothing.
+    cas_misses,
+    /// `cas` that stored.
+    cas_hits,
+    /// `cas` that came too late.
+    cas_badval,
+    /// Touches of an item.
+    touch_hits,
+    /// Touches of nothing.
+    touch_misses,
+    /// Stores refused for their size.
+    store_too_large,
+    /// Stores refused for want of room.
+    store_no_memory,
+    /// Bytes of requests.
+    bytes_read,
+    /// Bytes of replies.
+    bytes_written,
+    /// Times a connection had to let others go first.
+    conn_yields,
+}
+
+/// What the network tells about its connections. Written at most a few times per connection.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// Open now.
+    pub current: AtomicU64,
+    /// The most that were open at once.
+    pub most: AtomicU64,
+    /// Opened since the start.
+    pub total: AtomicU64,
+    /// Turned away because there were too many.
+    pub rejected: AtomicU64,
+    /// Closed for being idle.
+    pub idle_kicks: AtomicU64,
+    /// How often accepting had to stop.
+    pub listen_disabled: AtomicU64,
+    /// For how long in all, in microseconds.
+    pub listen_disabled_us: AtomicU64,
+    /// Listeners that do not accept now.
+    pub listeners_paused: AtomicU64,
+    /// Connections that hold unfinished input.
+    pub read_buffers: AtomicU64,
+    /// Bytes reserved for it.
+    pub read_buffer_bytes: AtomicU64,
+    /// Connections closed because there was no room for it.
+    pub read_buffer_oom: AtomicU64,
+}
+
+impl Connections {
+    fn totals(&self) -> ConnectionTotals {
+        ConnectionTotals {
+            total: self.total.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+            idle_kicks: self.idle_kicks.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The CPU time of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// In user space.
+    pub user: Duration,
+    /// In the kernel on its behalf.
+    pub system: Duration,
+}
+
+/// Everything counted, and what of it `stats reset` has hidden.
+#[derive(Debug)]
+pub(super) struct Statistics {
+    pub(super) workers: Box<[Arc<Counters>]>,
+    pub(super) connections: Connections,
+    pub(super) usage: fn() -> Usage,
+    /// What had been counted at the last reset. Counters themselves belong to their workers and only grow.
+    base: Mutex<(Totals, ConnectionTotals)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ConnectionTotals {
+    total: u64,
+    rejected: u64,
+    idle_kicks: u64,
+}
+
+impl Statistics {
+    pub(super) fn new(workers: usize) -> Statistics {
+        Statistics {
+            workers: (0..workers).map(|_| Arc::default()).collect(),
+            connections: Connections::default(),
+            usage: Usage::default,
+            base: Mutex::default(),
+        }
+    }
+
+    fn counted(&self) -> Totals {
+        let mut totals = Totals::default();
+        for counters in &self.workers {
+            totals.add(counters);
+        }
+        totals
+    }
+
+    pub(super) fn reset(&self) {
+        let now = (self.counted(), self.connections.totals());
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
+
+/// Writes `STAT` lines.
+struct Lines<'o>(&'o mut Owed);
+
+impl Lines<'_> {
+    fn text(&mut self, name: &str, value: &str) {
+        for piece in ["STAT ", name, " ", value, "\r\n"] {
+            self.0.say(piece.as_bytes());
+        }
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.text(name, itoa::Buffer::new().format(value));
+    }
+
+    fn flag(&mut self, name: &str, value: bool) {
+        self.text(name, if value { "yes" } else { "no" });
+    }
+
+    fn seconds(&mut self, name: &str, value: Duration) {
+        self.text(name, &format!("{}.{:06}", value.as_secs(), value.subsec_micros()));
+    }
+
+    fn zeros(&mut self, names: &[&str]) {
+        for name in names {
+            self.number(name, 0);
+        }
+    }
+}
+
+impl Engine {
+    /// `stats`: names and order are memcached's; what only a slab allocator has is 0.
+    pub(super) fn say_stats(&self, owed: &mut Owed, now: Tick) {
+        let base = *self.statistics.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = self.statistics.counted().since(base.0);
+        let lines = &mut Lines(owed);
+        self.say_process(lines, now);
+        self.say_connections(lines, base.1);
+        say_commands(lines, &counted);
+        self.say_network(lines, &counted, base.1);
+        self.say_store(lines);
+        owed.say(reply::END);
+    }
+
+    fn say_process(&self, lines: &mut Lines<'_>, now: Tick) {
+        let usage = (self.statistics.usage)();
+        lines.number("pid", u64::from(std::process::id()));
+        lines.number("uptime", u64::from(now.seconds_since(Tick(0))));
+        lines.number("time", self.epoch.unix_seconds(now));
+        lines.text("version", VERSION);
+        lines.text("libevent", "tokio-1");
+        lines.number("pointer_size", u64::from(usize::BITS));
+        lines.seconds("rusage_user", usage.user);
+        lines.seconds("rusage_system", usage.system);
+    }
+
+    fn say_connections(&self, lines: &mut Lines<'_>, base: ConnectionTotals) {
+        let connections = &self.statistics.connections;
+        let totals = connections.totals();
+        lines.number("max_connections", u64::from(self.settings.connections_max));
+        lines.number("curr_connections", connections.current.load(Ordering::Relaxed));
+        lines.number("total_connections", totals.total - base.total);
+        if self.settings.maxconns_fast {
+            lines.number("rejected_connections", totals.rejected - base.rejected);
+        }
+        lines.number("connection_structures", connections.most.load(Ordering::Relaxed));
+        lines.zeros(&["response_obj_oom", "response_obj_count", "response_obj_bytes"]);
+        lines.number("read_buf_count", connections.read_buffers.load(Ordering::Relaxed));
+        lines.number("read_buf_bytes", connections.read_buffer_bytes.load(Ordering::Relaxed));
+        lines.number("read_buf_bytes_free", 0);
+        lines.number("read_buf_oom", connections.read_buffer_oom.load(Ordering::Relaxed));
+        lines.number("reserved_fds", 0);
+    }
+
+    fn say_network(&self, lines: &mut Lines<'_>, counted: &Totals, base: ConnectionTotals) {
+        let connections = &self.statistics.connections;
+        if self.settings.idle_seconds_max > 0 {
+            lines.number("idle_kicks", connections.totals().idle_kicks - base.idle_kicks);
+        }
+        lines.number("bytes_read", counted.bytes_read);
+        lines.number("bytes_written", counted.bytes_written);
+        lines.number("limit_maxbytes", self.store.memory_bytes());
+        lines.number("accepting_conns", u64::from(connections.listeners_paused.load(Ordering::Relaxed) == 0));
+        lines.number("listen_disabled_num", connections.listen_disabled.load(Ordering::Relaxed));
+        lines.number("time_in_listen_disabled_us", connections.listen_disabled_us.load(Ordering::Relaxed));
+        lines.number("threads", self.settings.threads as u64);
+        lines.number("conn_yields", counted.conn_yields);
+    }
+
+    fn say_store(&self, lines: &mut Lines<'_>) {
+        let store = self.store.stats();
+        let compat = &self.settings.compat;
+        lines.number("hash_power_level", store.index_power);
+        lines.number("hash_bytes", store.index_bytes);
+        lines.number("hash_is_expanding", 0);
+        if compat.slab_reassign {
+            lines.zeros(&[
+                "slab_reassign_rescues",
+                "slab_reassign_chunk_rescues",
+                "slab_reassign_inline_reclaim",
+                "slab_reassign_busy_items",
+                "slab_reassign_busy_deletes",
+                "slab_reassign_busy_nomem",
+            ]);
+            lines.text("slab_reassign_last_busy_status", "none");
+            lines.zeros(&["slab_reassign_running", "slabs_moved"]);
+        }
+        if self.settings.sweep_enabled {
+            lines.zeros(&["lru_crawler_running", "lru_crawler_starts"]);
+        }
+        if compat.lru_maintainer {
+            lines.number("lru_maintainer_juggles", 0);
+        }
+        lines.zeros(&[
+            "malloc_fails",
+            "log_worker_dropped",
+            "log_worker_written",
+            "log_watcher_skipped",
+            "log_watcher_sent",
+            "log_watchers",
+            "unexpected_napi_ids",
+            "round_robin_fallback",
+        ]);
+        lines.number("bytes", store.bytes);
+        lines.number("curr_items", store.items);
+        lines.number("total_items", store.total_items);
+        lines.number("slab_global_page_pool", 0);
+        lines.number("expired_unfetched", store.expired_unfetched);
+        lines.number("evicted_unfetched", store.evicted_unfetched);
+        if compat.lru_maintainer {
+            lines.number("evicted_active", store.evicted_active);
+        }
+        lines.number("evictions", store.evictions);
+        lines.number("reclaimed", store.reclaimed);
+        lines.number("crawler_reclaimed", store.swept);
+        lines.number("crawler_items_checked", store.sweep_checked);
+        lines.number("lrutail_reflocked", 0);
+        if compat.lru_maintainer {
+            lines.zeros(&[
+                "moves_to_cold",
+                "moves_to_warm",
+                "moves_within_lru",
+                "direct_reclaims",
+                "lru_bumps_dropped",
+            ]);
+        }
+    }
+
+    /// `stats settings`.
+    pub(super) fn say_settings(&self, owed: &mut Owed, now: Tick) {
+        let Settings { compat, .. } = &self.settings;
+        let lines = &mut Lines(owed);
+        self.say_own_settings(lines, now);
+        lines.flag("slab_reassign", compat.slab_reassign);
+        lines.number("slab_automove", u64::from(compat.slab_automove));
+        lines.text("slab_automove_ratio", &format!("{:.2}", compat.slab_automove_ratio));
+        lines.number("slab_automove_window", u64::from(compat.slab_automove_window));
+        lines.number("slab_chunk_max", compat.slab_chunk_bytes_max);
+        lines.flag("lru_crawler", self.settings.sweep_enabled);
+        lines.number("lru_crawler_sleep", u64::from(compat.lru_crawler_sleep));
+        lines.number("lru_crawler_tocrawl", u64::from(compat.lru_crawler_tocrawl));
+        lines.number("tail_repair_time", u64::from(compat.tail_repair_seconds));
+        lines.flag("flush_enabled", self.settings.flush_enabled);
+        lines.flag("dump_enabled", self.settings.dump_enabled);
+        lines.text("hash_algorithm", &compat.hash_algorithm);
+        lines.flag("lru_maintainer_thread", compat.lru_maintainer);
+        lines.flag("lru_segmented", compat.lru_segmented);
+        lines.number("hot_lru_pct", u64::from(compat.hot_lru_percent));
+        lines.number("warm_lru_pct", u64::from(compat.warm_lru_percent));
+        lines.text("hot_max_factor", &format!("{:.2}", compat.hot_max_factor));
+        lines.text("warm_max_factor", &format!("{:.2}", compat.warm_max_factor));
+        lines.flag("temp_lru", compat.temporary_ttl.is_some());
+        // memcached shows 61 where it is off.
+        lines.number("temporary_ttl", u64::from(compat.temporary_ttl.unwrap_or(61)));
+        lines.number("idle_timeout", u64::from(self.settings.idle_seconds_max));
+        lines.number("watcher_logbuf_size", u64::from(compat.watcher_logbuf_kib));
+        lines.number("worker_logbuf_size", u64::from(compat.worker_logbuf_kib));
+        lines.number("read_buf_mem_limit", self.settings.read_buffer_bytes_max);
+        lines.flag("track_sizes", compat.track_sizes);
+        lines.text("inline_ascii_response", "no");
+        lines.flag("drop_privileges", compat.drop_privileges);
+        lines.number("num_napi_ids", u64::from(compat.napi_ids));
+        lines.text("memory_file", "(null)");
+        lines.number("client_flags_size", 4);
+        owed.say(reply::END);
+    }
+
+    fn say_own_settings(&self, lines: &mut Lines<'_>, now: Tick) {
+        let Settings { compat, .. } = &self.settings;
+        let settings = &self.settings;
+        lines.number("maxbytes", self.store.memory_bytes());
+        lines.number("maxconns", u64::from(settings.connections_max));
+        let port = match settings.port {
+            TcpPort::Fixed(port) if settings.unix_socket.is_none() => port,
+            _ => 0,
+        };
+        lines.number("tcpport", u64::from(port));
+        lines.number("udpport", 0);
+        lines.text("inter", &listen_text(settings));
+        lines.number("verbosity", u64::from(self.verbosity()));
+        let flushed_at = Tick(self.flushed_at.load(std::sync::atomic::Ordering::Relaxed).min(now.0));
+        lines.number("oldest", u64::from(flushed_at.seconds_since(Tick(0))));
+        lines.text("evictions", if settings.evictions_enabled { "on" } else { "off" });
+        let socket = settings.unix_socket.as_ref().map(|path| path.display().to_string());
+        lines.text("domain_socket", socket.as_deref().unwrap_or("NULL"));
+        lines.text("umask", &format!("{:o}", settings.unix_mask));
+        lines.flag("shutdown_command", settings.shutdown_enabled);
+        lines.text("growth_factor", &format!("{:.2}", compat.growth_factor));
+        lines.number("chunk_size", u64::from(compat.chunk_bytes));
+        lines.number("num_threads", settings.threads as u64);
+        lines.number("num_threads_per_udp", settings.threads as u64);
+        lines.text("stat_key_prefix", &char::from(settings.prefix_delimiter).to_string());
+        lines.flag("detail_enabled", settings.detail_enabled);
+        lines.number("reqs_per_event", u64::from(settings.requests_per_event));
+        lines.flag("cas_enabled", settings.cas_enabled);
+        lines.number("tcp_backlog", u64::from(settings.backlog));
+        lines.text(
+            "binding_protocol",
+            match settings.protocol {
+                Protocol::Auto => "auto-negotiate",
+                Protocol::Ascii => "ascii",
+            },
+        );
+        lines.text("auth_enabled_sasl", "no");
+        lines.text("auth_enabled_ascii", "no");
+        lines.number("item_size_max", settings.item_bytes_max);
+        lines.flag("maxconns_fast", settings.maxconns_fast);
+        lines.number("hashpower_init", u64::from(compat.hash_power_init));
+    }
+}
+
+/// What `-l` gave, as `inter` shows it.
+fn listen_text(settings: &Settings) -> String {
+    if settings.listen.is_empty() {
+        return "NULL".to_owned();
+    }
+    let entry = |address: &super::settings::ListenAddress| match address.port {
+        Some(port) if address.host.contains(':') => format!("[{}]:{port}", address.host),
+        Some(port) => format!("{}:{port}", address.host),
+        None => address.host.clone(),
+    };
+    settings.listen.iter().map(entry).collect::<Vec<_>>().join(",")
+}
+
+fn say_commands(lines: &mut Lines<'_>, counted: &Totals) {
+    lines.number("cmd_get", counted.cmd_get);
+    lines.number("cmd_set", counted.cmd_set);
+    lines.number("cmd_flush", counted.cmd_flush);
+    lines.number("cmd_touch", counted.cmd_touch);
+    lines.number("cmd_meta", 0);
+    lines.number("get_hits", counted.get_hits);
+    lines.number("get_misses", counted.get_misses);
+    lines.number("get_expired", counted.get_expired);
+    // What was flushed is gone at once, so a read cannot come across it.
+    lines.number("get_flushed", 0);
+    lines.number("delete_misses", counted.delete_misses);
+    lines.number("delete_hits", counted.delete_hits);
+    lines.number("incr_misses", counted.incr_misses);
+    lines.number("incr_hits", counted.incr_hits);
+    lines.number("decr_misses", counted.decr_misses);
+    lines.number("decr_hits", counted.decr_hits);
+    lines.number("cas_misses", counted.cas_misses);
+    lines.number("cas_hits", counted.cas_hits);
+    lines.number("cas_badval", counted.cas_badval);
+    lines.number("touch_hits", counted.touch_hits);
+    lines.number("touch_misses", counted.touch_misses);
+    lines.number("store_too_large", counted.store_too_large);
+    lines.number("store_no_memory", counted.store_no_memory);
+    lines.zeros(&["auth_cmds", "auth_errors"]);
+}

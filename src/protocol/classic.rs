@@ -1,0 +1,218 @@
+//! The classic text commands, from bytes to requests.
+//!
+//! Where memcached's releases differ, this follows the parser of 1.6.40 and later (specific errors, refused
+//! values swallowed, further words at the end of a line ignored) and accepts what either accepts.
+
+use super::replies::reply;
+use super::tokens::{Words, exptime, unsigned, word_end};
+use super::{
+    Count, Delete, Fetch, KEY_BYTES_MAX, LINE_BYTES_MAX, Mode, Put, PutMode, Request, Step, Touch,
+    VALUE_BYTES_MAX,
+};
+
+/// What the keys of a retrieval line are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retrieval {
+    with_cas: bool,
+    exptime: WantedExptime,
+    any_key: bool,
+}
+
+/// The exptime of `gat`, which is the first word of its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WantedExptime {
+    /// Not a `gat`.
+    Keep,
+    /// Still to come.
+    Awaited,
+    /// This one.
+    Set(i64),
+    /// It was no number; the client is told as soon as a key shows the line to be long enough.
+    Invalid,
+}
+
+/// One step at the start of a line.
+#[inline]
+pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
+    // By far the most common, and so tried before anything else.
+    if input.starts_with(b"get ") {
+        return begin_keys(mode, input, 4, false, WantedExptime::Keep);
+    }
+    let spaces = input.iter().position(|&byte| byte != b' ').unwrap_or(input.len());
+    for (verb, with_cas, exptime) in [
+        (&b"get "[..], false, WantedExptime::Keep),
+        (b"gets ", true, WantedExptime::Keep),
+        (b"gat ", false, WantedExptime::Awaited),
+        (b"gats ", true, WantedExptime::Awaited),
+    ] {
+        if input[spaces..].starts_with(verb) {
+            return begin_keys(mode, input, spaces + verb.len(), with_cas, exptime);
+        }
+    }
+    let Some(end) = memchr::memchr(b'\n', &input[..input.len().min(LINE_BYTES_MAX + 1)]) else {
+        if input.len() > LINE_BYTES_MAX {
+            return (Step::Hopeless, 0);
+        }
+        return (Step::Incomplete { bytes_min: input.len() + 1 }, 0);
+    };
+    let text = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
+    command(mode, text, &input[end + 1..], end + 1)
+}
+
+#[inline]
+fn begin_keys<'a>(
+    mode: &mut Mode,
+    input: &'a [u8],
+    used: usize,
+    with_cas: bool,
+    exptime: WantedExptime,
+) -> (Step<'a>, usize) {
+    let (step, more) = keys(mode, Retrieval { with_cas, exptime, any_key: false }, &input[used..]);
+    (step, used + more)
+}
+
+/// One step within a retrieval line: its next key, or its end.
+#[inline]
+pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8]) -> (Step<'a>, usize) {
+    let mut at = 0;
+    loop {
+        while input.get(at) == Some(&b' ') {
+            at += 1;
+        }
+        let Some(end) = word_end(input, at) else {
+            *mode = Mode::Keys(retrieval);
+            // A CR may still turn out to be a part of the line's end rather than of the key.
+            if input.len() - at > KEY_BYTES_MAX + 1 {
+                *mode = Mode::RefusedLine;
+                return (Step::Say(reply::BAD_LINE), at);
+            }
+            return (Step::Incomplete { bytes_min: input.len() - at + 1 }, at);
+        };
+        let word = &input[at..end];
+        let word = if input[end] == b'\n' { word.strip_suffix(b"\r").unwrap_or(word) } else { word };
+        if word.is_empty() {
+            *mode = Mode::Line;
+            return (Step::Say(if retrieval.any_key { reply::END } else { reply::BAD_LINE }), end + 1);
+        }
+        if retrieval.exptime == WantedExptime::Awaited {
+            retrieval.exptime = exptime(word).map_or(WantedExptime::Invalid, WantedExptime::Set);
+            at += word.len();
+            continue;
+        }
+        if word.len() > KEY_BYTES_MAX || retrieval.exptime == WantedExptime::Invalid {
+            *mode = Mode::RefusedLine;
+            let too_long = word.len() > KEY_BYTES_MAX;
+            return (Step::Say(if too_long { reply::BAD_LINE } else { reply::BAD_EXPTIME }), at);
+        }
+        retrieval.any_key = true;
+        *mode = Mode::Keys(retrieval);
+        let exptime = if let WantedExptime::Set(exptime) = retrieval.exptime { Some(exptime) } else { None };
+        // The line's end stays for the next step, which says END.
+        let fetch = Fetch { key: word, with_cas: retrieval.with_cas, exptime };
+        return (Step::Request(Request::Fetch(fetch)), at + word.len());
+    }
+}
+
+/// A whole line that is no retrieval; `after` is the input behind it, of which a value may take a part.
+#[inline]
+fn command<'a>(mode: &mut Mode, text: &'a [u8], after: &'a [u8], line_bytes: usize) -> (Step<'a>, usize) {
+    let mut words = Words::new(text);
+    let Some(verb) = words.next() else { return (Step::Say(reply::BAD_LINE), line_bytes) };
+    let put_mode = match verb {
+        b"set" => PutMode::Set,
+        b"add" => PutMode::Add,
+        b"replace" => PutMode::Replace,
+        b"append" => PutMode::Append,
+        b"prepend" => PutMode::Prepend,
+        b"cas" => PutMode::Compare(0),
+        b"incr" => return (count(words, false), line_bytes),
+        b"decr" => return (count(words, true), line_bytes),
+        b"touch" => return (touch(words), line_bytes),
+        b"delete" => return (delete(words), line_bytes),
+        // The forms with a space behind were taken as retrievals: these have no key.
+        b"get" | b"gets" | b"gat" | b"gats" => return (Step::Say(reply::BAD_LINE), line_bytes),
+        _ => return (Step::Request(Request::Admin { line: text }), line_bytes),
+    };
+    put(mode, put_mode, words, after, line_bytes)
+}
+
+fn put<'a>(
+    mode: &mut Mode,
+    put_mode: PutMode,
+    mut words: Words<'a>,
+    after: &'a [u8],
+    line_bytes: usize,
+) -> (Step<'a>, usize) {
+    let (Some(key), Some(flags), Some(exptime_word), Some(length)) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return (Step::Say(reply::BAD_LINE), line_bytes);
+    };
+    let cas_word = if let PutMode::Compare(_) = put_mode {
+        let Some(word) = words.next() else { return (Step::Say(reply::BAD_LINE), line_bytes) };
+        Some(word)
+    } else {
+        None
+    };
+    let Some(value_bytes) = unsigned(length).filter(|&bytes| bytes <= VALUE_BYTES_MAX) else {
+        return (Step::Say(reply::BAD_LINE), line_bytes);
+    };
+    let quiet = is_quiet(&words);
+    let put_mode = match cas_word.map(unsigned) {
+        None => Some(put_mode),
+        Some(cas) => cas.map(PutMode::Compare),
+    };
+    let flags =
+        unsigned(flags.strip_prefix(b"+").unwrap_or(flags)).and_then(|flags| u32::try_from(flags).ok());
+    let (Some(put_mode), Some(flags), Some(exptime), 1..=KEY_BYTES_MAX) =
+        (put_mode, flags, exptime(exptime_word), key.len())
+    else {
+        *mode = Mode::RefusedValue(value_bytes + 2);
+        return (Step::Say(if quiet { b"" } else { reply::BAD_LINE }), line_bytes);
+    };
+    let put = Put { mode: put_mode, key, flags, exptime, value: None, value_bytes, quiet };
+    let length = usize::try_from(value_bytes).expect("at most VALUE_BYTES_MAX, which is 31 bits");
+    let Some(data) = after.get(..length + 2) else {
+        return (Step::Announced { put, line_bytes }, 0);
+    };
+    let value = data.strip_suffix(b"\r\n");
+    (Step::Request(Request::Put(Put { value, ..put })), line_bytes + length + 2)
+}
+
+fn count<'a>(mut words: Words<'a>, down: bool) -> Step<'a> {
+    let (Some(key), Some(delta)) = (words.next(), words.next()) else { return Step::Say(reply::BAD_LINE) };
+    let quiet = is_quiet(&words);
+    if key.len() > KEY_BYTES_MAX {
+        return refuse(quiet, reply::BAD_LINE);
+    }
+    let Some(delta) = unsigned(delta) else { return refuse(quiet, reply::BAD_DELTA) };
+    Step::Request(Request::Count(Count { key, delta, down, quiet }))
+}
+
+fn touch<'a>(mut words: Words<'a>) -> Step<'a> {
+    let (Some(key), Some(when)) = (words.next(), words.next()) else { return Step::Say(reply::BAD_LINE) };
+    let quiet = is_quiet(&words);
+    if key.len() > KEY_BYTES_MAX {
+        return refuse(quiet, reply::BAD_LINE);
+    }
+    let Some(exptime) = exptime(when) else { return refuse(quiet, reply::BAD_EXPTIME) };
+    Step::Request(Request::Touch(Touch { key, exptime, quiet }))
+}
+
+fn delete<'a>(mut words: Words<'a>) -> Step<'a> {
+    let Some(key) = words.next() else { return Step::Say(reply::BAD_LINE) };
+    let quiet = is_quiet(&words);
+    if key.len() > KEY_BYTES_MAX {
+        return refuse(quiet, reply::BAD_LINE);
+    }
+    Step::Request(Request::Delete(Delete { key, quiet }))
+}
+
+/// Whether the last of the words that are left asks for silence.
+fn is_quiet(rest: &Words<'_>) -> bool {
+    rest.last_word() == Some(b"noreply")
+}
+
+fn refuse<'a>(quiet: bool, words: &'static [u8]) -> Step<'a> {
+    Step::Say(if quiet { b"" } else { words })
+}

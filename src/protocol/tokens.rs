@@ -1,0 +1,145 @@
+//! Where words and numbers are found in bytes: the only place that scans them.
+
+/// The place of the next space or LF at or after `from`; `None` when the input ends first.
+///
+/// Eight bytes at a time: keys are short, and a call into a vectored search costs more than it saves there.
+/// Every byte of up to 0x20 stops the fast loop (the carry-free test of Hacker's Delight, section 6-1, is exact
+/// for the first one it reports) and is then looked at; other control bytes are parts of words.
+#[inline]
+pub(super) fn word_end(input: &[u8], from: usize) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let mut at = from;
+    while let Some(chunk) = input.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let bytes = u64::from_le_bytes(*chunk);
+        let low = bytes.wrapping_sub(ONES * 0x21) & !bytes & HIGHS;
+        if low == 0 {
+            at += 8;
+            continue;
+        }
+        at += (low.trailing_zeros() / 8) as usize;
+        if matches!(input[at], b' ' | b'\n') {
+            return Some(at);
+        }
+        at += 1;
+    }
+    input.get(at..)?.iter().position(|byte| matches!(byte, b' ' | b'\n')).map(|found| at + found)
+}
+
+/// The words of one line, which has no LF: runs of anything but spaces.
+#[derive(Clone, Debug)]
+pub struct Words<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Words<'a> {
+    /// The words of `line`.
+    pub fn new(line: &'a [u8]) -> Words<'a> {
+        Words { rest: line }
+    }
+
+    /// The last word, if any is left.
+    pub fn last_word(&self) -> Option<&'a [u8]> {
+        let end = self.rest.iter().rposition(|&byte| byte != b' ')? + 1;
+        let start = self.rest[..end].iter().rposition(|&byte| byte == b' ').map_or(0, |space| space + 1);
+        Some(&self.rest[start..end])
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = self.rest.iter().position(|&byte| byte != b' ')?;
+        let end = word_end(self.rest, start).unwrap_or(self.rest.len());
+        let word = &self.rest[start..end];
+        self.rest = &self.rest[end..];
+        Some(word)
+    }
+}
+
+/// A number of decimal digits only, at most `u64::MAX`.
+#[inline]
+pub fn unsigned(word: &[u8]) -> Option<u64> {
+    if word.is_empty() {
+        return None;
+    }
+    word.iter().try_fold(0u64, |number, &byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+/// A decimal number with an optional sign.
+#[inline]
+pub fn signed(word: &[u8]) -> Option<i64> {
+    let (negative, digits) = match word {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let size = i64::try_from(unsigned(digits)?).ok()?;
+    Some(if negative { -size } else { size })
+}
+
+/// A decimal number with an optional sign that fits 32 bits: what an exptime may be.
+#[inline]
+pub fn exptime(word: &[u8]) -> Option<i64> {
+    signed(word).filter(|&number| i32::try_from(number).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn naive_word_end(input: &[u8], from: usize) -> Option<usize> {
+        (from..input.len()).find(|&at| input[at] == b' ' || input[at] == b'\n')
+    }
+
+    #[test]
+    fn word_ends_are_those_of_the_naive_scan() {
+        let bytes = [b'a', b'\t', b'\r', 0, 0x1f, b' ', b'!', 0x80, 0xa0, 0xff, b'\n'];
+        let mut state = 7u64;
+        for length in 0..64 {
+            for _ in 0..50 {
+                let input: Vec<u8> = (0..length)
+                    .map(|_| {
+                        state = state
+                            .wrapping_mul(6_364_136_223_846_793_005)
+                            .wrapping_add(1_442_695_040_888_963_407);
+                        // Mostly letters, so that runs of several words of eight bytes occur.
+                        if state >> 60 < 13 { b'k' } else { bytes[(state >> 33) as usize % bytes.len()] }
+                    })
+                    .collect();
+                for from in 0..=length {
+                    assert_eq!(word_end(&input, from), naive_word_end(&input, from), "{input:?} from {from}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_split_at_spaces_only() {
+        let words: Vec<&[u8]> = Words::new(b"  set\ta  k\x00  1 ").collect();
+        assert_eq!(words, [&b"set\ta"[..], b"k\x00", b"1"]);
+        assert_eq!(Words::new(b"a b  ").last_word(), Some(&b"b"[..]));
+        assert_eq!(Words::new(b"   ").last_word(), None);
+    }
+
+    #[test]
+    fn numbers_are_digits_that_fit() {
+        assert_eq!(unsigned(b"18446744073709551615"), Some(u64::MAX));
+        for refused in [&b""[..], b"18446744073709551616", b"-1", b"+1", b"1a", b" 1"] {
+            assert_eq!(unsigned(refused), None);
+        }
+        assert_eq!(signed(b"-5"), Some(-5));
+        assert_eq!(signed(b"+5"), Some(5));
+        assert_eq!(signed(b"--5"), None);
+        assert_eq!(exptime(b"2147483648"), None);
+        assert_eq!(exptime(b"-2147483648"), Some(-2_147_483_648));
+    }
+}
