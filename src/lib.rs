@@ -17,5 +17,6 @@
 
 pub mod clock;
 pub mod engine;
+pub mod net;
 pub mod protocol;
 pub mod store;

@@ -1,0 +1,313 @@
+//! One client: reads what it sends, has the engine run it, sends what it is owed.
+//!
+//! Rules:
+//! - a turn costs one read and one write. The read tells the runtime when it came back short, so the next one
+//!   happens only when there is something; no read ever comes back empty-handed;
+//! - an idle connection holds no buffers: input and output live in the worker's scratch space, and only what is
+//!   left over at the end of a turn (a cut-off request, a reply the socket would not take) is kept;
+//! - a client that does not take what it is owed is not read from.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tracing::{debug, trace};
+
+use super::clients::Client;
+use super::stream::Stream;
+use super::{Shared, StopKind};
+use crate::engine::{Session, Then, Turn};
+use crate::protocol::{Owed, reply};
+
+/// How much one read may bring, in bytes.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Up to this length, in bytes, an unfinished request is put before the next read in the scratch space; a longer
+/// one gets a buffer of its own, so that tiny writes cannot have it copied over and over.
+const SHORT_BYTES_MAX: usize = 16 << 10;
+
+/// Below this capacity, in bytes, a worker keeps the output buffer that a turn has grown.
+const SCRATCH_OWED_BYTES_MAX: usize = 1 << 20;
+
+/// How many pieces one vectored write takes.
+const SLICES_MAX: usize = 64;
+
+/// How much of a request or reply `-vv` shows, in bytes.
+const LOGGED_BYTES_MAX: usize = 256;
+
+/// The buffers that all connections of a worker share, because only one of them has its turn at a time.
+struct Scratch {
+    input: Box<[u8]>,
+    owed: Owed,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        input: vec![0; READ_BYTES_MAX].into_boxed_slice(),
+        owed: Owed::with_capacity(READ_BYTES_MAX),
+    });
+}
+
+/// What is to happen once everything owed is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Read until so many bytes are held.
+    Read { bytes_min: usize },
+    /// Another turn over the input that is held.
+    Turn,
+    /// The end.
+    Close,
+    /// The end, of the server too.
+    Stop(StopKind),
+}
+
+/// One client's connection.
+pub(super) struct Connection {
+    stream: Stream,
+    session: Session,
+    client: Arc<Client>,
+    shared: Arc<Shared>,
+    /// Input that no turn has used up yet.
+    held: BytesMut,
+    /// What `held` is counted as in the total of read buffers, in bytes.
+    held_counted: usize,
+    /// What the socket has not taken yet.
+    owed: Owed,
+    next: Next,
+}
+
+impl Connection {
+    pub(super) fn new(
+        stream: Stream,
+        session: Session,
+        client: Arc<Client>,
+        shared: Arc<Shared>,
+    ) -> Connection {
+        Connection {
+            stream,
+            session,
+            client,
+            shared,
+            held: BytesMut::new(),
+            held_counted: 0,
+            owed: Owed::default(),
+            next: Next::Read { bytes_min: 1 },
+        }
+    }
+
+    /// Serves the client until it leaves, or has to.
+    pub(super) async fn serve(mut self) {
+        let ended = poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| self.poll_serve(cx, scratch))).await;
+        match ended {
+            Ok(Some(stop)) => self.shared.stop(stop),
+            Ok(None) => {}
+            Err(error) => debug!(client = %self.client, %error, "connection failed"),
+        }
+    }
+
+    fn poll_serve(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<Option<StopKind>>> {
+        loop {
+            if self.owed.has_remaining() {
+                ready!(poll_send(&mut self.stream, cx, &mut self.owed))?;
+                self.owed = Owed::default();
+            }
+            let turn = match self.next {
+                Next::Close => return Poll::Ready(Ok(None)),
+                Next::Stop(kind) => return Poll::Ready(Ok(Some(kind))),
+                Next::Turn => self.turn_over_held(scratch),
+                Next::Read { bytes_min } if bytes_min <= SHORT_BYTES_MAX => {
+                    let Some(turn) = ready!(self.poll_short(cx, scratch, bytes_min))? else {
+                        return Poll::Ready(Ok(None));
+                    };
+                    turn
+                }
+                Next::Read { bytes_min } => {
+                    if !ready!(self.poll_long(cx, bytes_min))? {
+                        return Poll::Ready(Ok(None));
+                    }
+                    if self.next == Next::Close {
+                        continue; // there was no room for it, and the client was told
+                    }
+                    self.turn_over_held(scratch)
+                }
+            };
+            self.next = match turn.then {
+                Then::Read { bytes_min } => Next::Read { bytes_min },
+                Then::Again => Next::Turn,
+                Then::Close => Next::Close,
+                Then::Shutdown { graceful: false } => Next::Stop(StopKind::Now),
+                Then::Shutdown { graceful: true } => Next::Stop(StopKind::Graceful),
+            };
+            self.send(cx, scratch)?;
+            if self.next == Next::Turn {
+                // To the back of the worker's queue: the others go first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads into the worker's scratch space, behind what is held, and runs a turn over both. `None` at the end
+    /// of the stream.
+    #[inline]
+    fn poll_short(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        bytes_min: usize,
+    ) -> Poll<io::Result<Option<Turn>>> {
+        let held = self.held.len();
+        let mut length = held;
+        let mut buffer = ReadBuf::new(&mut scratch.input[held..]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let read = buffer.filled().len();
+        if read == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        length += read;
+        scratch.input[..held].copy_from_slice(&self.held);
+        let turn = if length < bytes_min {
+            Turn { consumed: 0, then: Then::Read { bytes_min } }
+        } else {
+            self.turn(length, scratch)
+        };
+        let left = &scratch.input[turn.consumed..length];
+        if held > 0 || !left.is_empty() {
+            self.held.clear();
+            self.held.extend_from_slice(left);
+            self.count_held();
+        }
+        Poll::Ready(Ok(Some(turn)))
+    }
+
+    /// Reads a long request into a buffer of its own, which grows with what
+    /// arrives, not with what was announced. `false` at the end of the stream.
+    fn poll_long(&mut self, cx: &mut Context<'_>, bytes_min: usize) -> Poll<io::Result<bool>> {
+        while self.held.len() < bytes_min {
+            let more = (bytes_min - self.held.len()).min(self.held.len().max(READ_BYTES_MAX));
+            if self.held.capacity() - self.held.len() < more.min(READ_BYTES_MAX) {
+                if !self.shared.may_buffer(more) {
+                    self.refuse_to_buffer();
+                    return Poll::Ready(Ok(true));
+                }
+                self.held.reserve(more);
+                self.count_held();
+            }
+            if ready!(pin!(self.stream.read_buf(&mut self.held)).poll(cx))? == 0 {
+                return Poll::Ready(Ok(false));
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn refuse_to_buffer(&mut self) {
+        self.owed.say(reply::OUT_OF_MEMORY_READING);
+        self.shared.buffer_refused();
+        self.next = Next::Close;
+    }
+
+    /// Runs a turn over the first `length` bytes of the scratch space.
+    #[inline]
+    fn turn(&mut self, length: usize, scratch: &mut Scratch) -> Turn {
+        let now = self.shared.clock.now();
+        self.client.touch(now);
+        let Scratch { input, owed } = scratch;
+        let turn = self.shared.engine.turn(&mut self.session, &input[..length], owed, now);
+        if self.shared.engine.verbosity() >= 2 {
+            self.log(&input[..turn.consumed], owed);
+        }
+        turn
+    }
+
+    /// Runs a turn over the input that is held.
+    fn turn_over_held(&mut self, scratch: &mut Scratch) -> Turn {
+        let now = self.shared.clock.now();
+        self.client.touch(now);
+        let turn = self.shared.engine.turn(&mut self.session, &self.held, &mut scratch.owed, now);
+        if self.shared.engine.verbosity() >= 2 {
+            self.log(&self.held[..turn.consumed], &scratch.owed);
+        }
+        self.held.advance(turn.consumed);
+        if self.held.capacity() > READ_BYTES_MAX || self.held.is_empty() {
+            self.held = BytesMut::from(&self.held[..]); // gives back what a long request needed
+        }
+        self.count_held();
+        turn
+    }
+
+    /// Sends what the turn has worded; what the socket does not take is kept for later.
+    #[inline]
+    fn send(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> io::Result<()> {
+        if scratch.owed.has_remaining() {
+            match poll_send(&mut self.stream, cx, &mut scratch.owed) {
+                Poll::Ready(sent) => {
+                    if sent.is_err() {
+                        scratch.owed.clear();
+                    }
+                    sent?;
+                }
+                Poll::Pending => scratch.owed.move_to(&mut self.owed),
+            }
+            if scratch.owed.capacity() > SCRATCH_OWED_BYTES_MAX {
+                scratch.owed = Owed::with_capacity(READ_BYTES_MAX);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the total of read buffers true.
+    #[inline]
+    fn count_held(&mut self) {
+        let bytes = if self.held.is_empty() { 0 } else { self.held.capacity() };
+        if bytes != self.held_counted {
+            self.shared.count_buffer(self.held_counted, bytes);
+            self.held_counted = bytes;
+        }
+    }
+
+    #[cold]
+    fn log(&self, input: &[u8], owed: &Owed) {
+        let shown = |bytes: &[u8]| bytes[..bytes.len().min(LOGGED_BYTES_MAX)].escape_ascii().to_string();
+        trace!(client = %self.client, "< {}", shown(input));
+        if owed.has_remaining() {
+            trace!(client = %self.client, "> {}", shown(owed.chunk()));
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.count_buffer(self.held_counted, 0);
+        self.shared.closed(&self.client);
+    }
+}
+
+/// Sends all of `owed`; pending when the socket takes no more.
+#[inline]
+fn poll_send(stream: &mut Stream, cx: &mut Context<'_>, owed: &mut Owed) -> Poll<io::Result<()>> {
+    while owed.has_remaining() {
+        let chunk = owed.chunk();
+        let sent = if chunk.len() == owed.remaining() {
+            ready!(Pin::new(&mut *stream).poll_write(cx, chunk))?
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let filled = owed.chunks_vectored(&mut slices);
+            ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..filled]))?
+        };
+        if sent == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        owed.advance(sent);
+    }
+    owed.clear();
+    Poll::Ready(Ok(()))
+}

@@ -1,0 +1,216 @@
+//! Listening sockets: which ones the settings ask for, and what comes in through them.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::stream::Handover;
+use crate::engine::settings::{Settings, TcpPort};
+use crate::protocol::reply;
+
+/// Why a socket could not be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A name of `-l` has no address.
+    #[error("failed to find an address for -l {host}: {source}")]
+    NoAddress {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// A TCP port is not to be had.
+    #[error("failed to listen on TCP port {port}: {source}", port = address.port())]
+    Tcp {
+        /// The address tried.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The path of `-s` is not to be had.
+    #[error("failed to listen on UNIX socket {path}: {source}", path = path.display())]
+    Unix {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Neither TCP nor a UNIX socket was asked for.
+    #[error("nothing to listen on: -p 0 turns TCP off and there is no -s")]
+    Nothing,
+}
+
+/// Something listened on, for people and for harnesses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A UNIX socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => write!(formatter, "{address}"),
+            Endpoint::Unix(path) => write!(formatter, "{}", path.display()),
+        }
+    }
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// A connection that has just come in.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) handover: Handover,
+    /// Where it comes from, for people.
+    pub(super) peer: String,
+    /// Whether it may be closed for being idle.
+    pub(super) may_time_out: bool,
+}
+
+impl Listener {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let socket = SockRef::from(&stream);
+                socket.set_tcp_nodelay(true)?;
+                socket.set_keepalive(true)?;
+                let handover = Handover::Tcp(stream.into_std()?);
+                Ok(Accepted { handover, peer: peer.to_string(), may_time_out: true })
+            }
+            Listener::Unix(listener, path) => {
+                let (stream, _) = listener.accept().await?;
+                let handover = Handover::Unix(stream.into_std()?);
+                Ok(Accepted { handover, peer: path.display().to_string(), may_time_out: false })
+            }
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        match self {
+            Listener::Tcp(listener) => {
+                Endpoint::Tcp(listener.local_addr().expect("a listening socket has an address"))
+            }
+            Listener::Unix(_, path) => Endpoint::Unix(path.clone()),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix(_, path) = self {
+            // Somebody may have removed it already, and the next start would anyway.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Accepted {
+    /// Tells the client that there are too many, and closes. The socket is fresh and does not block: the line
+    /// fits its buffer, or the client has gone and does not miss it.
+    pub(super) fn refuse(self) {
+        let _ = match self.handover {
+            Handover::Tcp(mut socket) => socket.write_all(reply::TOO_MANY_CONNECTIONS),
+            Handover::Unix(mut socket) => socket.write_all(reply::TOO_MANY_CONNECTIONS),
+        };
+    }
+}
+
+/// Opens every socket that `settings` ask for.
+pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Listener>, BindError> {
+    if let Some(path) = &settings.unix_socket {
+        return bind_unix(path, settings).map(|listener| vec![listener]);
+    }
+    let port = match settings.port {
+        TcpPort::Off => return Err(BindError::Nothing),
+        TcpPort::Ephemeral => 0,
+        TcpPort::Fixed(port) => port,
+    };
+    if settings.listen.is_empty() {
+        return bind_everywhere(port, settings.backlog);
+    }
+    let mut listeners = Vec::new();
+    for entry in &settings.listen {
+        let port = entry.port.unwrap_or(port);
+        if entry.host == "*" {
+            listeners.extend(bind_everywhere(port, settings.backlog)?);
+            continue;
+        }
+        let addresses = (entry.host.as_str(), port)
+            .to_socket_addrs()
+            .map_err(|source| BindError::NoAddress { host: entry.host.clone(), source })?;
+        for address in addresses {
+            listeners.push(bind_tcp(address, settings.backlog)?);
+        }
+    }
+    Ok(listeners)
+}
+
+/// Both families; a machine may lack one of them.
+fn bind_everywhere(port: u16, backlog: u32) -> Result<Vec<Listener>, BindError> {
+    let four = bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), backlog);
+    // A port that the system chose for one family is the one for the other too.
+    let port = match &four {
+        Ok(listener) => match listener.endpoint() {
+            Endpoint::Tcp(address) => address.port(),
+            Endpoint::Unix(_) => port,
+        },
+        Err(_) => port,
+    };
+    let six = bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), backlog);
+    match (four, six) {
+        (Ok(four), Ok(six)) => Ok(vec![four, six]),
+        (Ok(one), Err(BindError::Tcp { source, .. })) | (Err(BindError::Tcp { source, .. }), Ok(one))
+            if source.kind() != io::ErrorKind::AddrInUse =>
+        {
+            Ok(vec![one])
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Listener, BindError> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if let IpAddr::V6(_) = address.ip() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        TcpListener::from_std(socket.into())
+    };
+    open().map(Listener::Tcp).map_err(|source| BindError::Tcp { address, source })
+}
+
+/// The socket file's permissions are those of the process's file mode mask, which the caller sets.
+fn bind_unix(path: &Path, settings: &Settings) -> Result<Listener, BindError> {
+    let open = || {
+        // What an earlier run has left; anything but a socket stays and makes the bind fail.
+        if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+            std::fs::remove_file(path)?;
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
+        UnixListener::from_std(socket.into())
+    };
+    open()
+        .map(|listener| Listener::Unix(listener, path.to_owned()))
+        .map_err(|source| BindError::Unix { path: path.to_owned(), source })
+}

@@ -1,0 +1,300 @@
+//! All that waits: listeners, the workers they hand connections to, and the clock.
+//!
+//! The runtime of [`Server::run`] accepts; each worker is a thread with a runtime of its own and its own
+//! connections. Nothing moves between workers, so nothing is shared on the way of a request but the store.
+
+mod clients;
+mod connection;
+mod listen;
+mod stream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tracing::{debug, error};
+
+use crate::clock::{Epoch, TICKS_PER_SECOND, Tick};
+use crate::engine::Engine;
+use clients::{Client, Clients};
+use connection::Connection;
+use listen::{Accepted, Listener};
+pub use listen::{BindError, Endpoint};
+
+/// How often the engine is told what time it is.
+const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
+
+/// How long accepting stops when the system has no descriptor left, and how often a full server looks again.
+/// Source: memcached (10 ms).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How many accepted connections may wait for one worker.
+const HANDOVERS_MAX: usize = 1024;
+
+/// How the server is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopKind {
+    /// At once.
+    Now,
+    /// Gracefully: as SIGUSR1 does.
+    Graceful,
+}
+
+/// The system's monotonic clock, counted in ticks.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+    start: Tick,
+}
+
+impl Clock {
+    /// A clock that starts now, and the epoch that places it in Unix time.
+    pub fn start() -> (Clock, Epoch) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (epoch, start) = Epoch::starting_at(unix.as_secs());
+        // Ticks begin on a whole second; this process began somewhere within it.
+        let started = Instant::now();
+        let started =
+            started.checked_sub(Duration::from_nanos(unix.subsec_nanos().into())).unwrap_or(started);
+        (Clock { started, start }, epoch)
+    }
+
+    /// What time it is.
+    #[inline]
+    pub fn now(&self) -> Tick {
+        let ticks = self.started.elapsed().as_millis() / TICK.as_millis();
+        Tick(self.start.0.saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX)))
+    }
+}
+
+/// What every part of the network needs.
+#[derive(Debug)]
+struct Shared {
+    engine: Arc<Engine>,
+    clock: Clock,
+    clients: Clients,
+    places: Arc<Semaphore>,
+    accepted: AtomicU64,
+    stop: mpsc::Sender<StopKind>,
+}
+
+/// A server that has its sockets, but no workers yet.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    listeners: Vec<Listener>,
+    stop_asked: mpsc::Receiver<StopKind>,
+}
+
+impl Server {
+    /// Opens every socket that the engine's settings ask for. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BindError`], when one of them cannot be had.
+    pub fn bind(engine: Arc<Engine>, clock: Clock) -> Result<Server, BindError> {
+        let listeners = listen::bind_all(engine.settings())?;
+        let (stop, stop_asked) = mpsc::channel(1);
+        let places = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
+        let (clients, accepted) = (Clients::default(), AtomicU64::new(0));
+        let shared = Arc::new(Shared { engine, clock, clients, places, accepted, stop });
+        Ok(Server { shared, listeners, stop_asked })
+    }
+
+    /// What is listened on.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.listeners.iter().map(Listener::endpoint).collect()
+    }
+
+    /// Serves until a client asks to stop (`shutdown`) or `stop` does; says how.
+    ///
+    /// # Errors
+    /// When a worker's thread or runtime cannot be had.
+    pub async fn run(mut self, stop: impl Future<Output = StopKind>) -> std::io::Result<StopKind> {
+        let (stopping, stopped) = watch::channel(());
+        let mut handovers = Vec::new();
+        let mut workers = Vec::new();
+        for number in 0..self.shared.engine.settings().threads {
+            let (handover, accepted) = mpsc::channel(HANDOVERS_MAX);
+            handovers.push(handover);
+            workers.push(start_worker(number, Arc::clone(&self.shared), accepted, stopped.clone())?);
+        }
+        for listener in self.listeners {
+            tokio::spawn(accept_all(listener, Arc::clone(&self.shared), handovers.clone()));
+        }
+        let ticking = tokio::spawn(keep_time(Arc::clone(&self.shared)));
+        let kind = tokio::select! {
+            kind = stop => kind,
+            Some(kind) = self.stop_asked.recv() => kind,
+        };
+        ticking.abort();
+        drop(stopping);
+        for worker in workers {
+            if worker.join().is_err() {
+                error!("a worker thread panicked");
+            }
+        }
+        Ok(kind)
+    }
+}
+
+impl Shared {
+    fn stop(&self, kind: StopKind) {
+        // Full or closed: the server is stopping already.
+        let _ = self.stop.try_send(kind);
+    }
+
+    /// Whether `more` bytes of unfinished input may be held.
+    fn may_buffer(&self, more: usize) -> bool {
+        let max = self.engine.settings().read_buffer_bytes_max;
+        max == 0 || self.engine.connections().read_buffer_bytes.load(Ordering::Relaxed) + more as u64 <= max
+    }
+
+    fn buffer_refused(&self) {
+        self.engine.connections().read_buffer_oom.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a buffer that had `before` bytes and has `after` now.
+    fn count_buffer(&self, before: usize, after: usize) {
+        let connections = self.engine.connections();
+        let (count, bytes) = (&connections.read_buffers, &connections.read_buffer_bytes);
+        match (before, after) {
+            (0, 1..) => count.fetch_add(1, Ordering::Relaxed),
+            (1.., 0) => count.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        // Wrapping addition of the difference: the total itself never goes below 0.
+        bytes.fetch_add((after as u64).wrapping_sub(before as u64), Ordering::Relaxed);
+    }
+
+    /// A new connection's entry in the counters; it is taken out again by [`Shared::closed`].
+    fn opened(&self, accepted: &Accepted, place: OwnedSemaphorePermit) -> Arc<Client> {
+        let connections = self.engine.connections();
+        connections.total.fetch_add(1, Ordering::Relaxed);
+        let current = connections.current.fetch_add(1, Ordering::Relaxed) + 1;
+        connections.most.fetch_max(current, Ordering::Relaxed);
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = Client::new(number, accepted.peer.clone(), accepted.may_time_out, place);
+        client.touch(self.clock.now());
+        Arc::new(client)
+    }
+
+    fn closed(&self, client: &Client) {
+        debug!(client = %client, "connection closed");
+        self.clients.remove(client);
+        self.engine.connections().current.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tells the engine the time, and ends idle connections about once a second.
+async fn keep_time(shared: Arc<Shared>) {
+    let idle_seconds_max = shared.engine.settings().idle_seconds_max;
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = shared.clock.now();
+        shared.engine.tick(now);
+        if idle_seconds_max > 0 && now.0.is_multiple_of(TICKS_PER_SECOND) {
+            let ended = shared.clients.end_idle(now, idle_seconds_max);
+            shared.engine.connections().idle_kicks.fetch_add(ended, Ordering::Relaxed);
+        }
+    }
+}
+
+type Handed = (Accepted, Arc<Client>);
+
+/// Accepts for one listener, and hands the connections to the workers in turn.
+async fn accept_all(listener: Listener, shared: Arc<Shared>, workers: Vec<mpsc::Sender<Handed>>) {
+    let connections = shared.engine.connections();
+    let fast = shared.engine.settings().maxconns_fast;
+    let mut turn = 0;
+    loop {
+        let waiting = if fast { None } else { Some(wait_for_place(&shared).await) };
+        let accepted = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: no use in trying again at once.
+                debug!(%error, "cannot accept");
+                pause_listening(&shared, tokio::time::sleep(ACCEPT_PAUSE)).await;
+                continue;
+            }
+        };
+        let place = waiting.or_else(|| Arc::clone(&shared.places).try_acquire_owned().ok());
+        let Some(place) = place else {
+            connections.rejected.fetch_add(1, Ordering::Relaxed);
+            debug!(peer = accepted.peer, "refused: too many open connections");
+            accepted.refuse();
+            continue;
+        };
+        let client = shared.opened(&accepted, place);
+        debug!(client = %client, "connection opened");
+        turn = (turn + 1) % workers.len();
+        if workers[turn].send((accepted, client)).await.is_err() {
+            return; // the workers are gone: the server is stopping
+        }
+    }
+}
+
+/// A place among the connections that may be open at once; while there is none, nothing is accepted.
+async fn wait_for_place(shared: &Shared) -> OwnedSemaphorePermit {
+    let places = Arc::clone(&shared.places);
+    if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+        return place;
+    }
+    pause_listening(shared, places.acquire_owned()).await.expect("the semaphore is never closed")
+}
+
+/// Waits for `until`, and counts that as time in which nothing is accepted.
+async fn pause_listening<T>(shared: &Shared, until: impl Future<Output = T>) -> T {
+    let connections = shared.engine.connections();
+    connections.listen_disabled.fetch_add(1, Ordering::Relaxed);
+    connections.listeners_paused.fetch_add(1, Ordering::Relaxed);
+    let since = Instant::now();
+    let result = until.await;
+    let microseconds = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+    connections.listen_disabled_us.fetch_add(microseconds, Ordering::Relaxed);
+    connections.listeners_paused.fetch_sub(1, Ordering::Relaxed);
+    result
+}
+
+/// Starts worker `number`: a thread that serves what comes through `accepted` until `stopped` says so.
+fn start_worker(
+    number: usize,
+    shared: Arc<Shared>,
+    accepted: mpsc::Receiver<Handed>,
+    stopped: watch::Receiver<()>,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || runtime.block_on(work(number, shared, accepted, stopped)))
+}
+
+async fn work(
+    number: usize,
+    shared: Arc<Shared>,
+    mut accepted: mpsc::Receiver<Handed>,
+    mut stopped: watch::Receiver<()>,
+) {
+    loop {
+        let (accepted, client) = tokio::select! {
+            Some(handed) = accepted.recv() => handed,
+            _ = stopped.changed() => return,
+        };
+        match accepted.handover.into_stream() {
+            Ok(stream) => {
+                let session = shared.engine.session(number);
+                let connection = Connection::new(stream, session, Arc::clone(&client), Arc::clone(&shared));
+                // The task cannot have run before it is entered: it is this thread that will run it.
+                let task = tokio::spawn(connection.serve());
+                shared.clients.insert(client, task.abort_handle());
+            }
+            Err(error) => {
+                debug!(client = %client, %error, "cannot take over connection");
+                shared.closed(&client);
+            }
+        }
+    }
+}

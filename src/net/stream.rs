@@ -1,0 +1,82 @@
+//! One byte stream to a client, whatever kind of socket carries it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected socket.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A connected socket on its way from the listener's runtime to a worker's.
+#[derive(Debug)]
+pub(super) enum Handover {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Handover {
+    /// Registers the socket with the runtime of the calling thread.
+    pub(super) fn into_stream(self) -> io::Result<Stream> {
+        match self {
+            Handover::Tcp(socket) => TcpStream::from_std(socket).map(Stream::Tcp),
+            Handover::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Stream::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Stream::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Stream::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // sockets hold nothing back
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Stream::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}
