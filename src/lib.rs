@@ -5,7 +5,7 @@
 //! | floor | modules | what it does |
 //! |---|---|---|
 //! | 5 | `main` | the process |
-//! | 4 | [`config`], [`lifecycle`] | arguments; start, signals, stop |
+//! | 4 | [`config`], [`lifecycle`], [`process`] | arguments; start, signals, stop; user, limits, background |
 //! | 3 | [`net`] | listeners, connections: all that waits |
 //! | 2 | [`engine`] | what each command means |
 //! | 1 | [`protocol`], [`store`] | bytes to requests, replies to bytes; items in memory |
@@ -16,7 +16,10 @@
 //! `net` writes that once. Only `net` waits; everything below it is synchronous.
 
 pub mod clock;
+pub mod config;
 pub mod engine;
+pub mod lifecycle;
 pub mod net;
+pub mod process;
 pub mod protocol;
 pub mod store;

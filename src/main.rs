@@ -1,3 +1,7 @@
-//! The process.
+//! The process: everything else is in the library, so that tests can get at it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ferrocached::lifecycle::run(std::env::args_os(), &|name| std::env::var_os(name))
+}

@@ -1,0 +1,176 @@
+//! What is written down about the options: the help text, the README's tables, the example file. All of it comes
+//! from the rows.
+
+use std::fmt::Write as _;
+
+use super::row::{Group, Row, Verdict};
+use super::sources::{EXTRA_FLAGS, VARIABLES};
+use super::{option_table, suboption_table, version_line};
+
+/// How wide the help text is, in columns.
+const HELP_COLUMNS: usize = 100;
+/// Where the sentences of the help text begin.
+const HELP_INDENT: usize = 32;
+/// How wide the example file is.
+const EXAMPLE_COLUMNS: usize = 80;
+
+/// The lines that are active in the example file, as they are in Debian's.
+const EXAMPLE_ACTIVE: [(&str, &str); 5] = [
+    ("memory-limit", "-m 64"),
+    ("port", "-p 11211"),
+    ("user", "-u memcache"),
+    ("listen", "-l 127.0.0.1"),
+    ("pidfile", "-P /var/run/memcached/memcached.pid"),
+];
+const EXAMPLE_HEAD: &str = "\
+# The settings file of ferrocached, in the format of Debian's memcached.conf:
+# memcached's command line, an option a line. It is read with
+#
+#     memcached --config /etc/memcached.conf
+#
+# or by Debian's wrapper. What follows a # is a comment. Lines that do not start
+# with a dash are dropped, and so are those that start with -d or -h. Environment
+# variables (MEMCACHED_...) win over this file, and the command line over both.
+# Options that are commented out show their default, or else an example.
+
+# Run in the background. Dropped, as said: systemd wants the foreground.
+-d
+
+# Dropped as well: the log goes to standard error, and to the journal from there.
+logfile /var/log/memcached.log
+";
+
+/// What `-h` shows.
+pub fn help() -> String {
+    let mut text = version_line();
+    text.push_str("A cache server that takes memcached's place.\n\nUsage: memcached [OPTION]...\n");
+    for group in Group::OF_OPTIONS {
+        let _ = writeln!(text, "\n{}:", group.title());
+        for row in option_table() {
+            if row.group == group && row.verdict == Verdict::Implemented {
+                help_entry(&mut text, &row.usage(), &row.explanation());
+            }
+        }
+    }
+    let _ = writeln!(text, "\n{}, as in -o idle_timeout=60,no_lru_crawler:", Group::Extended.title());
+    for row in suboption_table().iter().filter(|row| row.verdict == Verdict::Implemented) {
+        help_entry(&mut text, &row.usage(), &row.explanation());
+    }
+    text.push_str("\nAccepted without effect, so that what starts memcached starts this server:\n");
+    let accepted = option_table().iter().filter(|row| row.verdict == Verdict::Accepted);
+    for row in accepted {
+        help_entry(&mut text, &row.usage(), &row.explanation());
+    }
+    let accepted = suboption_table().iter().filter(|row| row.verdict == Verdict::Accepted);
+    let names: Vec<&str> = accepted.map(|row| row.name).collect();
+    help_entry(&mut text, "-o, --extended=LIST", &format!("{}.", names.join(", ")));
+    text.push_str("\nEnvironment (stronger than the file of --config, weaker than the command line):\n");
+    for (variable, letter) in VARIABLES {
+        help_entry(&mut text, variable, &format!("The value of {letter}."));
+    }
+    help_entry(&mut text, EXTRA_FLAGS, "Options, separated by spaces.");
+    help_entry(
+        &mut text,
+        "MEMCACHED_PORT_FILENAME",
+        "File to write the ports to that are listened on, a line each.",
+    );
+    text
+}
+
+/// What `-i` shows.
+pub(super) fn license() -> String {
+    include_str!("../../LICENSE").to_owned()
+}
+
+/// The tables of the README: every option, every sub-option and what becomes of it.
+pub fn readme_tables() -> String {
+    let mut text = String::from("| option | verdict | meaning |\n|---|---|---|\n");
+    for row in option_table() {
+        readme_entry(&mut text, row);
+    }
+    text.push_str("\n| sub-option of `-o` | verdict | meaning |\n|---|---|---|\n");
+    for row in suboption_table() {
+        readme_entry(&mut text, row);
+    }
+    text.push_str("\n| variable | stands for |\n|---|---|\n");
+    for (variable, letter) in VARIABLES {
+        let _ = writeln!(text, "| `{variable}` | `{letter}` |");
+    }
+    let _ = writeln!(text, "| `{EXTRA_FLAGS}` | any options, separated by spaces |");
+    text.push_str("| `MEMCACHED_PORT_FILENAME` | file to write the ports to that are listened on |\n");
+    text
+}
+
+/// The text of `memcached.conf.example`.
+pub fn example() -> String {
+    let mut text = EXAMPLE_HEAD.to_owned();
+    for group in Group::OF_OPTIONS {
+        for row in option_table().iter().filter(|row| row.group == group && belongs_in_file(row)) {
+            example_entry(&mut text, row);
+        }
+    }
+    for row in suboption_table().iter().filter(|row| row.verdict == Verdict::Implemented) {
+        example_entry(&mut text, row);
+    }
+    text
+}
+
+/// Whether an option is one for the settings file: those that show something, and --config itself, are not;
+/// -d has a place of its own at the head.
+fn belongs_in_file(row: &Row) -> bool {
+    row.verdict == Verdict::Implemented
+        && !["config", "daemon", "extended", "help", "license", "version"].contains(&row.name)
+}
+
+fn help_entry(text: &mut String, usage: &str, explanation: &str) {
+    let head = format!("  {usage:width$}", width = HELP_INDENT - 2);
+    if head.ends_with(' ') {
+        text.push_str(&head);
+    } else {
+        let _ = write!(text, "{head}\n{:HELP_INDENT$}", "");
+    }
+    for (nth, line) in wrapped(explanation, HELP_COLUMNS - HELP_INDENT).iter().enumerate() {
+        let indent = if nth == 0 { 0 } else { HELP_INDENT };
+        let _ = writeln!(text, "{:indent$}{line}", "");
+    }
+}
+
+fn readme_entry(text: &mut String, row: &Row) {
+    let usage = row.usage().replace('|', "\\|").replace(", ", "`, `");
+    let _ = writeln!(text, "| `{usage}` | {} | {} |", row.verdict.words(), row.explanation());
+}
+
+fn example_entry(text: &mut String, row: &Row) {
+    text.push('\n');
+    for line in wrapped(row.remark, EXAMPLE_COLUMNS - 2) {
+        let _ = writeln!(text, "# {line}");
+    }
+    if let Some((_, active)) = EXAMPLE_ACTIVE.iter().find(|(name, _)| *name == row.name) {
+        let _ = writeln!(text, "{active}");
+        return;
+    }
+    let value = row.default.or(row.sample);
+    let _ = match (row.group, row.letter, value) {
+        (Group::Extended, _, Some(value)) => writeln!(text, "# -o {}={value}", row.name),
+        (Group::Extended, _, None) => writeln!(text, "# -o {}", row.name),
+        (_, Some(letter), Some(value)) => writeln!(text, "# -{letter} {value}"),
+        (_, Some(letter), None) => writeln!(text, "# -{letter}"),
+        (_, None, Some(value)) => writeln!(text, "# --{} {value}", row.name),
+        (_, None, None) => writeln!(text, "# --{}", row.name),
+    };
+}
+
+/// Breaks a sentence into lines of at most `columns`, at spaces.
+fn wrapped(sentence: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in sentence.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

@@ -1,0 +1,89 @@
+//! What can be wrong with what an operator said.
+//!
+//! Where memcached has words for it, these begin with memcached's words, so that what greps for them still finds
+//! them; the option and the remedy follow.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::Stop;
+
+/// `EX_USAGE` of sysexits.h: options that are impossible, alone or together.
+const EXIT_USAGE: u8 = 64;
+/// A bad value, or an option that does not exist.
+const EXIT_FAILURE: u8 = 1;
+
+#[derive(Debug, Error)]
+pub(super) enum Fault {
+    #[error("Illegal argument \"{0}\": -h lists the options")]
+    UnknownOption(String),
+    #[error("Illegal argument \"{given}\": it could be {candidates}; write more of the name")]
+    AmbiguousOption { given: String, candidates: String },
+    #[error("{flag} needs a value: write {usage}")]
+    ValueMissing { flag: String, usage: String },
+    #[error("{flag} takes no value: write {usage}")]
+    ValueSuperfluous { flag: String, usage: String },
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("Illegal suboption \"{0}\": -h lists those of -o")]
+    UnknownSuboption(String),
+    #[error("Missing {name} argument: write -o {usage}")]
+    SuboptionValueMissing { name: &'static str, usage: String },
+    #[error("{complaint}: {flag} was given \"{text}\"")]
+    BadValue { complaint: String, flag: String, text: String },
+    #[error("{complaint}: {flag} was given \"{text}\"")]
+    ImpossibleValue { complaint: String, flag: String, text: String },
+    #[error("Invalid value for binding protocol: {0} -- -B (--protocol) should be one of auto or ascii")]
+    UnknownProtocol(String),
+    #[error("{flag}: {remark}")]
+    Refused { flag: String, remark: String },
+    #[error(
+        "Cannot set item size limit higher than 1/2 of memory max: -I (--max-item-size) is {item} bytes and \
+         -m (--memory-limit) {memory}; lower the one or raise the other"
+    )]
+    ItemExceedsHalf { item: u64, memory: u64 },
+    #[error(
+        "hot_lru_pct + warm_lru_pct cannot be more than 80% combined: they are {percent}%; lower one of them"
+    )]
+    HotAndWarm { percent: u32 },
+    #[error("--config {path} cannot be read: {error}; name a file this user can read", path = path.display())]
+    FileUnreadable { path: PathBuf, error: io::Error },
+    #[error("--config cannot stand in a settings file: write the options of the other file into this one")]
+    FileInFile,
+    #[error("a quote is opened and not closed in: {0}")]
+    QuoteOpen(String),
+}
+
+impl Fault {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Fault::ImpossibleValue { .. }
+            | Fault::UnknownProtocol(_)
+            | Fault::Refused { .. }
+            | Fault::ItemExceedsHalf { .. }
+            | Fault::HotAndWarm { .. } => EXIT_USAGE,
+            Fault::UnknownOption(_)
+            | Fault::AmbiguousOption { .. }
+            | Fault::ValueMissing { .. }
+            | Fault::ValueSuperfluous { .. }
+            | Fault::Unreadable(_)
+            | Fault::UnknownSuboption(_)
+            | Fault::SuboptionValueMissing { .. }
+            | Fault::BadValue { .. }
+            | Fault::FileUnreadable { .. }
+            | Fault::FileInFile
+            | Fault::QuoteOpen(_) => EXIT_FAILURE,
+        }
+    }
+
+    /// The end of the start, with the name of the source before the words unless it is the command line.
+    pub(super) fn stop(&self, source: Option<&str>) -> Stop {
+        let message = match source {
+            Some(source) => format!("{source}: {self}"),
+            None => self.to_string(),
+        };
+        Stop { message, exit_code: self.exit_code() }
+    }
+}

@@ -1,0 +1,199 @@
+//! The command line, the environment and the settings file, made into plain values.
+//!
+//! Rules:
+//! - Every option is one row of [`option_table`] or [`suboption_table`]; parsing, help, the README's tables and
+//!   the example file all read the rows, so there is one definition of each.
+//! - Three kinds of source speak the same language, arguments, and are applied from the weakest to the
+//!   strongest: settings file, environment, command line. What a stronger one says replaces what a weaker one
+//!   said, option by option.
+//! - What starts memcached starts this server, unless ignoring an option would give away security or data.
+
+mod documents;
+mod fault;
+mod given;
+mod listen;
+mod options;
+mod row;
+mod sources;
+mod suboptions;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use documents::{example, help, readme_tables};
+pub use row::{Group, Row, Verdict};
+
+use crate::engine::settings::{Settings, TcpPort, VERSION};
+use fault::Fault;
+use sources::Source;
+
+/// From this many worker threads on a warning is due. Source: memcached.
+const THREADS_ADVISED_MAX: usize = 64;
+/// The most that hot and warm LRU may take together, in percent. Source: memcached.
+const HOT_AND_WARM_PERCENT_MAX: u32 = 80;
+
+/// What the sources ask for.
+#[derive(Debug)]
+pub enum Parsed {
+    /// To run.
+    Run(Box<Config>),
+    /// To print this on standard output and end with exit code 0 (`-h`, `-i`, `-V`).
+    Show(String),
+}
+
+/// What an operator chose.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// What the engine and the network need to know.
+    pub settings: Settings,
+    /// What concerns the process.
+    pub process: Process,
+    /// To be logged at `-v`: what was accepted and has no effect.
+    pub notes: Vec<String>,
+    /// To be logged always.
+    pub warnings: Vec<String>,
+}
+
+/// What an operator chose about the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// `-d`.
+    pub daemonize: bool,
+    /// `-u`.
+    pub user: Option<String>,
+    /// `-P`.
+    pub pidfile: Option<PathBuf>,
+    /// `-k`.
+    pub lock_memory: bool,
+    /// `-r`.
+    pub coredumps: bool,
+    /// `--log-format`.
+    pub log_format: LogFormat,
+    /// `MEMCACHED_PORT_FILENAME`: where to write down which ports are listened on.
+    pub port_file: Option<PathBuf>,
+}
+
+/// How log lines look (`--log-format`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A sentence a line.
+    #[default]
+    Text,
+    /// An object of JSON a line.
+    Json,
+}
+
+/// Why the server does not start.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct Stop {
+    /// For standard error; names the option and the remedy.
+    pub message: String,
+    /// The exit code memcached would use.
+    pub exit_code: u8,
+}
+
+/// Reads everything an operator can say: `arguments` as [`std::env::args_os`] gives them (the first, the
+/// program's name, is skipped), what `environment` holds under the names of the `MEMCACHED_*` variables, and the
+/// file of `--config`.
+///
+/// # Errors
+///
+/// When an option is unknown, has a bad value, contradicts another, or asks for what is not there yet.
+///
+/// ```
+/// use ferrocached::config::{Parsed, parse};
+///
+/// let arguments = ["memcached", "-m", "256", "-vl", "127.0.0.1"].map(Into::into);
+/// let Parsed::Run(config) = parse(arguments, &|_| None)? else { unreachable!("nothing was to be shown") };
+/// assert_eq!(config.settings.memory_bytes, 256 << 20);
+/// # Ok::<(), ferrocached::config::Stop>(())
+/// ```
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Parsed, Stop> {
+    let command_line = Source::read(None, arguments.into_iter().skip(1))?;
+    if let Some(text) = command_line.shown() {
+        return Ok(Parsed::Show(text));
+    }
+    let mut config = Config::default();
+    let mut sources = sources::of_environment(environment, &mut config.notes)?;
+    sources.push(command_line);
+    let file = sources.iter().rev().find_map(Source::settings_file);
+    if let Some(path) = file {
+        sources.insert(0, sources::of_file(&path)?);
+    }
+    if let Some(text) = sources.iter().rev().find_map(Source::shown) {
+        return Ok(Parsed::Show(text));
+    }
+
+    for source in &sources {
+        source.apply(&mut config)?;
+    }
+    let port_file = environment("MEMCACHED_PORT_FILENAME").filter(|path| !path.is_empty());
+    config.process.port_file = port_file.map(PathBuf::from);
+    config.reconcile().map_err(|fault| fault.stop(None))?;
+    Ok(Parsed::Run(Box::new(config)))
+}
+
+/// Every option of memcached and the few that are new, in the order of the help text.
+pub fn option_table() -> &'static [Row] {
+    options::OPTIONS
+}
+
+/// Every sub-option of `-o`.
+pub fn suboption_table() -> &'static [Row] {
+    suboptions::SUBOPTIONS
+}
+
+impl Config {
+    /// What can only be judged, or warned about, once all sources have spoken.
+    fn reconcile(&mut self) -> Result<(), Fault> {
+        let settings = &mut self.settings;
+        let (item, memory) = (settings.item_bytes_max, settings.memory_bytes);
+        if item > memory / 2 {
+            return Err(Fault::ItemExceedsHalf { item, memory });
+        }
+        let hot_and_warm = settings.compat.hot_lru_percent + settings.compat.warm_lru_percent;
+        if hot_and_warm > HOT_AND_WARM_PERCENT_MAX {
+            return Err(Fault::HotAndWarm { percent: hot_and_warm });
+        }
+
+        if settings.unix_socket.is_some() {
+            // Debian's file always has a `-p`, so an explicit one cannot be taken as a wish for TCP besides -s.
+            if settings.port != Settings::default().port || !settings.listen.is_empty() {
+                self.notes.push("-s (--unix-socket) turns TCP off: -p and -l have no effect".to_owned());
+            }
+            settings.port = TcpPort::Off;
+        } else if settings.port == TcpPort::Off {
+            let warning =
+                "nothing will be listened on: -p 0 turns TCP off and there is no -s (--unix-socket)";
+            self.warnings.push(warning.to_owned());
+        }
+        if settings.threads > THREADS_ADVISED_MAX && settings.threads != processors() {
+            self.warnings.push(format!(
+                "Setting a high number of worker threads is not recommended: -t (--threads) {} is best set to \
+                 the number of processors or less",
+                settings.threads
+            ));
+        }
+        if settings.compat.drop_privileges {
+            let warning = "-o drop_privileges is not there yet: system calls are NOT restricted";
+            self.warnings.push(warning.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// How many processors this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What `-V` shows. Scripts take the second word.
+fn version_line() -> String {
+    format!("memcached {VERSION}\n")
+}

@@ -1,0 +1,287 @@
+//! The options, a row each, in the order of the help text.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use super::fault::Fault;
+use super::given::Given;
+use super::row::{Group, Row, named, option};
+use super::{Config, LogFormat, listen, processors, suboptions};
+use crate::engine::settings::{Protocol, TcpPort};
+
+/// Permission bits a file can have.
+const MODE_MAX: u32 = 0o777;
+/// More memory than any machine has; it keeps arithmetic on the limit from overflowing.
+const MEMORY_BYTES_MAX: u64 = 1 << 50;
+/// The bounds of `-I`, in bytes. Source: memcached.
+const ITEM_BYTES_MIN: u64 = 1 << 10;
+const ITEM_BYTES_MAX: u64 = 1 << 30;
+/// More threads than any machine has use for.
+const THREADS_MAX: i64 = 4096;
+/// What the kernel takes for a count.
+const COUNT_MAX: i64 = i32::MAX as i64;
+
+pub(super) static OPTIONS: &[Row] = &[
+    option('p', "port", Group::Listening)
+        .takes("NUM")
+        .default("11211")
+        .says("TCP port to listen on; 0 is none, -1 is one that the system chooses.")
+        .sets(port),
+    option('U', "udp-port", Group::Listening)
+        .takes("NUM")
+        .default("0")
+        .accepted("UDP port; only 0, which is off, can be given, because UDP is not there yet.")
+        .sets(udp_port),
+    option('s', "unix-socket", Group::Listening)
+        .takes("PATH")
+        .sample("/run/memcached/memcached.sock")
+        .says("Listen on this unix socket, and not on TCP.")
+        .sets(|config, given| given.path().map(|path| config.settings.unix_socket = Some(path))),
+    option('a', "unix-mask", Group::Listening)
+        .takes("MODE")
+        .default("700")
+        .says("Permission bits of the unix socket, in octal.")
+        .sets(unix_mask),
+    option('l', "listen", Group::Listening)
+        .takes("ADDRESS")
+        .sample("127.0.0.1")
+        .says(
+            "Address to listen on, as in 127.0.0.1, [::1]:11212 or localhost; several are separated by commas \
+             or given by several -l. Without it, every address is listened on.",
+        )
+        .sets(listen::apply),
+    option('b', "listen-backlog", Group::Listening)
+        .takes("NUM")
+        .default("1024")
+        .says("How many connections may wait to be accepted.")
+        .sets(|config, given| given.whole(0..=COUNT_MAX).map(|number| config.settings.backlog = number)),
+    option('m', "memory-limit", Group::Memory)
+        .takes("SIZE")
+        .default("64")
+        // memcached calls --mem ambiguous, because of --memory-file.
+        .abbreviated(&["mem", "memory"])
+        .says("Memory for items and their index, in megabytes, or with a suffix as in 512m or 2g.")
+        .sets(memory),
+    option('M', "disable-evictions", Group::Memory)
+        .says("When memory is full, refuse to store instead of evicting what was used least.")
+        .switches(|config| config.settings.evictions_enabled = false),
+    option('I', "max-item-size", Group::Memory)
+        .takes("SIZE")
+        .default("1m")
+        .says(
+            "The most an item may take, in bytes, or with a suffix as in 512k or 4m; from 1k to 1g, and at most \
+             half of -m.",
+        )
+        .sets(item_size),
+    option('k', "lock-memory", Group::Memory)
+        .abbreviated(&["lo"])
+        .says("Keep all memory from being swapped out.")
+        .switches(|config| config.process.lock_memory = true),
+    option('C', "disable-cas", Group::Memory)
+        .says("Do without CAS ids.")
+        .switches(|config| config.settings.cas_enabled = false),
+    option('L', "enable-largepages", Group::Memory)
+        .accepted("Memory is not taken in advance; the system's transparent huge pages decide."),
+    option('f', "slab-growth-factor", Group::Memory)
+        .takes("NUM")
+        .default("1.25")
+        .accepted("There are no slab classes whose sizes could grow by a factor.")
+        .sets(|config, given| {
+            let factor = given.above(1.0, "Factor must be greater than 1");
+            factor.map(|factor| config.settings.compat.growth_factor = factor)
+        }),
+    option('n', "slab-min-size", Group::Memory)
+        .takes("BYTES")
+        .default("48")
+        .accepted("An item takes what it needs; there is no smallest chunk.")
+        .sets(|config, given| {
+            let bytes = given.whole_or(1..=COUNT_MAX, "Chunk size must be greater than 0");
+            bytes.map(|bytes| config.settings.compat.chunk_bytes = bytes)
+        }),
+    option('e', "memory-file", Group::Memory)
+        .takes("PATH")
+        .refused("Keeping items across a restart is not there yet; leave it out to start with an empty cache."),
+    option('c', "conn-limit", Group::Connections)
+        .takes("NUM")
+        .default("1024")
+        .abbreviated(&["c", "co", "con"])
+        .says("How many connections may be open at once.")
+        .sets(|config, given| {
+            let number = given.whole_or(1..=COUNT_MAX, "Maximum connections must be greater than 0");
+            number.map(|number| config.settings.connections_max = number)
+        }),
+    option('t', "threads", Group::Connections)
+        .takes("NUM")
+        .default("4")
+        .says("Worker threads; 0 or auto is one per processor.")
+        .sets(threads),
+    option('R', "max-reqs-per-event", Group::Connections)
+        .takes("NUM")
+        .default("20")
+        .says("How many requests of one connection are answered before others have their turn.")
+        .sets(|config, given| {
+            let number = given.whole_or(1..=COUNT_MAX, "Number of requests per event must be greater than 0");
+            number.map(|number| config.settings.requests_per_event = number)
+        }),
+    option('B', "protocol", Group::Connections)
+        .takes("NAME")
+        .default("auto")
+        .says("The protocol of connections, auto or ascii; the binary one is not there yet.")
+        .sets(protocol),
+    option('N', "napi-ids", Group::Connections)
+        .takes("NUM")
+        .default("0")
+        .accepted("Connections are handed to workers in turn, not by network queue.")
+        .sets(|config, given| {
+            given.whole(0..=COUNT_MAX).map(|number| config.settings.compat.napi_ids = number)
+        }),
+    option('A', "enable-shutdown", Group::Permissions)
+        .says("Let clients stop the server with the shutdown command.")
+        .switches(|config| config.settings.shutdown_enabled = true),
+    option('F', "disable-flush-all", Group::Permissions)
+        .says("Refuse the flush_all command.")
+        .switches(|config| config.settings.flush_enabled = false),
+    option('X', "disable-dumping", Group::Permissions)
+        .says("Refuse stats cachedump, lru_crawler metadump and mgdump, and stats detail.")
+        .switches(|config| config.settings.dump_enabled = false),
+    option('W', "disable-watch", Group::Permissions)
+        .says("Refuse the watch command.")
+        .switches(|config| config.settings.watch_enabled = false),
+    option('S', "enable-sasl", Group::Permissions).refused(
+        "This server is not built with SASL support; leave it out, and let only trusted hosts reach the port.",
+    ),
+    option('Y', "auth-file", Group::Permissions).takes("PATH").refused(
+        "Authentication is not there yet; leave it out, and let only trusted hosts reach the port.",
+    ),
+    option('Z', "enable-ssl", Group::Permissions)
+        .refused("This server is not built with TLS support; leave it out, or put a TLS proxy in front."),
+    option('d', "daemon", Group::Process)
+        .says("Run in the background.")
+        .switches(|config| config.process.daemonize = true),
+    option('u', "user", Group::Process)
+        .takes("NAME")
+        .sample("memcache")
+        .says("User to become when started as root; without it, memcache or else nobody.")
+        .sets(|config, given| given.word().map(|name| config.process.user = Some(name))),
+    option('P', "pidfile", Group::Process)
+        .takes("PATH")
+        .sample("/run/memcached/memcached.pid")
+        .says("Write the process id to this file; with -d it is removed at the end.")
+        .sets(|config, given| given.path().map(|path| config.process.pidfile = Some(path))),
+    option('r', "enable-coredumps", Group::Process)
+        .says("Raise the limit on the size of core files as far as it goes.")
+        .switches(|config| config.process.coredumps = true),
+    option('v', "verbose", Group::Information)
+        .says(
+            "Log errors and warnings while serving; -vv also what clients ask and are told, -vvv also changes \
+             of internal state.",
+        )
+        .sets(|config, given| {
+            config.settings.verbosity = u8::try_from(given.nth + 1).unwrap_or(u8::MAX);
+            Ok(())
+        }),
+    named("log-format", Group::Information)
+        .takes("NAME")
+        .default("text")
+        .says("How log lines look, text or json.")
+        .sets(log_format),
+    option('D', "stats-delimiter", Group::Information)
+        .takes("CHAR")
+        .default(":")
+        .says("What ends the prefix of a key in stats detail; giving it turns stats detail on.")
+        .sets(prefix_delimiter),
+    named("config", Group::Information)
+        .takes("FILE")
+        .sample("/etc/memcached.conf")
+        .says("Read options from this file, one or more a line, as Debian's /etc/memcached.conf has them."),
+    option('o', "extended", Group::Information)
+        .takes("LIST")
+        .sample("idle_timeout=60,no_lru_crawler")
+        .says("Sub-options, separated by commas; they are listed below.")
+        .sets(suboptions::apply),
+    option('h', "help", Group::Information).says("Show this help and end."),
+    option('i', "license", Group::Information).says("Show the license and end."),
+    option('V', "version", Group::Information).says("Show the version and end."),
+];
+
+fn port(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let complaint = "A port from 1 to 65535 is needed, or 0 for none, or -1 for one the system chooses";
+    config.settings.port = match given.whole_or::<i64>(-1..=i64::from(u16::MAX), complaint)? {
+        0 => TcpPort::Off,
+        number => u16::try_from(number).map_or(TcpPort::Ephemeral, TcpPort::Fixed),
+    };
+    Ok(())
+}
+
+fn udp_port(_: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    match given.whole::<u16>(0..=i64::from(u16::MAX))? {
+        0 => Ok(()),
+        _ => Err(given.refused("UDP is not there yet; leave it out and use TCP")),
+    }
+}
+
+fn unix_mask(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let mode = u32::from_str_radix(&given.shown(), 8).ok().filter(|mode| *mode <= MODE_MAX);
+    config.settings.unix_mask =
+        mode.ok_or_else(|| given.bad("Permission bits from 0 to 777 are needed, in octal"))?;
+    Ok(())
+}
+
+fn memory(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let bytes = given.size(1 << 20)?;
+    if bytes > MEMORY_BYTES_MAX {
+        return Err(
+            given.bad("No machine has that much memory; without a suffix the number counts megabytes")
+        );
+    }
+    config.settings.memory_bytes = bytes;
+    Ok(())
+}
+
+fn item_size(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    config.settings.item_bytes_max = match given.size(1)? {
+        ..ITEM_BYTES_MIN => return Err(given.impossible("Item max size cannot be less than 1024 bytes")),
+        bytes @ ITEM_BYTES_MIN..=ITEM_BYTES_MAX => bytes,
+        _ => return Err(given.impossible("Cannot set item size limit higher than a gigabyte")),
+    };
+    Ok(())
+}
+
+fn threads(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    if given.text == OsStr::new("auto") {
+        config.settings.threads = processors();
+        return Ok(());
+    }
+    let complaint = "Number of threads must be greater than 0, or auto (or 0) for one per processor";
+    config.settings.threads = match given.whole_or(0..=THREADS_MAX, complaint)? {
+        0 => processors(),
+        number => number,
+    };
+    Ok(())
+}
+
+fn protocol(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    config.settings.protocol = match &*given.shown() {
+        "auto" => Protocol::Auto,
+        "ascii" => Protocol::Ascii,
+        "binary" => return Err(given.refused("The binary protocol is not there yet; use auto or ascii")),
+        other => return Err(Fault::UnknownProtocol(other.to_owned())),
+    };
+    Ok(())
+}
+
+fn log_format(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    config.process.log_format = match &*given.shown() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        _ => return Err(given.bad("The format is text or json")),
+    };
+    Ok(())
+}
+
+fn prefix_delimiter(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let Some(first) = given.text.as_bytes().first() else { return Err(given.bad("No delimiter specified")) };
+    config.settings.prefix_delimiter = *first;
+    config.settings.detail_enabled = true;
+    Ok(())
+}

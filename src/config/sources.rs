@@ -1,0 +1,226 @@
+//! Where options come from: each source is a list of arguments, read by the same rules.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::fault::Fault;
+use super::given::Given;
+use super::options::OPTIONS;
+use super::row::Row;
+use super::{Config, Stop, documents};
+
+/// The variables that stand for one option each, from the weakest to the strongest, and that option's letter.
+pub(super) const VARIABLES: [(&str, &str); 5] = [
+    ("MEMCACHED_CACHE_SIZE", "-m"),
+    ("MEMCACHED_THREADS", "-t"),
+    ("MEMCACHED_MAX_CONNECTIONS", "-c"),
+    ("MEMCACHED_MAX_ITEM_SIZE", "-I"),
+    ("MEMCACHED_PORT", "-p"),
+];
+/// The variable that holds options of any kind; stronger than the [`VARIABLES`].
+pub(super) const EXTRA_FLAGS: &str = "MEMCACHED_EXTRA_FLAGS";
+
+/// Collects the positional arguments, which have no meaning.
+const POSITIONAL: &str = "positional";
+
+/// Arguments that have been told apart.
+pub(super) struct Source {
+    /// How errors call it; `None` is the command line.
+    name: Option<String>,
+    matches: ArgMatches,
+}
+
+/// One source for each variable that is set and not empty, from the weakest to the strongest.
+pub(super) fn of_environment(
+    environment: &dyn Fn(&str) -> Option<OsString>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Source>, Stop> {
+    let mut sources = Vec::new();
+    for (variable, letter) in VARIABLES {
+        let Some(value) = environment(variable).filter(|value| !value.is_empty()) else { continue };
+        // Docker links and Kubernetes set MEMCACHED_PORT in every container near a service called "memcached".
+        if value.as_bytes().windows(3).any(|three| three == b"://") {
+            notes.push(format!("{variable} is the address of a linked service, not a port: it is not used"));
+            continue;
+        }
+        sources.push(Source::read(Some(variable), [OsString::from(letter), value])?);
+    }
+    if let Some(flags) = environment(EXTRA_FLAGS) {
+        let words = words(flags.as_bytes()).map_err(|fault| fault.stop(Some(EXTRA_FLAGS)))?;
+        sources.push(Source::read(Some(EXTRA_FLAGS), words)?);
+    }
+    Ok(sources)
+}
+
+/// The settings file, read as Debian's systemd-memcached-wrapper reads /etc/memcached.conf.
+pub(super) fn of_file(path: &Path) -> Result<Source, Stop> {
+    let name = path.display().to_string();
+    let text =
+        fs::read(path).map_err(|error| Fault::FileUnreadable { path: path.to_owned(), error }.stop(None))?;
+    let arguments = arguments_of_file(&text).map_err(|fault| fault.stop(Some(&name)))?;
+    let source = Source::read(Some(&name), arguments)?;
+    match source.settings_file() {
+        Some(_) => Err(Fault::FileInFile.stop(Some(&name))),
+        None => Ok(source),
+    }
+}
+
+/// The rules of the wrapper: a `#` without a backslash before it starts a comment; lines that do not start with a
+/// dash are dropped (Debian's file says `logfile …`, to no effect); so are lines that start with -d, as systemd
+/// wants the process in the foreground, or -h. What is left is one long command line.
+fn arguments_of_file(text: &[u8]) -> Result<Vec<OsString>, Fault> {
+    let mut arguments = Vec::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        let is_comment = |at: &usize| line[*at] == b'#' && (*at == 0 || line[*at - 1] != b'\\');
+        let end = (0..line.len()).find(is_comment).unwrap_or(line.len());
+        let line = line[..end].trim_ascii();
+        if line.starts_with(b"-") && !line.starts_with(b"-d") && !line.starts_with(b"-h") {
+            arguments.extend(words(line)?);
+        }
+    }
+    Ok(arguments)
+}
+
+/// Splits at white space, as a shell would: quotes keep words together, a backslash outside of quotes makes the
+/// next byte an ordinary one.
+fn words(line: &[u8]) -> Result<Vec<OsString>, Fault> {
+    let mut words = Vec::new();
+    let mut word: Option<Vec<u8>> = None;
+    let mut quote = None;
+    let mut bytes = line.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match (quote, byte) {
+            (Some(open), _) if byte == open => quote = None,
+            (None, b'\'' | b'"') => {
+                quote = Some(byte);
+                word.get_or_insert_default();
+            }
+            (None, b'\\') => word.get_or_insert_default().extend(bytes.next()),
+            (None, _) if byte.is_ascii_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(byte),
+        }
+    }
+    if quote.is_some() {
+        return Err(Fault::QuoteOpen(String::from_utf8_lossy(line).into_owned()));
+    }
+    words.extend(word);
+    Ok(words.into_iter().map(OsString::from_vec).collect())
+}
+
+impl Source {
+    /// Tells options, values and positional arguments apart, as getopt_long does.
+    pub(super) fn read(
+        name: Option<&str>,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Source, Stop> {
+        match command().try_get_matches_from(arguments) {
+            Ok(matches) => Ok(Source { name: name.map(str::to_owned), matches }),
+            Err(error) => Err(fault(&error).stop(name)),
+        }
+    }
+
+    /// What `-h`, `-i` or `-V` show, when one was given.
+    pub(super) fn shown(&self) -> Option<String> {
+        let is_given = |name| self.matches.get_count(name) > 0;
+        if is_given("help") {
+            Some(documents::help())
+        } else if is_given("license") {
+            Some(documents::license())
+        } else if is_given("version") {
+            Some(super::version_line())
+        } else {
+            None
+        }
+    }
+
+    /// The file of `--config`.
+    pub(super) fn settings_file(&self) -> Option<PathBuf> {
+        self.matches.get_many::<OsString>("config")?.next_back().map(PathBuf::from)
+    }
+
+    /// Gives every option of this source its effect.
+    pub(super) fn apply(&self, config: &mut Config) -> Result<(), Stop> {
+        for row in OPTIONS {
+            for (nth, text) in self.values(row).into_iter().enumerate() {
+                let given = Given { row, text, nth };
+                row.apply(config, &given).map_err(|fault| fault.stop(self.name.as_deref()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The values of an option in order; an empty one for each time it stands there, if it takes none.
+    fn values(&self, row: &Row) -> Vec<&OsStr> {
+        match row.value {
+            Some(_) => {
+                let values = self.matches.get_many::<OsString>(row.name);
+                values.into_iter().flatten().map(OsString::as_os_str).collect()
+            }
+            None => vec![OsStr::new(""); usize::from(self.matches.get_count(row.name))],
+        }
+    }
+}
+
+/// The language of the arguments. It only tells them apart, keeping all repeats in order; values are judged when
+/// they are applied, so that an error can name the source.
+fn command() -> Command {
+    let positional =
+        Arg::new(POSITIONAL).num_args(0..).action(ArgAction::Append).value_parser(value_parser!(OsString));
+    Command::new("memcached")
+        .no_binary_name(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .infer_long_args(true)
+        .args(OPTIONS.iter().map(argument))
+        .arg(positional)
+}
+
+fn argument(row: &Row) -> Arg {
+    let argument = Arg::new(row.name).long(row.name).aliases(row.abbreviations);
+    let argument = match row.letter {
+        Some(letter) => argument.short(letter),
+        None => argument,
+    };
+    match row.value {
+        Some(_) => {
+            argument.action(ArgAction::Append).allow_hyphen_values(true).value_parser(value_parser!(OsString))
+        }
+        None => argument.action(ArgAction::Count),
+    }
+}
+
+/// What clap found wrong, in our words.
+fn fault(error: &clap::Error) -> Fault {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return Fault::Unreadable(format!("the arguments cannot be read: {}", error.kind()));
+    };
+    let name = argument.split(['=', ' ']).next().unwrap_or_default();
+    let known = OPTIONS.iter().find(|row| name.strip_prefix("--") == Some(row.name));
+    match (error.kind(), known) {
+        (ErrorKind::TooManyValues, Some(row)) => {
+            Fault::ValueSuperfluous { flag: row.flag(), usage: row.usage() }
+        }
+        (ErrorKind::UnknownArgument, _) | (_, None) => unknown(name),
+        (_, Some(row)) => Fault::ValueMissing { flag: row.flag(), usage: row.usage() },
+    }
+}
+
+fn unknown(name: &str) -> Fault {
+    let Some(prefix) = name.strip_prefix("--") else {
+        return Fault::UnknownOption(name.trim_start_matches('-').to_owned());
+    };
+    let candidates: Vec<String> = OPTIONS
+        .iter()
+        .filter(|row| row.name.starts_with(prefix))
+        .map(|row| format!("--{}", row.name))
+        .collect();
+    match candidates.is_empty() {
+        true => Fault::UnknownOption(name.to_owned()),
+        false => Fault::AmbiguousOption { given: name.to_owned(), candidates: candidates.join(" or ") },
+    }
+}

@@ -1,0 +1,263 @@
+//! The sub-options of `-o`, a row each.
+
+use std::ffi::OsStr;
+
+use super::Config;
+use super::fault::Fault;
+use super::given::Given;
+use super::row::{Group, Row, named};
+use crate::engine::settings::Compat;
+
+const COUNT_MAX: i64 = i32::MAX as i64;
+/// The bounds of `hashpower`. Source: memcached.
+const HASH_POWER_MIN: i64 = 12;
+const HASH_POWER_MAX: i64 = 32;
+/// The bounds of `slab_automove_window`. Source: memcached's protocol document and its option check.
+const AUTOMOVE_WINDOW_MIN: i64 = 3;
+const AUTOMOVE_WINDOW_MAX: i64 = 1800;
+/// The longest `lru_crawler_sleep`, in microseconds. Source: memcached.
+const CRAWLER_SLEEP_MAX: i64 = 1_000_000;
+/// The largest `temporary_ttl`, `idle_timeout` and `tail_repair_time`, in seconds: 68 years.
+const SECONDS_MAX: i64 = i32::MAX as i64;
+/// The largest size given in KB or MB; it fits 64 bits once it is counted in bytes.
+const PIECES_MAX: i64 = u32::MAX as i64;
+
+const NO_SLABS: &str = "There are no slab classes to move memory between.";
+const NO_SEGMENT_PERCENT: &str = "The share of each queue is set by the eviction policy itself.";
+const NO_FLASH: &str = "Belongs to storage on flash (ext_path), which is not there.";
+const NO_TLS: &str = "TLS is not there yet; leave it out, or put a TLS proxy in front.";
+const NO_PROXY: &str = "The proxy is not there; start a memcached that is built with it.";
+const DEAD: &str = "Means nothing in memcached any more either.";
+
+pub(super) static SUBOPTIONS: &[Row] = &[
+    sub("maxconns_fast")
+        .says("Over the limit of -c, tell a new client so and close. This is the default.")
+        .switches(|config| config.settings.maxconns_fast = true),
+    sub("no_maxconns_fast")
+        .says("Over the limit of -c, leave new clients waiting in the backlog.")
+        .switches(|config| config.settings.maxconns_fast = false),
+    sub("idle_timeout")
+        .takes("SECONDS")
+        .default("0")
+        .says("Close connections on which nothing was asked for this long, in seconds; 0 is never.")
+        .sets(|config, given| {
+            given.whole(0..=SECONDS_MAX).map(|seconds| config.settings.idle_seconds_max = seconds)
+        }),
+    sub("read_buf_mem_limit")
+        .takes("MB")
+        .default("0")
+        .says("The most memory that the buffers of all connections may take, in megabytes; 0 is no limit.")
+        .sets(|config, given| {
+            let megabytes = given.whole::<u64>(0..=PIECES_MAX);
+            megabytes.map(|megabytes| config.settings.read_buffer_bytes_max = megabytes << 20)
+        }),
+    sub("lru_crawler")
+        .says("Look for expired items in the background and free them. This is the default.")
+        .switches(|config| config.settings.sweep_enabled = true),
+    sub("no_lru_crawler")
+        .says("Free expired items only when they are asked for or room is needed.")
+        .switches(|config| config.settings.sweep_enabled = false),
+    sub("drop_privileges")
+        .accepted("System calls are not restricted yet; a warning says so at every start.")
+        .switches(|config| config.settings.compat.drop_privileges = true),
+    sub("no_drop_privileges")
+        .accepted("System calls are not restricted anyway.")
+        .switches(|config| config.settings.compat.drop_privileges = false),
+    sub("relaxed_privileges").accepted("System calls are not restricted anyway."),
+    sub("track_sizes")
+        .accepted("Sizes of items are not counted for stats sizes yet.")
+        .switches(|config| config.settings.compat.track_sizes = true),
+    sub("watcher_logbuf_size")
+        .takes("KB")
+        .default("256")
+        .accepted("The buffer of a watcher has a fixed bound.")
+        .sets(|config, given| compat(config, given, 0..=COUNT_MAX, |compat| &mut compat.watcher_logbuf_kib)),
+    sub("worker_logbuf_size")
+        .takes("KB")
+        .default("64")
+        .accepted("Workers hand events to watchers without a buffer of their own.")
+        .sets(|config, given| compat(config, given, 0..=COUNT_MAX, |compat| &mut compat.worker_logbuf_kib)),
+    sub("hashpower").takes("N").default("16").accepted("The index grows as needed.").sets(hash_power),
+    sub("no_hashexpand").accepted("The index grows as needed."),
+    sub("hash_algorithm")
+        .takes("NAME")
+        .default("murmur3")
+        .accepted("Keys are hashed with a random seed, so that nobody can choose keys that collide.")
+        .sets(hash_algorithm),
+    sub("tail_repair_time")
+        .takes("SECONDS")
+        .accepted("No item can be held in memory by a leaked reference.")
+        .sets(tail_repair),
+    sub("slab_reassign").accepted(NO_SLABS).switches(|config| config.settings.compat.slab_reassign = true),
+    sub("no_slab_reassign")
+        .accepted(NO_SLABS)
+        .switches(|config| config.settings.compat.slab_reassign = false),
+    sub("slab_automove").takes("0|1|2").or_stands_alone().default("1").accepted(NO_SLABS).sets(slab_automove),
+    sub("no_slab_automove").accepted(NO_SLABS).switches(|config| config.settings.compat.slab_automove = 0),
+    sub("slab_automove_ratio").takes("RATIO").default("0.8").accepted(NO_SLABS).sets(|config, given| {
+        let ratio = given.above(0.0, "slab_automove_ratio must be > 0");
+        ratio.map(|ratio| config.settings.compat.slab_automove_ratio = ratio)
+    }),
+    sub("slab_automove_window").takes("N").default("10").accepted(NO_SLABS).sets(|config, given| {
+        let range = AUTOMOVE_WINDOW_MIN..=AUTOMOVE_WINDOW_MAX;
+        compat(config, given, range, |compat| &mut compat.slab_automove_window)
+    }),
+    sub("slab_automove_freeratio").takes("RATIO").default("0.01").accepted(NO_SLABS),
+    sub("slab_sizes").takes("SIZES").accepted("There are no slab classes whose sizes could be chosen."),
+    sub("slab_chunk_max").takes("KB").default("512").accepted("Items are not cut into chunks.").sets(
+        |config, given| {
+            let kilobytes = given.whole::<u64>(1..=PIECES_MAX);
+            kilobytes.map(|kilobytes| config.settings.compat.slab_chunk_bytes_max = kilobytes << 10)
+        },
+    ),
+    sub("no_chunked_items").accepted(DEAD),
+    sub("inline_ascii_resp").accepted(DEAD),
+    sub("no_inline_ascii_resp").accepted(DEAD),
+    sub("modern").accepted(DEAD),
+    sub("no_modern").accepted("The defaults of memcached 1.4 have nothing to act on."),
+    sub("lru_crawler_sleep")
+        .takes("MICROSECONDS")
+        .default("100")
+        .accepted("The search for expired items works in small slices, without a pause to set.")
+        .sets(crawler_sleep),
+    sub("lru_crawler_tocrawl")
+        .takes("N")
+        .default("0")
+        .accepted("The search for expired items works in small slices of a fixed size.")
+        .sets(|config, given| {
+            compat(config, given, 0..=PIECES_MAX, |compat| &mut compat.lru_crawler_tocrawl)
+        }),
+    sub("lru_maintainer")
+        .accepted("There is no maintenance thread.")
+        .switches(|config| config.settings.compat.lru_maintainer = true),
+    sub("no_lru_maintainer")
+        .accepted("There is no maintenance thread.")
+        .switches(|config| config.settings.compat.lru_maintainer = false),
+    sub("hot_lru_pct").takes("PERCENT").default("20").accepted(NO_SEGMENT_PERCENT).sets(|config, given| {
+        let percent = given.whole_or(1..=79, "hot_lru_pct must be >= 1 and < 80");
+        percent.map(|percent| config.settings.compat.hot_lru_percent = percent)
+    }),
+    sub("warm_lru_pct").takes("PERCENT").default("40").accepted(NO_SEGMENT_PERCENT).sets(|config, given| {
+        let percent = given.whole_or(1..=79, "warm_lru_pct must be >= 1 and < 80");
+        percent.map(|percent| config.settings.compat.warm_lru_percent = percent)
+    }),
+    sub("hot_max_factor").takes("NUM").default("0.2").accepted(NO_SEGMENT_PERCENT).sets(|config, given| {
+        let factor = given.above(0.0, "hot_max_factor must be > 0");
+        factor.map(|factor| config.settings.compat.hot_max_factor = factor)
+    }),
+    sub("warm_max_factor").takes("NUM").default("2.0").accepted(NO_SEGMENT_PERCENT).sets(|config, given| {
+        let factor = given.above(0.0, "warm_max_factor must be > 0");
+        factor.map(|factor| config.settings.compat.warm_max_factor = factor)
+    }),
+    sub("temporary_ttl").takes("SECONDS").accepted("Items that expire soon are evicted like others.").sets(
+        |config, given| {
+            let seconds = given.whole(0..=SECONDS_MAX);
+            seconds.map(|seconds| config.settings.compat.temporary_ttl = Some(seconds))
+        },
+    ),
+    sub("resp_obj_mem_limit").takes("MB").accepted("Deprecated by memcached; use read_buf_mem_limit."),
+    sub("sock_cookie_id").takes("N").accepted("Sockets carry no cookie for packet filters."),
+    sub("ssl_chain_cert").takes("FILE").refused(NO_TLS),
+    sub("ssl_key").takes("FILE").refused(NO_TLS),
+    sub("ssl_verify_mode").takes("0|1|2|3").refused(NO_TLS),
+    sub("ssl_keyformat").takes("NAME").refused(NO_TLS),
+    sub("ssl_ciphers").takes("LIST").refused(NO_TLS),
+    sub("ssl_ca_cert").takes("FILE").refused(NO_TLS),
+    sub("ssl_session_cache").refused(NO_TLS),
+    sub("ssl_min_version").takes("0|1|2|3").refused(NO_TLS),
+    sub("ssl_wbuf_size").takes("KB").accepted("Belongs to TLS (-Z), which is not there yet."),
+    sub("ssl_kernel_tls").accepted("Belongs to TLS (-Z), which is not there yet."),
+    sub("ext_path")
+        .takes("FILE:SIZE")
+        .refused("Storage on flash is not there; leave it out to keep all items in memory."),
+    sub("ext_page_size").takes("MB").accepted(NO_FLASH),
+    sub("ext_wbuf_size").takes("MB").accepted(NO_FLASH),
+    sub("ext_threads").takes("N").accepted(NO_FLASH),
+    sub("ext_io_depth").takes("N").accepted(NO_FLASH),
+    sub("ext_item_size").takes("BYTES").accepted(NO_FLASH),
+    sub("ext_item_age").takes("SECONDS").accepted(NO_FLASH),
+    sub("ext_low_ttl").takes("SECONDS").accepted(NO_FLASH),
+    sub("ext_recache_rate").takes("N").accepted(NO_FLASH),
+    sub("ext_compact_under").takes("N").accepted(NO_FLASH),
+    sub("ext_drop_under").takes("N").accepted(NO_FLASH),
+    sub("ext_max_sleep").takes("MICROSECONDS").accepted(NO_FLASH),
+    sub("ext_max_frag").takes("RATIO").accepted(NO_FLASH),
+    sub("ext_drop_unread").accepted(NO_FLASH),
+    sub("proxy_config").takes("FILE").refused(NO_PROXY),
+    sub("proxy_arg").takes("TEXT").refused(NO_PROXY),
+    sub("proxy_uring").refused(NO_PROXY),
+    sub("proxy_memprofile").refused(NO_PROXY),
+];
+
+const fn sub(name: &'static str) -> Row {
+    named(name, Group::Extended)
+}
+
+/// Gives each sub-option of one `-o` its effect, in order: the last wins. As with getsubopt, a value behind a
+/// sub-option that takes none is not looked at.
+pub(super) fn apply(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    for piece in given.shown().split(',').filter(|piece| !piece.is_empty()) {
+        let (name, value) = match piece.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (piece, None),
+        };
+        let row = SUBOPTIONS.iter().find(|row| row.name == name);
+        let row = row.ok_or_else(|| Fault::UnknownSuboption(name.to_owned()))?;
+        if row.value.is_some() && !row.value_is_optional && value.is_none_or(str::is_empty) {
+            return Err(Fault::SuboptionValueMissing { name: row.name, usage: row.usage() });
+        }
+        row.apply(config, &Given { row, text: OsStr::new(value.unwrap_or_default()), nth: 0 })?;
+    }
+    Ok(())
+}
+
+/// Keeps a whole number for `stats settings`.
+fn compat(
+    config: &mut Config,
+    given: &Given<'_>,
+    range: std::ops::RangeInclusive<i64>,
+    field: fn(&mut Compat) -> &mut u32,
+) -> Result<(), Fault> {
+    given.whole(range).map(|number| *field(&mut config.settings.compat) = number)
+}
+
+fn hash_power(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let complaint = match given.shown().parse::<i64>() {
+        Ok(power @ ..HASH_POWER_MIN) => format!("Initial hashtable multiplier of {power} is too low"),
+        Ok(power) => format!("Initial hashtable multiplier of {power} is too high"),
+        Err(_) => "Initial hashtable multiplier is no number".to_owned(),
+    };
+    let complaint = format!("{complaint}, {HASH_POWER_MIN} to {HASH_POWER_MAX} is possible");
+    let power = given.whole_or(HASH_POWER_MIN..=HASH_POWER_MAX, complaint)?;
+    config.settings.compat.hash_power_init = power;
+    Ok(())
+}
+
+fn hash_algorithm(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let name = given.shown();
+    if !["jenkins", "murmur3", "xxh3"].contains(&&*name) {
+        return Err(given.bad("Unknown hash_algorithm option (jenkins, murmur3, xxh3)"));
+    }
+    config.settings.compat.hash_algorithm = name.into_owned();
+    Ok(())
+}
+
+fn tail_repair(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let seconds = given.whole_or(10..=SECONDS_MAX, "Cannot set tail_repair_time to less than 10 seconds")?;
+    config.settings.compat.tail_repair_seconds = seconds;
+    Ok(())
+}
+
+fn slab_automove(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    config.settings.compat.slab_automove = match given.text.is_empty() {
+        true => 1,
+        false => given.whole_or(0..=2, "slab_automove must be between 0 and 2")?,
+    };
+    Ok(())
+}
+
+fn crawler_sleep(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let complaint = "LRU crawler sleep must be between 0 and 1 second, in microseconds";
+    config.settings.compat.lru_crawler_sleep = given.whole_or(0..=CRAWLER_SLEEP_MAX, complaint)?;
+    Ok(())
+}

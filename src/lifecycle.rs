@@ -1,0 +1,214 @@
+//! One run of the server: from its arguments to its exit code.
+//!
+//! The order is memcached's: limits, user, background, then sockets (so a port below 1024 needs more than `-u`),
+//! then the pid file; and one line that says what is listened on and how much memory may be used.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::time::TimeValLike;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{Level, debug, info, warn};
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{self, Config, LogFormat, Parsed, Process};
+use crate::engine::Engine;
+use crate::engine::settings::Settings;
+use crate::engine::stats::Usage;
+use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
+use crate::process::{self, ProcessError};
+
+/// Exit code of a system that did not give what was needed. Source: `sysexits.h`.
+const EX_OSERR: u8 = 71;
+
+/// Why a run ended before it had begun.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("failed to start the server's threads: {0}; is there a limit on this user's processes?")]
+    Threads(#[from] std::io::Error),
+}
+
+/// Runs the server as `arguments` and `environment` say.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> ExitCode {
+    match config::parse(arguments, environment) {
+        Ok(Parsed::Show(text)) => {
+            // A reader that closes early has seen what it wanted.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(stop) => fail(&stop.message, stop.exit_code),
+        Ok(Parsed::Run(config)) => match serve(*config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Process(error)) => fail(&error.to_string(), error.exit_code()),
+            Err(error) => fail(&error.to_string(), EX_OSERR),
+        },
+    }
+}
+
+fn fail(message: &str, exit_code: u8) -> ExitCode {
+    // There is nowhere left to complain to.
+    let _ = writeln!(std::io::stderr(), "{message}");
+    ExitCode::from(exit_code)
+}
+
+fn serve(config: Config) -> Result<(), Failure> {
+    let Config { mut settings, process, notes, mut warnings } = config;
+    prepare_process(&mut settings, &process, &mut warnings)?;
+    let memory_bytes = settings.memory_bytes;
+    let (clock, epoch) = Clock::start();
+    let engine = Arc::new(Engine::new(settings, epoch).with_usage(usage));
+    start_log(process.log_format, Arc::clone(&engine));
+    warnings.iter().for_each(|warning| warn!("{warning}"));
+    notes.iter().for_each(|note| debug!("{note}"));
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = bind(Arc::clone(&engine), clock)?;
+        let endpoints = server.endpoints();
+        if let Some(path) = &process.port_file {
+            process::write_port_file(path, port_lines(&endpoints))
+                .iter()
+                .for_each(|warning| warn!("{warning}"));
+        }
+        let pidfile = process.pidfile.as_deref();
+        pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
+        let signals = Signals::new()?;
+        info!(
+            "ferrocached {} listens on {} and keeps up to {} MB ({} threads, {} connections)",
+            env!("CARGO_PKG_VERSION"),
+            listed(&endpoints),
+            memory_bytes >> 20,
+            engine.settings().threads,
+            engine.settings().connections_max,
+        );
+        let kind = server.run(signals.stop()).await?;
+        match kind {
+            StopKind::Now => info!("stopped"),
+            StopKind::Graceful => info!("gracefully stopped"),
+        }
+        if let (Some(path), true) = (pidfile, process.daemonize) {
+            process::remove_pidfile(path).iter().for_each(|warning| warn!("{warning}"));
+        }
+        Ok(())
+    })
+}
+
+/// What must be so before there are threads or sockets.
+fn prepare_process(
+    settings: &mut Settings,
+    process: &Process,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    if process.coredumps {
+        process::enable_coredumps()?;
+    }
+    let open_files = process::raise_open_files(settings.connections_max, settings.threads);
+    settings.connections_max = open_files.connections_max;
+    warnings.extend(open_files.warning);
+    warnings.extend(process::become_user(process.user.as_deref())?);
+    if process.daemonize {
+        process::daemonize(settings.verbosity > 0, process.coredumps)?;
+    }
+    if process.lock_memory {
+        warnings.extend(process::lock_memory());
+    }
+    Ok(())
+}
+
+/// Opens the sockets; a UNIX socket's file gets its permissions (`-a`) through the file mode mask.
+fn bind(engine: Arc<Engine>, clock: Clock) -> Result<Server, BindError> {
+    let mode = Mode::from_bits_truncate(engine.settings().unix_mask);
+    let before = umask(!mode & Mode::all());
+    let server = Server::bind(engine, clock);
+    umask(before);
+    server
+}
+
+/// Sends the log to standard error, as much of it as `-v` and the `verbosity` command ask for.
+fn start_log(format: LogFormat, engine: Arc<Engine>) {
+    let wanted = dynamic_filter_fn(move |metadata, _| {
+        let most = match engine.verbosity() {
+            0 => Level::INFO,
+            1 => Level::DEBUG,
+            _ => Level::TRACE,
+        };
+        // Libraries have little to say that an operator wants to read.
+        *metadata.level() <= most && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    });
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::registry().with(wanted);
+    // Only a test that runs two servers in one process has a log already.
+    let _ = match format {
+        LogFormat::Text => log.with(lines.with_ansi(false)).try_init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
+    };
+}
+
+fn listed(endpoints: &[Endpoint]) -> String {
+    endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The lines of `MEMCACHED_PORT_FILENAME`.
+fn port_lines(endpoints: &[Endpoint]) -> Vec<String> {
+    endpoints
+        .iter()
+        .filter_map(|endpoint| match endpoint {
+            Endpoint::Tcp(address) => Some(process::port_line(*address)),
+            Endpoint::Unix(_) => None,
+        })
+        .collect()
+}
+
+/// The CPU time of this process so far.
+fn usage() -> Usage {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Usage::default() };
+    let duration = |time: nix::sys::time::TimeVal| {
+        Duration::from_micros(u64::try_from(time.num_microseconds()).unwrap_or_default())
+    };
+    Usage { user: duration(usage.user_time()), system: duration(usage.system_time()) }
+}
+
+/// The signals that the server listens to.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    graceful: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            graceful: signal(SignalKind::user_defined1())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one that means stop.
+    async fn stop(mut self) -> StopKind {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return StopKind::Now,
+                _ = self.terminate.recv() => return StopKind::Now,
+                _ = self.graceful.recv() => return StopKind::Graceful,
+                _ = self.reload.recv() => info!("SIGHUP: nothing to reload"),
+            }
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! The process as an operator meets it: start, limits, sockets, signals, exit codes, messages.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ferrocached");
+
+/// How long anything may take to happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory of one test, removed behind it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Directory {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ferrocached-process-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        // The server may run as somebody else.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        Directory(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running server. Killed when dropped, by its pid.
+struct Server {
+    child: Child,
+    directory: Directory,
+    port: u16,
+}
+
+impl Server {
+    /// Starts one on a free port of the loopback address, and waits until it listens.
+    fn start(options: &[&str]) -> Server {
+        let directory = Directory::new();
+        let ports = directory.file("ports");
+        let log = fs::File::create(directory.file("log")).unwrap();
+        let child = Command::new(BINARY)
+            .args(["-p", "-1", "-l", "127.0.0.1"])
+            .args(options)
+            .env("MEMCACHED_PORT_FILENAME", &ports)
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut server = Server { child, directory, port: 0 };
+        wait_for("the port file", || {
+            assert!(server.child.try_wait().unwrap().is_none(), "it ended at once: {}", server.log());
+            ports.exists()
+        });
+        let text = fs::read_to_string(ports).unwrap();
+        server.port = text.lines().find_map(|line| line.strip_prefix("TCP INET: ")).unwrap().parse().unwrap();
+        server
+    }
+
+    fn connect(&self) -> Client<TcpStream> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.file("log")).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits for the end, and tells the exit code.
+    fn exit_code(&mut self) -> Option<i32> {
+        let mut status = None;
+        wait_for("the end of the server", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Client<S: Read>(BufReader<S>);
+
+impl<S: Read + Write> Client<S> {
+    fn send(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The next line without its end; empty at the end of the stream.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end_matches("\r\n").to_owned()
+    }
+
+    fn ask(&mut self, text: &str) -> String {
+        self.send(text);
+        self.line()
+    }
+
+    /// The value of one line of `stats`, or of `stats settings`.
+    fn stat(&mut self, command: &str, name: &str) -> Option<String> {
+        self.send(command);
+        let mut found = None;
+        loop {
+            let line = self.line();
+            if line == "END" {
+                return found;
+            }
+            let mut words = line.splitn(3, ' ').skip(1);
+            if words.next() == Some(name) {
+                found = words.next().map(str::to_owned);
+            }
+        }
+    }
+
+    fn is_closed(&mut self) -> bool {
+        matches!(self.0.read(&mut [0]), Ok(0) | Err(_))
+    }
+}
+
+fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !happened() {
+        assert!(since.elapsed() < PATIENCE, "waited in vain for {what}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+fn run(options: &[&str]) -> Output {
+    Command::new(BINARY).args(options).stdin(Stdio::null()).output().unwrap()
+}
+
+fn said(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn it_says_in_one_line_where_it_listens_and_how_much_it_keeps() {
+    let server = Server::start(&["-m", "100"]);
+    wait_for("the line", || server.log().contains("listens on"));
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("listens on")).unwrap();
+    assert!(line.contains(&format!("127.0.0.1:{}", server.port)), "{line}");
+    assert!(line.contains("100 MB"), "{line}");
+    assert!(line.contains("INFO"), "a level: {line}");
+    assert!(line.starts_with("20"), "a date: {line}");
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let server = Server::start(&["--log-format", "json"]);
+    wait_for("the line", || server.log().contains("listens on"));
+    let log = server.log();
+    for line in log.lines() {
+        assert!(line.starts_with('{') && line.ends_with('}') && line.contains("\"level\""), "{line}");
+    }
+}
+
+#[test]
+fn keys_and_values_are_logged_at_vv_only() {
+    for (options, shown) in [(&[][..], false), (&["-v"], false), (&["-vv"], true)] {
+        let server = Server::start(options);
+        assert_eq!(server.connect().ask("set secret 0 0 6\r\nhidden\r\n"), "STORED");
+        sleep(Duration::from_millis(50));
+        let log = server.log();
+        assert_eq!(log.contains("secret") && log.contains("STORED"), shown, "{options:?}: {log}");
+        assert_eq!(log.contains("hidden"), shown, "{options:?}: {log}");
+    }
+}
+
+#[test]
+fn the_verbosity_command_changes_the_log() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    assert_eq!(client.ask("verbosity 2\r\n"), "OK");
+    client.ask("get loud\r\n");
+    assert_eq!(client.ask("verbosity 0\r\n"), "OK");
+    client.ask("get quiet\r\n");
+    sleep(Duration::from_millis(50));
+    assert!(server.log().contains("loud"));
+    assert!(!server.log().contains("get quiet"));
+}
+
+#[test]
+fn signals_stop_it_or_let_it_go_on() {
+    for (signal, log) in
+        [(Signal::SIGINT, "stopped"), (Signal::SIGTERM, "stopped"), (Signal::SIGUSR1, "gracefully stopped")]
+    {
+        let mut server = Server::start(&[]);
+        let mut client = server.connect();
+        assert!(client.ask("version\r\n").starts_with("VERSION "));
+        server.signal(Signal::SIGHUP);
+        sleep(Duration::from_millis(50));
+        assert!(client.ask("version\r\n").starts_with("VERSION "), "SIGHUP does not stop it");
+        server.signal(signal);
+        assert_eq!(server.exit_code(), Some(0));
+        assert!(client.is_closed());
+        assert!(server.log().contains(log), "{}", server.log());
+    }
+}
+
+#[test]
+fn shutdown_stops_it_where_it_is_allowed() {
+    let server = Server::start(&[]);
+    assert_eq!(server.connect().ask("shutdown\r\n"), "SERVER_ERROR: shutdown not enabled");
+    for words in ["shutdown\r\n", "shutdown graceful\r\n"] {
+        let mut server = Server::start(&["-A"]);
+        let mut client = server.connect();
+        assert_eq!(client.ask("shutdown now\r\n"), "CLIENT_ERROR invalid shutdown mode");
+        client.send(words);
+        assert!(client.is_closed());
+        assert_eq!(server.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn over_the_connection_limit_a_client_is_told_and_closed() {
+    let server = Server::start(&["-c", "3"]);
+    let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.ask("version\r\n");
+    }
+    let mut late = server.connect();
+    assert_eq!(late.line(), "ERROR Too many open connections");
+    assert!(late.is_closed());
+    assert_eq!(clients[0].stat("stats\r\n", "rejected_connections").as_deref(), Some("1"));
+    assert_eq!(clients[0].stat("stats\r\n", "curr_connections").as_deref(), Some("3"));
+    drop(clients.pop());
+    wait_for("the place to be free", || {
+        clients[0].stat("stats\r\n", "curr_connections").as_deref() == Some("2")
+    });
+    assert!(server.connect().ask("version\r\n").starts_with("VERSION "));
+}
+
+#[test]
+fn without_maxconns_fast_a_client_waits_for_a_place() {
+    let server = Server::start(&["-c", "2", "-o", "no_maxconns_fast"]);
+    let mut first = server.connect();
+    let mut second = server.connect();
+    first.ask("version\r\n");
+    second.ask("version\r\n");
+    let mut waiting = server.connect();
+    waiting.send("version\r\n");
+    sleep(Duration::from_millis(200));
+    assert_eq!(first.stat("stats\r\n", "accepting_conns").as_deref(), Some("0"));
+    assert_eq!(first.stat("stats\r\n", "curr_connections").as_deref(), Some("2"));
+    drop(second);
+    assert!(waiting.line().starts_with("VERSION "));
+    let disabled = first.stat("stats\r\n", "listen_disabled_num").unwrap().parse::<u64>().unwrap();
+    let microseconds = first.stat("stats\r\n", "time_in_listen_disabled_us").unwrap().parse::<u64>().unwrap();
+    assert!(disabled >= 1 && microseconds >= 100_000, "{disabled} times, {microseconds} us");
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let server = Server::start(&["-o", "idle_timeout=1"]);
+    let mut idle = server.connect();
+    idle.ask("version\r\n");
+    let mut busy = server.connect();
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(4) {
+        assert!(busy.ask("version\r\n").starts_with("VERSION "));
+        sleep(Duration::from_millis(100));
+    }
+    assert!(idle.is_closed());
+    assert_eq!(busy.stat("stats\r\n", "idle_kicks").as_deref(), Some("1"));
+    assert_eq!(busy.stat("stats\r\n", "curr_connections").as_deref(), Some("1"));
+}
+
+#[test]
+fn buffers_for_unfinished_requests_are_limited_in_all() {
+    let server = Server::start(&["-o", "read_buf_mem_limit=1"]);
+    let mut greedy: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    let mut refused = 0;
+    for client in &mut greedy {
+        let mut upload = b"set k 0 0 1000000\r\n".to_vec();
+        upload.resize(400_000, b'v');
+        // The server may close while this is under way.
+        let _ = client.0.get_mut().write_all(&upload);
+        sleep(Duration::from_millis(30));
+    }
+    for client in &mut greedy {
+        client.0.get_mut().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut line = String::new();
+        if client.0.read_line(&mut line).is_ok() {
+            assert_eq!(line, "SERVER_ERROR out of memory reading request\r\n");
+            refused += 1;
+        }
+    }
+    assert!(refused >= 4, "{refused} of 8 were refused");
+    let mut other = server.connect();
+    assert_eq!(other.ask("set a 0 0 1\r\nx\r\n"), "STORED");
+    assert_ne!(other.stat("stats\r\n", "read_buf_oom").as_deref(), Some("0"));
+    let bytes = other.stat("stats\r\n", "read_buf_bytes").unwrap().parse::<u64>().unwrap();
+    assert!(bytes <= 1 << 20, "{bytes} bytes are buffered");
+    drop(greedy);
+    wait_for("the buffers to be given back", || {
+        other.stat("stats\r\n", "read_buf_bytes").as_deref() == Some("0")
+            && other.stat("stats\r\n", "read_buf_count").as_deref() == Some("0")
+    });
+}
+
+#[test]
+fn a_unix_socket_has_the_permissions_asked_for_and_replaces_a_stale_one() {
+    let directory = Directory::new();
+    let path = directory.file("socket");
+    for (mask, mode) in [("0700", 0o700), ("777", 0o777), ("660", 0o660)] {
+        let mut child = Command::new(BINARY)
+            .args(["-u", "root", "-a", mask, "-s"])
+            .arg(&path)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stream = None;
+        wait_for("the socket", || {
+            stream = UnixStream::connect(&path).ok();
+            stream.is_some()
+        });
+        let mut client = Client(BufReader::new(stream.unwrap()));
+        assert!(client.ask("version\r\n").starts_with("VERSION "));
+        assert_eq!(client.stat("stats settings\r\n", "domain_socket"), path.to_str().map(str::to_owned));
+        assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        child.kill().unwrap(); // without a chance to tidy up: the next one finds a stale socket
+        child.wait().unwrap();
+        assert!(path.exists());
+    }
+}
+
+#[test]
+fn it_listens_on_every_address_given() {
+    let directory = Directory::new();
+    let ports = directory.file("ports");
+    let mut child = Command::new(BINARY)
+        .args(["-p", "-1", "-l", "127.0.0.1,[::1]", "-l", "127.0.0.2"])
+        .env("MEMCACHED_PORT_FILENAME", &ports)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the port file", || ports.exists());
+    let text = fs::read_to_string(&ports).unwrap();
+    let lines: Vec<_> = text.lines().map(|line| line.rsplit_once(": ").unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line.0).collect::<Vec<_>>(), ["TCP INET", "TCP INET6", "TCP INET"]);
+    for ((_, port), host) in lines.iter().zip(["127.0.0.1", "::1", "127.0.0.2"]) {
+        let stream = TcpStream::connect((host, port.parse::<u16>().unwrap())).unwrap();
+        assert!(Client(BufReader::new(stream)).ask("version\r\n").starts_with("VERSION "));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn in_the_background_it_leaves_its_pid_and_takes_it_away_again() {
+    let directory = Directory::new();
+    let (pidfile, ports) = (directory.file("pid"), directory.file("ports"));
+    let output = Command::new(BINARY)
+        .args(["-d", "-p", "-1", "-l", "127.0.0.1", "-P"])
+        .arg(&pidfile)
+        .env("MEMCACHED_PORT_FILENAME", &ports)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "the foreground process ends at once");
+    wait_for("the pid file", || pidfile.exists() && ports.exists());
+    let pid = fs::read_to_string(&pidfile).unwrap();
+    assert!(pid.ends_with('\n'));
+    let port =
+        fs::read_to_string(&ports).unwrap().trim().rsplit_once(": ").unwrap().1.parse::<u16>().unwrap();
+    let mut client = Client(BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap()));
+    assert_eq!(client.stat("stats\r\n", "pid").as_deref(), Some(pid.trim()));
+    kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGTERM).unwrap();
+    wait_for("the pid file to go", || !pidfile.exists());
+}
+
+#[test]
+fn an_address_in_use_is_told_with_exit_code_71() {
+    let server = Server::start(&[]);
+    let output = run(&["-l", "127.0.0.1", "-p", &server.port.to_string()]);
+    let (code, text) = said(&output);
+    assert_eq!(code, Some(71));
+    assert!(
+        text.contains(&format!("failed to listen on TCP port {}: Address already in use", server.port)),
+        "{text}"
+    );
+}
+
+#[test]
+fn bad_options_end_with_memcacheds_exit_codes() {
+    for (options, code, part) in [
+        (&["-E"][..], 1, "Illegal argument"),
+        (&["-o", "nonsense"], 1, "nonsense"),
+        (&["-I", "10"], 64, "-I"),
+        (&["-B", "morse"], 64, "morse"),
+        (&["-S"], 64, "-S"),
+    ] {
+        let (got, text) = said(&run(options));
+        assert_eq!(got, Some(code), "{options:?}: {text}");
+        assert!(text.contains(part), "{options:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(said(&run(&["-u", "nobody-of-this-name"])).0, Some(67));
+    }
+}
+
+#[test]
+fn help_licence_and_version_go_to_standard_output() {
+    for (option, part) in
+        [("-h", "--memory-limit"), ("-i", "MIT License"), ("-V", "memcached 1.6.45-ferrocached-")]
+    {
+        let output = run(&[option]);
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stdout).contains(part), "{option}");
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_connection_limit_the_system_forbids_is_lowered_with_a_warning() {
+    let directory = Directory::new();
+    let (ports, log) = (directory.file("ports"), directory.file("log"));
+    let command =
+        format!("ulimit -n 200; exec {BINARY} -c 5000 -p -1 -l 127.0.0.1 -u root 2>{}", log.display());
+    let mut child =
+        Command::new("sh").args(["-c", &command]).env("MEMCACHED_PORT_FILENAME", &ports).spawn().unwrap();
+    wait_for("the port file", || ports.exists());
+    let port =
+        fs::read_to_string(&ports).unwrap().trim().rsplit_once(": ").unwrap().1.parse::<u16>().unwrap();
+    let mut client = Client(BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap()));
+    let limit = client.stat("stats\r\n", "max_connections").unwrap().parse::<u32>().unwrap();
+    assert!((100..200).contains(&limit), "{limit}");
+    wait_for("the warning", || log_contains(&log, "WARN"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn log_contains(path: &Path, part: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|log| log.contains(part))
+}
+
+#[test]
+fn as_root_without_a_user_it_becomes_somebody_harmless() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // nothing to give up
+    }
+    let server = Server::start(&[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let uids = status.lines().find(|line| line.starts_with("Uid:")).unwrap();
+    assert!(!uids.split_whitespace().skip(1).any(|uid| uid == "0"), "{uids}");
+    let groups = status.lines().find(|line| line.starts_with("Groups:")).unwrap();
+    assert!(!groups.split_whitespace().skip(1).any(|group| group == "0"), "{groups}");
+    wait_for("the word about it", || server.log().contains("-u"));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_from() {
+    let server = Server::start(&["-m", "64", "-t", "1"]);
+    let mut client = server.connect();
+    let value = "v".repeat(500_000);
+    assert_eq!(client.ask(&format!("set big 0 0 {}\r\n{value}\r\n", value.len())), "STORED");
+    let deaf = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    deaf.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let before = resident_bytes(&server);
+    // 2 GB would be owed, were all of it accepted.
+    let asked = "get big\r\n".repeat(4000);
+    let _ = (&deaf).write_all(asked.as_bytes());
+    sleep(Duration::from_millis(300));
+    let grown = resident_bytes(&server).saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes more for a client that does not read");
+    assert!(client.ask("get none\r\n") == "END");
+    // And when it does read, all is there.
+    let mut deaf = Client(BufReader::new(deaf));
+    assert_eq!(deaf.line(), "VALUE big 0 500000");
+    assert_eq!(deaf.line(), value);
+    assert_eq!(deaf.line(), "END");
+}
+
+fn resident_bytes(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
