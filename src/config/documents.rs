@@ -29,8 +29,10 @@ const EXAMPLE_HEAD: &str = "\
 #     memcached --config /etc/memcached.conf
 #
 # or by Debian's wrapper. What follows a # is a comment. Lines that do not start
-# with a dash are dropped, and so are those that start with -d or -h. Environment
-# variables (MEMCACHED_...) win over this file, and the command line over both.
+# with a dash are dropped, and so are those that start with -d or -h. When it
+# is read with --config, environment variables (MEMCACHED_...) win over this
+# file, and the command line wins over both.
+#
 # Options that are commented out show their default, or else an example.
 
 # Run in the background. Dropped, as said: systemd wants the foreground.
@@ -63,7 +65,7 @@ pub fn help() -> String {
     }
     let accepted = suboption_table().iter().filter(|row| row.verdict == Verdict::Accepted);
     let names: Vec<&str> = accepted.map(|row| row.name).collect();
-    help_entry(&mut text, "-o, --extended=LIST", &format!("{}.", names.join(", ")));
+    help_entry(&mut text, "of -o", &format!("{}.", names.join(", ")));
     text.push_str("\nEnvironment (stronger than the file of --config, weaker than the command line):\n");
     for (variable, letter) in VARIABLES {
         help_entry(&mut text, variable, &format!("The value of {letter}."));

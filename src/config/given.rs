@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use super::fault::Fault;
 use super::row::Row;
 
+/// What the kernel, and memcached, take for a count.
+pub(super) const COUNT_MAX: i64 = i32::MAX as i64;
+
 /// One value as it was given, and to what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Given<'a> {
@@ -69,6 +72,14 @@ impl Given<'_> {
     ) -> Result<N, Fault> {
         let number = self.shown().parse::<i64>().ok().filter(|number| range.contains(number));
         number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| self.bad(complaint))
+    }
+
+    /// A count from 1 on; anything below is met with `complaint`.
+    pub(super) fn count(&self, complaint: &str) -> Result<u32, Fault> {
+        match self.shown().parse::<i64>() {
+            Ok(COUNT_MAX..) => Err(self.bad(format!("Less than {COUNT_MAX} is possible"))),
+            _ => self.whole_or(1..=COUNT_MAX, complaint),
+        }
     }
 
     /// A number above `bound`; anything else is met with `complaint`.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::fault::Fault;
-use super::given::Given;
+use super::given::{COUNT_MAX, Given};
 use super::row::{Group, Row, named, option};
 use super::{Config, LogFormat, listen, processors, suboptions};
 use crate::engine::settings::{Protocol, TcpPort};
@@ -18,8 +18,6 @@ const ITEM_BYTES_MIN: u64 = 1 << 10;
 const ITEM_BYTES_MAX: u64 = 1 << 30;
 /// More threads than any machine has use for.
 const THREADS_MAX: i64 = 4096;
-/// What the kernel takes for a count.
-const COUNT_MAX: i64 = i32::MAX as i64;
 
 pub(super) static OPTIONS: &[Row] = &[
     option('p', "port", Group::Listening)
@@ -95,7 +93,7 @@ pub(super) static OPTIONS: &[Row] = &[
         .default("48")
         .accepted("An item takes what it needs; there is no smallest chunk.")
         .sets(|config, given| {
-            let bytes = given.whole_or(1..=COUNT_MAX, "Chunk size must be greater than 0");
+            let bytes = given.count("Chunk size must be greater than 0");
             bytes.map(|bytes| config.settings.compat.chunk_bytes = bytes)
         }),
     option('e', "memory-file", Group::Memory)
@@ -107,7 +105,7 @@ pub(super) static OPTIONS: &[Row] = &[
         .abbreviated(&["c", "co", "con"])
         .says("How many connections may be open at once.")
         .sets(|config, given| {
-            let number = given.whole_or(1..=COUNT_MAX, "Maximum connections must be greater than 0");
+            let number = given.count("Maximum connections must be greater than 0");
             number.map(|number| config.settings.connections_max = number)
         }),
     option('t', "threads", Group::Connections)
@@ -120,7 +118,7 @@ pub(super) static OPTIONS: &[Row] = &[
         .default("20")
         .says("How many requests of one connection are answered before others have their turn.")
         .sets(|config, given| {
-            let number = given.whole_or(1..=COUNT_MAX, "Number of requests per event must be greater than 0");
+            let number = given.count("Number of requests per event must be greater than 0");
             number.map(|number| config.settings.requests_per_event = number)
         }),
     option('B', "protocol", Group::Connections)
@@ -173,8 +171,8 @@ pub(super) static OPTIONS: &[Row] = &[
         .switches(|config| config.process.coredumps = true),
     option('v', "verbose", Group::Information)
         .says(
-            "Log errors and warnings while serving; -vv also what clients ask and are told, -vvv also changes \
-             of internal state.",
+            "Log errors and warnings while serving; given twice (-vv), also what clients ask and are told; three \
+             times, also changes of internal state.",
         )
         .sets(|config, given| {
             config.settings.verbosity = u8::try_from(given.nth + 1).unwrap_or(u8::MAX);
@@ -252,7 +250,8 @@ fn threads(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
         config.settings.threads = processors();
         return Ok(());
     }
-    let complaint = "Number of threads must be greater than 0, or auto (or 0) for one per processor";
+    let complaint =
+        "Number of threads must be greater than 0 and at most 4096; auto, or 0, is one per processor";
     config.settings.threads = match given.whole_or(0..=THREADS_MAX, complaint)? {
         0 => processors(),
         number => number,

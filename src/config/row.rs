@@ -190,10 +190,10 @@ impl Row {
         }
     }
 
-    /// The remark, and the default behind it.
+    /// The remark with the default in it.
     pub fn explanation(&self) -> String {
         match self.default {
-            Some(default) => format!("{} Default: {default}.", self.remark),
+            Some(default) => format!("{} (default {default}).", self.remark.trim_end_matches('.')),
             None => self.remark.to_owned(),
         }
     }

@@ -199,7 +199,9 @@ fn fault(error: &clap::Error) -> Fault {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return Fault::Unreadable(format!("the arguments cannot be read: {}", error.kind()));
     };
+    // clap shows usage here: `--port <port>`, or `--daemon...` for what may be repeated.
     let name = argument.split(['=', ' ']).next().unwrap_or_default();
+    let name = name.strip_suffix("...").unwrap_or(name);
     let known = OPTIONS.iter().find(|row| name.strip_prefix("--") == Some(row.name));
     match (error.kind(), known) {
         (ErrorKind::TooManyValues, Some(row)) => {

@@ -4,11 +4,10 @@ use std::ffi::OsStr;
 
 use super::Config;
 use super::fault::Fault;
-use super::given::Given;
+use super::given::{COUNT_MAX, Given};
 use super::row::{Group, Row, named};
 use crate::engine::settings::Compat;
 
-const COUNT_MAX: i64 = i32::MAX as i64;
 /// The bounds of `hashpower`. Source: memcached.
 const HASH_POWER_MIN: i64 = 12;
 const HASH_POWER_MAX: i64 = 32;

@@ -1,0 +1,261 @@
+//! Telling arguments apart, and what each option does.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use ferrocached::config::{
+    Config, LogFormat, Parsed, Row, Verdict, help, option_table, parse, suboption_table,
+};
+use ferrocached::engine::settings::{Protocol, Settings, TcpPort, VERSION};
+
+use super::{config, hosts, parsed, settings, shown, stop};
+
+#[test]
+fn without_arguments_everything_is_as_memcached_has_it() {
+    assert_eq!(config(""), Config::default());
+    assert_eq!(settings(""), Settings::default());
+    let no_arguments_at_all = parse([], &|_| None);
+    assert!(matches!(no_arguments_at_all, Ok(Parsed::Run(config)) if *config == Config::default()));
+}
+
+#[test]
+fn each_option_that_is_implemented_has_its_effect() {
+    fn check(line: &str, change: fn(&mut Config)) {
+        let mut expected = Config::default();
+        change(&mut expected);
+        assert_eq!(config(line), expected, "{line}");
+    }
+    check("-p 11311", |c| c.settings.port = TcpPort::Fixed(11311));
+    check("-p -1", |c| c.settings.port = TcpPort::Ephemeral);
+    check("--port=-1", |c| c.settings.port = TcpPort::Ephemeral);
+    check("-a 0777", |c| c.settings.unix_mask = 0o777);
+    check("-b 4096", |c| c.settings.backlog = 4096);
+    check("-m 1024", |c| c.settings.memory_bytes = 1 << 30);
+    check("-M", |c| c.settings.evictions_enabled = false);
+    check("-I 2m", |c| c.settings.item_bytes_max = 2 << 20);
+    check("-k", |c| c.process.lock_memory = true);
+    check("-C", |c| c.settings.cas_enabled = false);
+    check("-c 10", |c| c.settings.connections_max = 10);
+    check("-t 8", |c| c.settings.threads = 8);
+    check("-R 200", |c| c.settings.requests_per_event = 200);
+    check("-B auto", |c| c.settings.protocol = Protocol::Auto);
+    check("-B ascii", |c| c.settings.protocol = Protocol::Ascii);
+    check("-A", |c| c.settings.shutdown_enabled = true);
+    check("-F", |c| c.settings.flush_enabled = false);
+    check("-X", |c| c.settings.dump_enabled = false);
+    check("-W", |c| c.settings.watch_enabled = false);
+    check("-d", |c| c.process.daemonize = true);
+    check("-u nobody", |c| c.process.user = Some("nobody".to_owned()));
+    check("-P /run/x.pid", |c| c.process.pidfile = Some("/run/x.pid".into()));
+    check("-r", |c| c.process.coredumps = true);
+    check("-v", |c| c.settings.verbosity = 1);
+    check("-vvv", |c| c.settings.verbosity = 3);
+    check("--log-format json", |c| c.process.log_format = LogFormat::Json);
+    check("-D /.", |c| (c.settings.prefix_delimiter, c.settings.detail_enabled) = (b'/', true));
+    check("-o no_maxconns_fast", |c| c.settings.maxconns_fast = false);
+    check("-o idle_timeout=60", |c| c.settings.idle_seconds_max = 60);
+    check("-o read_buf_mem_limit=8", |c| c.settings.read_buffer_bytes_max = 8 << 20);
+    check("-o no_lru_crawler", |c| c.settings.sweep_enabled = false);
+}
+
+#[test]
+fn arguments_are_told_apart_as_getopt_long_does() {
+    for line in ["-m64", "-m 64", "--memory-limit=64", "--memory-limit 64", "--mem=64", "--memory-l 64"] {
+        assert_eq!(settings(&format!("-m 128 {line}")).memory_bytes, 64 << 20, "{line}");
+    }
+    let bundled = config("-dvvp11311 -Mk");
+    assert!(bundled.process.daemonize && bundled.process.lock_memory && !bundled.settings.evictions_enabled);
+    assert_eq!((bundled.settings.verbosity, bundled.settings.port), (2, TcpPort::Fixed(11311)));
+    // A value may begin with a dash, and what is no option is ignored wherever it stands.
+    assert_eq!(config("-u -v").process.user.as_deref(), Some("-v"));
+    assert_eq!(config("stray -m 32 stray stray -v stray"), config("-m 32 -v"));
+    assert_eq!(config("-m 32 -- -v --nonsense"), config("-m 32"));
+    assert_eq!(config("- -m 32"), config("-m 32"));
+}
+
+#[test]
+fn abbreviations_of_memcached_stay_unambiguous() {
+    assert_eq!(settings("--con 9 --c=8 --co=7").connections_max, 7);
+    assert!(config("--lo").process.lock_memory);
+    assert_eq!(settings("--pr ascii").protocol, Protocol::Ascii);
+    assert_eq!(settings("--th=2").threads, 2);
+    assert_eq!(settings("--verb --verbose -v").verbosity, 3);
+    assert_eq!(hosts(&config("--listen ::1")), ["::1"], "a whole name is no abbreviation of listen-backlog");
+}
+
+#[test]
+fn the_last_of_repeated_options_wins_and_listen_accumulates() {
+    let line = "-m 64 -p 1 -l a -m 128 -p 2 -l b,c -o idle_timeout=1 -o idle_timeout=2,idle_timeout=3";
+    let config = config(line);
+    assert_eq!(config.settings.memory_bytes, 128 << 20);
+    assert_eq!(config.settings.port, TcpPort::Fixed(2));
+    assert_eq!(hosts(&config), ["a", "b", "c"]);
+    assert_eq!(config.settings.idle_seconds_max, 3);
+    assert!(settings("-o no_lru_crawler,lru_crawler").sweep_enabled);
+    assert!(!settings("-o maxconns_fast -o no_maxconns_fast").maxconns_fast);
+    assert_eq!(stop("-c 0 -c 5").exit_code, 1, "a bad value is one even when a good one follows");
+}
+
+#[test]
+fn getsubopt_is_followed_where_it_is_lenient() {
+    assert_eq!(settings("-o slab_automove").compat.slab_automove, 1);
+    assert_eq!(settings("-o no_slab_automove").compat.slab_automove, 0);
+    assert_eq!(config("-o modern,"), config("-o modern"));
+    assert!(!settings("-o no_lru_crawler=1").sweep_enabled, "a value nobody asked for is not looked at");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_a_path_and_nothing_else() {
+    let run = |arguments: &[&[u8]]| {
+        let arguments = arguments.iter().map(|bytes| OsString::from_vec(bytes.to_vec()));
+        parse([OsString::from("memcached")].into_iter().chain(arguments), &|_| None)
+    };
+    let path = PathBuf::from(OsString::from_vec(b"/run/\xff".to_vec()));
+    let Ok(Parsed::Run(config)) = run(&[b"-s", b"/run/\xff", b"\xff"]) else { panic!("it runs") };
+    assert_eq!(config.settings.unix_socket, Some(path));
+    for (arguments, words) in [
+        ([b"-m".as_slice(), b"\xff"], "A size is needed"),
+        ([b"-u", b"\xff"], "A name is needed"),
+        ([b"-D", b""], "No delimiter specified"),
+        ([b"-v", b"--\xff"], ""),
+        ([b"-v", b"-\xff"], ""),
+        ([b"-v", b"-v\xff"], ""),
+    ] {
+        let stop = run(&arguments).unwrap_err();
+        assert_eq!(stop.exit_code, 1, "{stop}");
+        assert!(stop.message.starts_with(words), "{stop}");
+    }
+}
+
+#[test]
+fn a_unix_socket_turns_tcp_off() {
+    let alone = config("-s /run/m.sock");
+    assert_eq!(alone.settings.unix_socket.as_deref(), Some(Path::new("/run/m.sock")));
+    assert_eq!(alone.settings.port, TcpPort::Off);
+    assert!(alone.notes.is_empty() && alone.warnings.is_empty());
+    let besides = config("-p 11212 -s /run/m.sock");
+    assert_eq!(besides.settings.port, TcpPort::Off);
+    assert_eq!(besides.notes.len(), 1);
+    assert!(config("-p 0").warnings[0].contains("nothing will be listened on"));
+}
+
+#[test]
+fn what_is_not_there_yet_stops_the_start() {
+    for (line, words) in [
+        ("-U 11211", "-U (--udp-port) 11211: UDP is not there yet"),
+        ("-B binary", "-B (--protocol) binary: The binary protocol is not there yet"),
+        ("-S", "-S (--enable-sasl): This server is not built with SASL support"),
+        ("-Y /etc/auth", "-Y (--auth-file): Authentication is not there yet"),
+        ("-Z", "-Z (--enable-ssl): This server is not built with TLS support"),
+        ("-e /dev/shm/items", "-e (--memory-file): Keeping items across a restart is not there yet"),
+        ("-o ssl_chain_cert=/c.pem", "-o ssl_chain_cert: TLS is not there yet"),
+        ("-o ext_path=/mnt/x:1G", "-o ext_path: Storage on flash is not there"),
+        ("-o proxy_config=/x.lua", "-o proxy_config: The proxy is not there"),
+    ] {
+        let stop = stop(line);
+        assert_eq!(stop.exit_code, 64, "{line}");
+        assert!(stop.message.starts_with(words), "{line}: {stop}");
+    }
+}
+
+#[test]
+fn every_row_does_what_its_verdict_says() {
+    // A value for those rows that have neither a default nor a sample.
+    let value = |row: &Row| match row.name {
+        "tail_repair_time" | "temporary_ttl" => "61",
+        _ => row.default.or(row.sample).unwrap_or("1"),
+    };
+    for row in option_table().iter().chain(suboption_table()) {
+        if ["config", "help", "license", "version"].contains(&row.name) {
+            continue;
+        }
+        let is_suboption = suboption_table().iter().any(|suboption| suboption.name == row.name);
+        let line = match (is_suboption, row.value) {
+            (true, Some(_)) => format!("-o {}={}", row.name, value(row)),
+            (true, None) => format!("-o {}", row.name),
+            (false, Some(_)) => format!("--{} {}", row.name, value(row)),
+            (false, None) => format!("--{}", row.name),
+        };
+        let parsed = parsed(&line, &[]);
+        match row.verdict {
+            Verdict::Refused => assert_eq!(parsed.expect_err(&line).exit_code, 64, "{line}"),
+            Verdict::Implemented => assert!(config(&line).notes.is_empty(), "{line}"),
+            Verdict::Accepted => {
+                let notes = config(&line).notes;
+                assert_eq!(notes.len(), 1, "{line}: {notes:?}");
+                let words = format!("{} is accepted without effect: ", row.flag());
+                assert!(notes[0].starts_with(&words), "{line}: {notes:?}");
+            }
+        }
+        // Giving the delimiter turns stats detail on, whichever it is.
+        if row.default.is_some() && row.name != "stats-delimiter" {
+            assert_eq!(config(&line).settings, Settings::default(), "{line} gives the default");
+            assert_eq!(config(&line).process, Config::default().process, "{line} gives the default");
+        }
+    }
+    assert_eq!(settings("-D :").prefix_delimiter, Settings::default().prefix_delimiter);
+}
+
+#[test]
+fn rows_are_unique_and_all_of_memcached_is_there() {
+    let names: Vec<&str> = option_table().iter().chain(suboption_table()).map(|row| row.name).collect();
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+    let letters: HashSet<char> = option_table().iter().filter_map(|row| row.letter).collect();
+    let letters_of_memcached: HashSet<char> = "abcdefhiklmnoprstuvABCDFILMNPRSUVWXYZ".chars().collect();
+    assert_eq!(letters, letters_of_memcached);
+    for row in option_table().iter().chain(suboption_table()) {
+        assert!(row.remark.ends_with('.') && row.remark.len() > 1, "{} says what it is", row.name);
+    }
+}
+
+#[test]
+fn options_without_effect_are_kept_for_stats_settings() {
+    let config = config(
+        "-f 2 -n 96 -N 3 -L -o hashpower=20,no_slab_reassign,slab_automove=2,slab_automove_ratio=.5 \
+         -o slab_automove_window=30,slab_chunk_max=1024,lru_crawler_sleep=5,lru_crawler_tocrawl=7 \
+         -o tail_repair_time=10,hash_algorithm=xxh3,no_lru_maintainer,hot_lru_pct=10,warm_lru_pct=30 \
+         -o hot_max_factor=.3,warm_max_factor=3,temporary_ttl=61,watcher_logbuf_size=1,worker_logbuf_size=2 \
+         -o track_sizes",
+    );
+    let compat = &config.settings.compat;
+    assert_eq!((compat.growth_factor, compat.chunk_bytes, compat.napi_ids), (2.0, 96, 3));
+    assert_eq!((compat.hash_power_init, compat.hash_algorithm.as_str()), (20, "xxh3"));
+    assert_eq!((compat.slab_reassign, compat.slab_automove, compat.slab_automove_ratio), (false, 2, 0.5));
+    assert_eq!((compat.slab_automove_window, compat.slab_chunk_bytes_max), (30, 1 << 20));
+    assert_eq!((compat.lru_crawler_sleep, compat.lru_crawler_tocrawl), (5, 7));
+    assert_eq!((compat.tail_repair_seconds, compat.lru_maintainer), (10, false));
+    assert_eq!((compat.hot_lru_percent, compat.warm_lru_percent), (10, 30));
+    assert_eq!((compat.hot_max_factor, compat.warm_max_factor), (0.3, 3.0));
+    assert_eq!((compat.temporary_ttl, compat.track_sizes), (Some(61), true));
+    assert_eq!((compat.watcher_logbuf_kib, compat.worker_logbuf_kib), (1, 2));
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn missing_seccomp_is_always_told() {
+    assert!(config("-o drop_privileges").warnings[0].contains("NOT restricted"));
+    assert!(config("-o drop_privileges,no_drop_privileges").warnings.is_empty());
+    assert!(config("-o relaxed_privileges").warnings.is_empty());
+}
+
+#[test]
+fn what_docker_users_write_starts() {
+    let config = config("-m 256 -o modern -I 4m -U 0");
+    assert_eq!(config.settings.memory_bytes, 256 << 20);
+    assert_eq!(config.settings.item_bytes_max, 4 << 20);
+    assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+}
+
+#[test]
+fn help_version_and_license_are_shown_before_anything_is_judged() {
+    assert_eq!(shown("-V"), format!("memcached {VERSION}\n"));
+    assert!(VERSION.starts_with("1.6.45-ferrocached-"));
+    assert_eq!(shown("--vers -c 0 -Z"), shown("-V"));
+    assert_eq!(shown("-m 64 -i"), include_str!("../../LICENSE"));
+    assert_eq!(shown("-h"), help());
+    assert_eq!(shown("--help -V"), help());
+    let in_spite_of_the_environment = parsed("-V", &[("MEMCACHED_EXTRA_FLAGS", "--nonsense")]);
+    assert!(matches!(in_spite_of_the_environment, Ok(Parsed::Show(_))));
+}
