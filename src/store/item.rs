@@ -9,7 +9,9 @@ use crate::clock::{Deadline, Tick};
 pub struct Item<'s> {
     /// The value's bytes.
     pub value: &'s [u8],
-    /// The value as a handle that can be kept after the lock is released, where the store holds it as one.
+    /// The value as a handle that can be kept after the lock is released, where the store holds it as one:
+    /// values above an eighth of a segment (512 bytes to 32 KiB, by memory limit). As long as anyone keeps it,
+    /// its memory counts against the limit.
     pub shared: Option<&'s Bytes>,
     /// The client's flags.
     pub flags: u32,
@@ -17,7 +19,8 @@ pub struct Item<'s> {
     pub cas: u64,
     /// When the item dies.
     pub deadline: Deadline,
-    /// When the item was last read or written, before this access.
+    /// When the item was last read or written, before this access: to the second, up to 9 hours back. What
+    /// lies further back is 9 to 18 hours.
     pub last_access: Tick,
     /// What has happened to the item so far.
     pub marks: Marks,
@@ -34,6 +37,8 @@ impl Marks {
     pub const STALE: Marks = Marks(2);
     /// Somebody was already told to recache it.
     pub const TOKEN_SENT: Marks = Marks(4);
+    /// All there are.
+    pub const ALL: Marks = Marks(7);
 
     /// Whether all of `other` is marked.
     pub fn has(self, other: Marks) -> bool {

@@ -7,25 +7,58 @@
 //! shard is locked at a time, and nothing else is locked under it. The store reads no clock: callers say what
 //! time it is.
 
+mod budget;
+mod header;
+mod index;
 mod item;
+mod large;
+mod memory;
+mod policy;
+mod put;
+mod room;
+mod segment;
 mod shard;
+mod slot;
 
-use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::quality::RandomState;
 
 pub use item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
 
 use crate::clock::Tick;
-use shard::Shard;
+use budget::Budget;
+use header::UNIT_BYTES;
+use index::View;
+use large::Pool;
+use memory::{PAGE_BYTES, Region, Words, prefetch};
+use shard::{Common, Shard};
 
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 250;
 
+/// A shard's part of the memory limit, up to [`SHARDED_BYTES`] of it in all, in bytes.
+const SHARD_BYTES: u64 = 4 << 20;
+/// Above this limit shards grow with the square root of it, for longer segments waste less at their ends.
+const SHARDED_BYTES: u64 = 64 << 20;
+/// Shards are not made smaller for the sake of their number, in bytes.
+const SHARD_BYTES_MIN: u64 = 1 << 20;
+/// How many shards there should be for each worker, so that two rarely want the same one.
+const SHARDS_PER_WORKER: u64 = 4;
 /// Shards are a power of two, at most this many.
-const SHARDS_MAX: u64 = 64;
+const SHARDS_MAX: u64 = 4096;
+/// Into how many segments a shard's part of the limit divides.
+const SEGMENTS_PER_SHARD: u64 = 128;
+/// Segments are not longer, so that looking through one does not take long, in bytes.
+const SEGMENT_BYTES_MAX: u64 = 256 << 10;
+
+/// Address space for items at least and at most, in bytes; in between, [`RESERVE_FACTOR`] times the limit.
+const RESERVE_BYTES: std::ops::RangeInclusive<u64> = 256 << 30..=2 << 40;
+/// How far the limit can be raised, if the system lets us reserve as much.
+const RESERVE_FACTOR: u64 = 64;
+/// A shard's address space cannot be longer: positions have 32 bits.
+const SHARD_RESERVE_BYTES_MAX: u64 = (UNIT_BYTES as u64) << 32;
 
 /// What a store is made of.
 #[derive(Clone, Copy, Debug)]
@@ -97,9 +130,19 @@ pub struct StoreStats {
 /// ```
 #[derive(Debug)]
 pub struct Store {
-    hasher: RandomState,
+    common: Common,
+    views: Box<[ShardView]>,
     shards: Box<[CacheLine<Mutex<Shard>>]>,
-    memory_bytes: AtomicU64,
+    /// How far a hash is shifted to choose a shard by its top bits.
+    shard_shift: u32,
+}
+
+/// What hints need of a shard, apart from its lock.
+#[derive(Debug)]
+struct ShardView {
+    index: Arc<View>,
+    /// Where the shard's items start; only ever prefetched.
+    items: usize,
 }
 
 /// Keeps two shards' locks out of one cache line, so that neighbours do not slow each other.
@@ -109,24 +152,89 @@ struct CacheLine<T>(T);
 
 impl Store {
     /// An empty store.
+    ///
+    /// # Panics
+    /// When the system does not let it reserve address space for twice the memory limit.
     pub fn new(config: StoreConfig) -> Store {
-        let wanted = (config.memory_bytes / (4 << 20)).min(config.memory_bytes / (config.item_bytes_max * 2));
-        let count = wanted.clamp(1, SHARDS_MAX).next_power_of_two();
-        let shard =
-            || CacheLine(Mutex::new(Shard::new(config.memory_bytes / count, config.evictions_enabled)));
-        Store {
-            hasher: RandomState::default(),
-            shards: (0..count).map(|_| shard()).collect(),
-            memory_bytes: AtomicU64::new(config.memory_bytes),
+        let count = shard_count(&config);
+        let budget = Arc::new(Budget::new(config.memory_bytes, count as usize));
+        let mut reserve_bytes = config
+            .memory_bytes
+            .saturating_mul(RESERVE_FACTOR)
+            .clamp(*RESERVE_BYTES.start(), *RESERVE_BYTES.end());
+        loop {
+            let last_chance = reserve_bytes <= config.memory_bytes.saturating_mul(2);
+            if let Some(store) = Store::within(&config, count, &budget, reserve_bytes) {
+                return store;
+            }
+            assert!(!last_chance, "address space for twice the memory limit can be reserved (see ulimit -v)");
+            reserve_bytes = (reserve_bytes / 4).max(config.memory_bytes.saturating_mul(2));
         }
     }
 
+    /// A store with address space for `reserve_bytes` of items; `None` when the system refuses.
+    fn within(config: &StoreConfig, count: u64, budget: &Arc<Budget>, reserve_bytes: u64) -> Option<Store> {
+        let share = config.memory_bytes / count;
+        let segment_bytes =
+            prev_power_of_two(share / SEGMENTS_PER_SHARD).clamp(PAGE_BYTES as u64, SEGMENT_BYTES_MAX);
+        let segment_bytes = usize::try_from(segment_bytes).ok()?;
+        // At least a few segments and index pages, however small the limit.
+        let arena_bytes = (reserve_bytes / count).clamp(64 * segment_bytes as u64, SHARD_RESERVE_BYTES_MAX);
+        let arena_bytes = usize::try_from(arena_bytes).ok()?.next_multiple_of(PAGE_BYTES);
+        let index_bytes = arena_bytes / 2;
+        let total = (arena_bytes + index_bytes + 2 * PAGE_BYTES).checked_mul(usize::try_from(count).ok()?)?;
+        let mut region = Region::reserve(total)?;
+        let common = Common {
+            pool: Pool::new(Arc::clone(budget), usize::try_from(reserve_bytes).ok()?.checked_mul(2)?)?,
+            budget: Arc::clone(budget),
+            hasher: RandomState::default(),
+            last_cas: Arc::new(AtomicU64::new(0)),
+            evictions_enabled: config.evictions_enabled,
+            segment_bytes,
+        };
+        let mut shards = Vec::new();
+        let mut views = Vec::new();
+        for number in 0..usize::try_from(count).ok()? {
+            let arena = region.split_off(arena_bytes)?;
+            let words = Words::new(region.split_off(index_bytes)?);
+            let items = arena.bytes().as_ptr() as usize;
+            let shard = Shard::new(common.clone(), number, arena, words);
+            views.push(ShardView { index: shard.index.view(), items });
+            shards.push(CacheLine(Mutex::new(shard)));
+        }
+        Some(Store {
+            common,
+            views: views.into(),
+            shards: shards.into(),
+            shard_shift: u64::BITS - count.trailing_zeros(),
+        })
+    }
+
     /// The keyed hash of `key`, which [`Store::read`] and [`Store::update`] want beside the key itself.
+    #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
+        shard::hash(&self.common.hasher, key)
+    }
+
+    /// Asks the processor for the index line of `hash`, so that it is there when the key is looked up some
+    /// hundred nanoseconds later. It takes no lock and means nothing: it may be left out.
+    #[inline]
+    pub fn hint_index(&self, hash: u64) {
+        self.views[self.number(hash)].index.prefetch_bucket(hash);
+    }
+
+    /// Asks the processor for the item that the index line of `hash` names, once [`Store::hint_index`] has had
+    /// time to bring that. It takes no lock and means nothing.
+    #[inline]
+    pub fn hint_item(&self, hash: u64) {
+        let view = &self.views[self.number(hash)];
+        if let Some(position) = view.index.probable_position(hash) {
+            prefetch((view.items + position as usize * UNIT_BYTES) as *const u8);
+        }
     }
 
     /// Shows what is under `key` at `now` to `look`.
+    #[inline]
     pub fn read<R>(
         &self,
         hash: u64,
@@ -135,7 +243,10 @@ impl Store {
         access: Access,
         look: impl FnOnce(Lookup<'_>) -> R,
     ) -> R {
-        self.shard(hash).read(key, now, access, look)
+        let mut shard = self.lock(self.number(hash));
+        let result = shard.read(hash, key, now, access, look);
+        release(shard);
+        result
     }
 
     /// Shows what is under `key` at `now` to `decide` and does what it says, as one step that nobody can come
@@ -143,6 +254,7 @@ impl Store {
     ///
     /// # Errors
     /// [`NoMemory`]: there is no room for the draft. The item that was there stays as it was.
+    #[inline]
     pub fn update<'c, R>(
         &self,
         hash: u64,
@@ -150,50 +262,81 @@ impl Store {
         now: Tick,
         decide: impl FnOnce(Lookup<'_>) -> (Change<'c>, R),
     ) -> (R, Result<u64, NoMemory>) {
-        self.shard(hash).update(key, now, decide)
+        let mut shard = self.lock(self.number(hash));
+        let outcome = shard.update(hash, key, now, decide);
+        let overdrawn = std::mem::take(&mut shard.overdrawn);
+        release(shard);
+        if overdrawn > 0 {
+            // Two more, for what giving way itself may take.
+            self.settle(now, overdrawn / self.common.segment_bytes as u64 + 2);
+        }
+        outcome
     }
 
-    /// Drops everything stored so far.
+    /// Drops everything stored so far. Memory goes back to the system with the next sweeps.
     pub fn flush(&self) {
-        for shard in &self.shards {
-            shard.0.lock().unwrap_or_else(|poison| poison.into_inner()).clear();
+        for number in 0..self.shards.len() {
+            let mut shard = self.lock(number);
+            shard.clear();
+            release(shard);
         }
     }
 
-    /// Sets the memory limit, in bytes; what no longer fits is evicted.
+    /// Sets the memory limit, in bytes. What no longer fits is evicted by the next sweeps.
     pub fn set_memory_bytes(&self, memory_bytes: u64) {
-        self.memory_bytes.store(memory_bytes, Ordering::Relaxed);
-        for shard in &self.shards {
-            let share = memory_bytes / self.shards.len() as u64;
-            shard.0.lock().unwrap_or_else(|poison| poison.into_inner()).set_limit(share);
-        }
+        self.common.budget.set_limit(memory_bytes);
     }
 
     /// The memory limit, in bytes.
     pub fn memory_bytes(&self) -> u64 {
-        self.memory_bytes.load(Ordering::Relaxed)
+        self.common.budget.limit()
     }
 
-    /// Gives back what dead items hold, one bounded slice of every shard. To be called about every tick.
+    /// Gives back what dead items hold and what is held above the limit, one bounded slice of each. To be
+    /// called about every tick.
     pub fn sweep(&self, now: Tick) {
-        for shard in &self.shards {
-            shard.0.lock().unwrap_or_else(|poison| poison.into_inner()).sweep(now);
+        for number in 0..self.shards.len() {
+            let mut shard = self.lock(number);
+            shard.sweep(now);
+            release(shard);
+        }
+        let segments = self.common.budget.limit() / SETTLE_SHARE / self.common.segment_bytes as u64;
+        self.settle(now, segments.max(SETTLE_SEGMENTS_MIN));
+    }
+
+    /// Has the shards that hold most give way, one after the other, while more is charged than the limit, up to
+    /// `segments_max` times.
+    fn settle(&self, now: Tick, segments_max: u64) {
+        if !self.common.evictions_enabled {
+            return;
+        }
+        for _ in 0..segments_max {
+            if self.common.budget.debt() == 0 {
+                break;
+            }
+            let mut shard = self.lock(self.common.budget.richest().0);
+            let gave = shard.give_way(now);
+            release(shard);
+            if !gave {
+                break;
+            }
         }
     }
 
     /// Totals over all shards.
     pub fn stats(&self) -> StoreStats {
         let mut total = StoreStats::default();
-        for shard in &self.shards {
-            shard.0.lock().unwrap_or_else(|poison| poison.into_inner()).add_stats(&mut total);
+        for number in 0..self.shards.len() {
+            self.lock(number).add_stats(&mut total);
         }
+        total.index_power = total.index_power.max(1).ilog2().into();
         total
     }
 
     /// Zeroes what `stats reset` zeroes.
     pub fn reset_stats(&self) {
-        for shard in &self.shards {
-            shard.0.lock().unwrap_or_else(|poison| poison.into_inner()).reset_stats();
+        for number in 0..self.shards.len() {
+            self.lock(number).stats = StoreStats::default();
         }
     }
 
@@ -202,15 +345,52 @@ impl Store {
     /// # Panics
     /// When an invariant does not hold.
     pub fn validate(&self) {
-        for shard in &self.shards {
-            shard.0.lock().unwrap_or_else(|poison| poison.into_inner()).validate();
-        }
+        let charged: u64 = (0..self.shards.len()).map(|number| self.lock(number).validate()).sum();
+        self.common.budget.assert_sums();
+        // Readers may hold large values that no shard does any more.
+        assert!(charged <= self.common.budget.used(), "what the shards have is charged");
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        // The top bits choose the shard, so that the bits an index uses inside one are independent of it.
-        let index = (hash >> 32) as usize & (self.shards.len() - 1);
-        // A panic under the lock is a bug of ours; the shard is still consistent enough to go on serving.
-        self.shards[index].0.lock().unwrap_or_else(|poison| poison.into_inner())
+    #[inline]
+    fn number(&self, hash: u64) -> usize {
+        // The top bits, which the index inside a shard does not use.
+        hash.checked_shr(self.shard_shift).unwrap_or(0) as usize
     }
+
+    #[inline]
+    fn lock(&self, number: usize) -> MutexGuard<'_, Shard> {
+        // A panic under the lock is a bug of ours; the shard is still consistent enough to go on serving.
+        self.shards[number].0.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+/// Segments that one sweep may have given up, at least.
+const SETTLE_SEGMENTS_MIN: u64 = 64;
+/// The part of the limit that one sweep may have given up.
+const SETTLE_SHARE: u64 = 32;
+
+/// Unlocks a shard, then drops what its last operation left: freeing large values takes long.
+#[inline]
+fn release(mut shard: MutexGuard<'_, Shard>) {
+    if !shard.graveyard.is_empty() {
+        let graveyard = std::mem::take(&mut shard.graveyard);
+        drop(shard);
+        drop(graveyard);
+    }
+}
+
+fn shard_count(config: &StoreConfig) -> u64 {
+    let memory = config.memory_bytes;
+    let by_size = if memory <= SHARDED_BYTES {
+        memory / SHARD_BYTES
+    } else {
+        SHARDED_BYTES / SHARD_BYTES * (memory / SHARDED_BYTES).isqrt()
+    };
+    let by_workers = config.workers as u64 * SHARDS_PER_WORKER;
+    prev_power_of_two(by_size.max(by_workers).min(memory / SHARD_BYTES_MIN)).min(SHARDS_MAX)
+}
+
+/// The largest power of two up to `number`; at least 1.
+fn prev_power_of_two(number: u64) -> u64 {
+    1 << number.max(1).ilog2()
 }

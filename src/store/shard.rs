@@ -1,118 +1,162 @@
-//! One shard: a plain single-threaded map with a use-ordered list, bounded in bytes.
+//! One shard: a plain single-threaded map, bounded in bytes. Here is what happens to one item; `room` has what
+//! happens to many.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use foldhash::quality::RandomState;
 
 use super::StoreStats;
-use super::item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
-use crate::clock::{Deadline, TICKS_PER_SECOND, Tick};
+use super::budget::Budget;
+use super::header::{self, Header, INLINE_BYTES_MAX, UNIT_BYTES, bits};
+use super::index::{Index, Place};
+use super::item::{Access, Change, Item, Lookup, Marks, NoMemory};
+use super::large::{self, Pool, Table};
+use super::memory::{PAGE_BYTES, Region, Words};
+use super::policy::{Ghost, raised};
+use super::segment::{Arena, Queue, SegmentId};
+use super::slot::FREQUENCY_MAX;
+use crate::clock::Tick;
 
-/// What an item takes beyond its key and value: the entry, its place in the map and the allocator's rounding.
-const OVERHEAD_BYTES: u64 = 160;
+/// Records longer than a segment's bytes divided by this have their values in pages of their own.
+const LARGE_SHARE: usize = 8;
 
-/// How many entries one call of `sweep` looks at.
-const SWEEP_ENTRIES_MAX: usize = 1024;
+/// What all shards of a store have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Common {
+    pub(super) budget: Arc<Budget>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) hasher: RandomState,
+    /// The last CAS id given out. One counter, so ids rise over the whole store; it orders nothing else.
+    pub(super) last_cas: Arc<AtomicU64>,
+    pub(super) evictions_enabled: bool,
+    pub(super) segment_bytes: usize,
+}
 
-/// An item read within this many seconds before its eviction counts as active.
-const ACTIVE_SECONDS: u32 = 60;
-
-/// The end of the list.
-const NONE: usize = usize::MAX;
-
-#[derive(Debug)]
-struct Entry {
-    key: Box<[u8]>,
-    value: Vec<u8>,
-    flags: u32,
-    cas: u64,
-    deadline: Deadline,
-    last_access: Tick,
-    marks: Marks,
-    newer: usize,
-    older: usize,
+/// The segments of a queue, in the order they were begun.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    pub(super) segments: VecDeque<SegmentId>,
+    /// The one that is written to.
+    pub(super) open: Option<SegmentId>,
+    /// Bytes of its segments and of the large values in them.
+    pub(super) weight: u64,
 }
 
 /// One shard. Invariants, checked by `validate`:
-/// - `places` names every used entry exactly once, and the list from `newest` to `oldest` visits the same;
-/// - `bytes` is the sum of their footprints and at most `bytes_max` between calls.
+/// - every live item is in the index exactly once, and in exactly one segment;
+/// - every segment in use is in the line of its queue, exactly once, and holds a live item;
+/// - `item_bytes` is the sum of the footprints of live items;
+/// - what the budget says the shard holds is its segments, free ones included, and its large values.
 #[derive(Debug)]
 pub(super) struct Shard {
-    places: HashMap<Box<[u8]>, usize>,
-    entries: Vec<Option<Entry>>,
-    free: Vec<usize>,
-    newest: usize,
-    oldest: usize,
-    bytes: u64,
-    bytes_max: u64,
-    evictions_enabled: bool,
-    next_cas: u64,
-    sweep_at: usize,
-    stats: StoreStats,
+    pub(super) index: Index,
+    pub(super) arena: Arena,
+    pub(super) common: Common,
+    pub(super) item_bytes: u64,
+    dice: u32,
+    pub(super) large_min: usize,
+    pub(super) number: usize,
+    pub(super) lines: [Line; 2],
+    /// The position of the item that is being changed, which may move but must stay.
+    pub(super) pinned: Option<u32>,
+    pub(super) ghost: Ghost,
+    pub(super) large: Table,
+    /// Bytes charged above the limit by the operation that is going on, or by the last one.
+    pub(super) overdrawn: u64,
+    /// Large values of items that are gone, to be let go of outside the lock.
+    pub(super) graveyard: Vec<Bytes>,
+    pub(super) stats: StoreStats,
 }
 
-/// What a key and a value of these lengths take as an item.
-pub(super) fn footprint(key_bytes: usize, value_bytes: usize) -> u64 {
-    (key_bytes * 2 + value_bytes) as u64 + OVERHEAD_BYTES
+/// A live item and where it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) place: Place,
+    pub(super) at: usize,
+    pub(super) header: Header,
+}
+
+enum Search {
+    Live(Found),
+    Dead,
+    Nothing,
 }
 
 impl Shard {
-    pub(super) fn new(bytes_max: u64, evictions_enabled: bool) -> Shard {
+    /// An empty shard, number `number`, in the address space given.
+    pub(super) fn new(common: Common, number: usize, arena: Region, index: Words) -> Shard {
+        let ghost = Ghost::new(common.budget.share());
+        common.budget.take(ghost.bytes() + PAGE_BYTES as u64);
         Shard {
-            places: HashMap::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
-            newest: NONE,
-            oldest: NONE,
-            bytes: 0,
-            bytes_max,
-            evictions_enabled,
-            next_cas: 0,
-            sweep_at: 0,
+            index: Index::new(index),
+            arena: Arena::new(arena, common.segment_bytes),
+            item_bytes: 0,
+            dice: 1,
+            large_min: (common.segment_bytes / LARGE_SHARE).min(INLINE_BYTES_MAX),
+            number,
+            lines: Default::default(),
+            pinned: None,
+            ghost,
+            large: Table::default(),
+            overdrawn: 0,
+            graveyard: Vec::new(),
             stats: StoreStats::default(),
+            common,
         }
     }
 
+    #[inline]
     pub(super) fn read<R>(
         &mut self,
+        hash: u64,
         key: &[u8],
         now: Tick,
         access: Access,
         look: impl FnOnce(Lookup<'_>) -> R,
     ) -> R {
-        let place = match self.find(key, now) {
-            Found::Live(place) => place,
-            Found::Dead => return look(Lookup::Expired),
-            Found::Nothing => return look(Lookup::Miss),
+        let found = match self.find(hash, key, now) {
+            Search::Live(found) => found,
+            Search::Dead => return look(Lookup::Expired),
+            Search::Nothing => return look(Lookup::Miss),
         };
-        let result = look(Lookup::Hit(self.entry(place).as_item()));
+        let result = look(Lookup::Hit(self.item(found, now)));
         if access == Access::Use {
-            self.used(place, now);
-            let entry = self.entry_mut(place);
-            entry.marks = entry.marks.with(Marks::FETCHED);
+            self.note_use(found, now);
+            if !found.header.marks().has(Marks::FETCHED) {
+                header::add_marks(self.arena.bytes_mut(), found.at, Marks::FETCHED);
+            }
         }
         result
     }
 
+    #[inline]
     pub(super) fn update<'c, R>(
         &mut self,
+        hash: u64,
         key: &[u8],
         now: Tick,
         decide: impl FnOnce(Lookup<'_>) -> (Change<'c>, R),
     ) -> (R, Result<u64, NoMemory>) {
-        let found = self.find(key, now);
-        let (change, result) = decide(match &found {
-            Found::Live(place) => Lookup::Hit(self.entry(*place).as_item()),
-            Found::Dead => Lookup::Expired,
-            Found::Nothing => Lookup::Miss,
+        let found = self.find(hash, key, now);
+        let (change, result) = decide(match found {
+            Search::Live(found) => Lookup::Hit(self.item(found, now)),
+            Search::Dead => Lookup::Expired,
+            Search::Nothing => Lookup::Miss,
         });
-        let place = if let Found::Live(place) = found { Some(place) } else { None };
-        let outcome = match (change, place) {
-            (Change::Put(draft), _) => self.put(key, place, draft, now),
-            (Change::Keep, Some(place)) => {
-                self.used(place, now);
-                Ok(self.entry(place).cas)
+        let found = if let Search::Live(found) = found { Some(found) } else { None };
+        let outcome = match (change, found) {
+            (Change::Put(draft), _) => self.put(hash, key, found, &draft, now),
+            (Change::Keep, Some(found)) => {
+                self.note_use(found, now);
+                Ok(found.header.cas(self.arena.bytes(), found.at))
             }
-            (Change::Remove, Some(place)) => {
-                self.remove(place);
+            (Change::Remove, Some(found)) => {
+                let value = self.remove(hash, found);
+                self.graveyard.extend(value);
                 Ok(0)
             }
             (Change::Keep | Change::Remove, None) => Ok(0),
@@ -120,86 +164,168 @@ impl Shard {
         (result, outcome)
     }
 
-    fn put(
-        &mut self,
-        key: &[u8],
-        place: Option<usize>,
-        draft: Draft<'_>,
-        now: Tick,
-    ) -> Result<u64, NoMemory> {
-        let old_bytes = place.map_or(0, |place| self.entry(place).value.len());
-        let value_bytes = match draft.content {
-            Content::Same => old_bytes,
-            Content::Whole(value) => value.len(),
-            Content::Append(more) | Content::Prepend(more) => old_bytes + more.len(),
-        };
-        let new = footprint(key.len(), value_bytes);
-        let old = place.map_or(0, |_| footprint(key.len(), old_bytes));
-        if new > self.bytes_max {
-            return Err(NoMemory);
+    #[inline]
+    fn find(&mut self, hash: u64, key: &[u8], now: Tick) -> Search {
+        let bytes = self.arena.bytes();
+        let found = self.index.find(hash, |position| {
+            let at = position as usize * UNIT_BYTES;
+            let header = Header::read(bytes, at);
+            header.key_len() == key.len() && bytes[at + header.key_start()..][..key.len()] == *key
+        });
+        let Some((place, position)) = found else { return Search::Nothing };
+        let at = position as usize * UNIT_BYTES;
+        let header = Header::read(bytes, at);
+        let found = Found { place, at, header };
+        if header.has(bits::DEADLINE) && header.deadline(bytes, at).has_passed(now) {
+            self.stats.expired_unfetched += u64::from(!header.marks().has(Marks::FETCHED));
+            let value = self.remove(hash, found);
+            self.graveyard.extend(value);
+            return Search::Dead;
         }
-        if let Some(place) = place {
-            self.used(place, now); // to the safe end of the list before room is made
-        }
-        self.make_room(new.saturating_sub(old), place)?;
-        let place = place.unwrap_or_else(|| self.insert(key));
-        let cas = match draft.cas {
-            Cas::Same => self.entry(place).cas,
-            Cas::Next | Cas::Exact(0) => {
-                self.next_cas += 1;
-                self.next_cas
-            }
-            Cas::Exact(id) => id,
-        };
-        let entry = self.entry_mut(place);
-        match draft.content {
-            Content::Same => {}
-            Content::Whole(value) => entry.value = value.to_vec(),
-            Content::Append(more) => entry.value.extend_from_slice(more),
-            Content::Prepend(more) => entry.value = [more, &entry.value].concat(),
-        }
-        entry.flags = draft.flags;
-        entry.cas = cas;
-        entry.deadline = draft.deadline;
-        entry.last_access = now;
-        entry.marks = draft.marks;
-        self.bytes = self.bytes + new - old;
-        if !matches!(draft.content, Content::Same) {
-            self.stats.total_items += 1;
-        }
-        Ok(cas)
+        Search::Live(found)
     }
 
+    #[inline]
+    fn item(&self, Found { at, header, .. }: Found, now: Tick) -> Item<'_> {
+        let bytes = self.arena.bytes();
+        let inline = &bytes[at + header.value_start()..][..header.value_len()];
+        let shared = header.has(bits::LARGE).then(|| self.large.value(large_number(inline)));
+        Item {
+            value: shared.map_or(inline, |value| value),
+            shared,
+            flags: header.flags(bytes, at),
+            cas: header.cas(bytes, at),
+            deadline: header.deadline(bytes, at),
+            last_access: header.last_access(now),
+            marks: header.marks(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn note_use(&mut self, Found { place, at, header }: Found, now: Tick) {
+        if header.access_differs(now) {
+            header::set_access(self.arena.bytes_mut(), at, now);
+        }
+        let frequency = self.index.frequency(place);
+        if frequency < FREQUENCY_MAX {
+            // The high bits of a linear congruential generator (Knuth, MMIX's smaller cousin) will do for dice.
+            self.dice = self.dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let mean_bytes = self.item_bytes as f32 / self.index.items() as f32;
+            let raised = raised(frequency, self.footprint(at, header), mean_bytes, self.dice);
+            if raised != frequency {
+                self.index.set_frequency(place, raised);
+            }
+        }
+    }
+
+    /// Takes the live item `found` out of the shard. Its value, if large, is for the caller to drop.
+    pub(super) fn remove(&mut self, hash: u64, found: Found) -> Option<Bytes> {
+        let returned = self.index.remove(hash, found.place);
+        self.common.budget.give_back(returned);
+        let number = self.large_number(found);
+        self.item_bytes -= self.footprint(found.at, found.header);
+        self.bury(found.at, found.header);
+        number.map(|number| self.unlink_large(number))
+    }
+
+    /// Marks the record at `at` as dead, and frees its segment if it was the last.
+    pub(super) fn bury(&mut self, at: usize, header: Header) {
+        let charge = self.large_charge(at, header);
+        let id = self.arena.segment_of(at);
+        self.change_large(id, charge, 0);
+        if self.arena.bury(at, header.record_bytes()) {
+            self.release(id);
+        }
+    }
+
+    /// Takes segment `id`, in which nothing lives, out of its line.
+    fn release(&mut self, id: SegmentId) {
+        let queue = self.arena.segment(id).queue;
+        let line = &mut self.lines[queue.number()];
+        let place = line.segments.iter().position(|&each| each == id).expect("segments in use are in line");
+        line.segments.remove(place);
+        line.weight -= self.arena.segment_bytes() as u64;
+        if line.open == Some(id) {
+            line.open = None;
+        }
+        self.arena.free(id);
+    }
+
+    /// Takes large value `number` off the table and out of what the shard holds.
+    pub(super) fn unlink_large(&mut self, number: u32) -> Bytes {
+        let value = self.large.remove(number);
+        self.common.budget.let_go(self.number, large::charge(value.len()));
+        value
+    }
+
+    /// Counts the large values of segment `id` as `new` bytes instead of `old`.
+    pub(super) fn change_large(&mut self, id: SegmentId, old: u64, new: u64) {
+        if old == new {
+            return;
+        }
+        let segment = self.arena.segment_mut(id);
+        segment.large_bytes = segment.large_bytes + new - old;
+        let line = &mut self.lines[segment.queue.number()];
+        line.weight = line.weight + new - old;
+    }
+
+    /// The number of `found`'s value, if it is large.
+    pub(super) fn large_number(&self, Found { at, header, .. }: Found) -> Option<u32> {
+        header
+            .has(bits::LARGE)
+            .then(|| large_number(&self.arena.bytes()[at + header.value_start()..][..header.value_len()]))
+    }
+
+    /// What the item at `at` is charged for beside its record, in bytes.
+    #[inline]
+    pub(super) fn large_charge(&self, at: usize, header: Header) -> u64 {
+        if !header.has(bits::LARGE) {
+            return 0;
+        }
+        let inline = &self.arena.bytes()[at + header.value_start()..][..header.value_len()];
+        large::charge(self.large.value(large_number(inline)).len())
+    }
+
+    /// What the item at `at` takes in all, its place in the index apart, in bytes.
+    #[inline]
+    pub(super) fn footprint(&self, at: usize, header: Header) -> u64 {
+        header.record_bytes() as u64 + self.large_charge(at, header)
+    }
+
+    /// `found` as it is after its record was written anew.
+    pub(super) fn reread(&self, found: Found) -> Found {
+        Found { header: Header::read(self.arena.bytes(), found.at), ..found }
+    }
+
+    /// The item of `hash` that is pinned, wherever it is now.
+    pub(super) fn relocate(&self, hash: u64) -> Option<Found> {
+        let position = self.pinned?;
+        let place = self.index.place(hash, position)?;
+        let at = position as usize * UNIT_BYTES;
+        Some(Found { place, at, header: Header::read(self.arena.bytes(), at) })
+    }
+
+    pub(super) fn hash_at(&self, at: usize, header: Header) -> u64 {
+        hash(&self.common.hasher, &self.arena.bytes()[at + header.key_start()..][..header.key_len()])
+    }
+
+    /// Drops everything. Large values go to the graveyard.
     pub(super) fn clear(&mut self) {
-        let next_cas = self.next_cas;
-        let stats = self.stats;
-        *self = Shard::new(self.bytes_max, self.evictions_enabled);
-        self.next_cas = next_cas;
-        self.stats = stats;
-    }
-
-    pub(super) fn set_limit(&mut self, bytes_max: u64) {
-        self.bytes_max = bytes_max;
-        while self.bytes > self.bytes_max && self.oldest != NONE {
-            self.evict(self.oldest, Tick(0));
+        let returned = self.index.clear();
+        self.common.budget.give_back(returned);
+        self.arena.free_all();
+        self.lines = Default::default();
+        for value in self.large.clear() {
+            self.common.budget.let_go(self.number, large::charge(value.len()));
+            self.graveyard.push(value);
         }
-    }
-
-    pub(super) fn sweep(&mut self, now: Tick) {
-        for _ in 0..SWEEP_ENTRIES_MAX.min(self.entries.len()) {
-            self.sweep_at = (self.sweep_at + 1) % self.entries.len();
-            let Some(entry) = &self.entries[self.sweep_at] else { continue };
-            self.stats.sweep_checked += 1;
-            if entry.deadline.has_passed(now) {
-                self.stats.swept += 1;
-                self.expire(self.sweep_at);
-            }
-        }
+        self.ghost.clear();
+        self.item_bytes = 0;
     }
 
     pub(super) fn add_stats(&self, total: &mut StoreStats) {
-        total.items += self.places.len() as u64;
-        total.bytes += self.bytes;
+        total.items += self.index.items() as u64;
+        total.bytes += self.item_bytes;
         total.total_items += self.stats.total_items;
         total.evictions += self.stats.evictions;
         total.evicted_unfetched += self.stats.evicted_unfetched;
@@ -208,154 +334,65 @@ impl Shard {
         total.reclaimed += self.stats.reclaimed;
         total.swept += self.stats.swept;
         total.sweep_checked += self.stats.sweep_checked;
-        total.index_bytes += (self.places.capacity() * 24) as u64;
-        total.index_power = total.index_bytes.max(16).ilog2().into();
+        total.index_bytes += self.index.bytes();
+        total.index_power += self.index.places() as u64; // the shell takes the logarithm of the sum
     }
 
-    pub(super) fn reset_stats(&mut self) {
-        self.stats = StoreStats::default();
-    }
-
-    pub(super) fn validate(&self) {
-        let mut bytes = 0;
-        let mut listed = 0;
-        let mut place = self.newest;
-        while place != NONE {
-            let entry = self.entry(place);
-            assert_eq!(self.places.get(&entry.key), Some(&place), "a listed entry is in the map");
-            bytes += footprint(entry.key.len(), entry.value.len());
-            listed += 1;
-            place = entry.older;
-        }
-        assert_eq!(listed, self.places.len(), "every mapped entry is listed");
-        assert_eq!(bytes, self.bytes, "bytes are the sum of the footprints");
-        assert!(self.bytes <= self.bytes_max, "the limit holds");
-    }
-
-    fn find(&mut self, key: &[u8], now: Tick) -> Found {
-        let Some(&place) = self.places.get(key) else { return Found::Nothing };
-        if self.entry(place).deadline.has_passed(now) {
-            self.expire(place);
-            return Found::Dead;
-        }
-        Found::Live(place)
-    }
-
-    fn make_room(&mut self, bytes: u64, keep: Option<usize>) -> Result<(), NoMemory> {
-        while self.bytes + bytes > self.bytes_max {
-            if !self.evictions_enabled || self.oldest == NONE || Some(self.oldest) == keep {
-                return Err(NoMemory);
+    /// Recounts everything. Returns what the shard is charged for, in bytes.
+    pub(super) fn validate(&self) -> u64 {
+        let (mut items, mut item_bytes, mut large) = (0, 0, 0);
+        let mut large_bytes = std::collections::HashMap::<SegmentId, u64>::new();
+        self.arena.validate(|id, at, header| {
+            let hash = self.hash_at(at, header);
+            assert!(self.index.place(hash, position(at)).is_some(), "every live item is in the index");
+            items += 1;
+            item_bytes += self.footprint(at, header);
+            large += usize::from(header.has(bits::LARGE));
+            *large_bytes.entry(id).or_default() += self.large_charge(at, header);
+        });
+        assert_eq!(items, self.index.items(), "everything in the index is a live item");
+        assert_eq!(item_bytes, self.item_bytes, "item bytes are the sum of the footprints");
+        assert_eq!(large, self.large.len(), "every large value is an item's");
+        self.index.validate(|position| {
+            let at = position as usize * UNIT_BYTES;
+            self.hash_at(at, Header::read(self.arena.bytes(), at))
+        });
+        let segment_bytes = self.arena.segment_bytes() as u64;
+        let mut held = self.arena.free_segments() as u64 * segment_bytes;
+        for queue in Queue::BOTH {
+            let line = &self.lines[queue.number()];
+            let mut weight = 0;
+            for &id in &line.segments {
+                let segment = self.arena.segment(id);
+                assert!(segment.is_in_use && segment.queue == queue, "a line has segments of its queue");
+                assert_eq!(segment.large_bytes, large_bytes.get(&id).copied().unwrap_or(0));
+                weight += segment_bytes + segment.large_bytes;
             }
-            self.evict(self.oldest, Tick(0));
+            assert_eq!(weight, line.weight, "a line's weight is that of its segments");
+            assert!(line.open.is_none_or(|id| line.segments.contains(&id)), "an open segment is in line");
+            held += weight;
         }
-        Ok(())
-    }
-
-    fn evict(&mut self, place: usize, now: Tick) {
-        let entry = self.entry(place);
-        let fetched = entry.marks.has(Marks::FETCHED);
-        let last_access = entry.last_access;
-        self.stats.evictions += 1;
-        self.stats.evicted_unfetched += u64::from(!fetched);
-        self.stats.evicted_active +=
-            u64::from(fetched && now.0 < last_access.0 + ACTIVE_SECONDS * TICKS_PER_SECOND);
-        self.remove(place);
-    }
-
-    fn expire(&mut self, place: usize) {
-        self.stats.expired_unfetched += u64::from(!self.entry(place).marks.has(Marks::FETCHED));
-        self.stats.reclaimed += 1;
-        self.remove(place);
-    }
-
-    fn insert(&mut self, key: &[u8]) -> usize {
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            self.entries.len() - 1
-        });
-        self.entries[place] = Some(Entry {
-            key: key.into(),
-            value: Vec::new(),
-            flags: 0,
-            cas: 0,
-            deadline: Deadline::NEVER,
-            last_access: Tick(0),
-            marks: Marks::default(),
-            newer: NONE,
-            older: NONE,
-        });
-        self.places.insert(key.into(), place);
-        self.link_newest(place);
-        place
-    }
-
-    fn remove(&mut self, place: usize) {
-        self.unlink(place);
-        let entry = self.entries[place].take().expect("only used places are removed");
-        self.places.remove(&entry.key);
-        self.bytes -= footprint(entry.key.len(), entry.value.len());
-        self.free.push(place);
-    }
-
-    fn used(&mut self, place: usize, now: Tick) {
-        self.entry_mut(place).last_access = now;
-        if self.newest != place {
-            self.unlink(place);
-            self.link_newest(place);
-        }
-    }
-
-    fn link_newest(&mut self, place: usize) {
-        let second = std::mem::replace(&mut self.newest, place);
-        let entry = self.entry_mut(place);
-        entry.newer = NONE;
-        entry.older = second;
-        if second == NONE {
-            self.oldest = place;
-        } else {
-            self.entry_mut(second).newer = place;
-        }
-    }
-
-    fn unlink(&mut self, place: usize) {
-        let Entry { newer, older, .. } = *self.entry(place);
-        if newer == NONE {
-            self.newest = older;
-        } else {
-            self.entry_mut(newer).older = older;
-        }
-        if older == NONE {
-            self.oldest = newer;
-        } else {
-            self.entry_mut(older).newer = newer;
-        }
-    }
-
-    fn entry(&self, place: usize) -> &Entry {
-        self.entries[place].as_ref().expect("places name used entries")
-    }
-
-    fn entry_mut(&mut self, place: usize) -> &mut Entry {
-        self.entries[place].as_mut().expect("places name used entries")
+        assert_eq!(held, self.common.budget.holding(self.number), "the budget knows what the shard holds");
+        held + self.index.bytes() + self.ghost.bytes()
     }
 }
 
-enum Found {
-    Live(usize),
-    Dead,
-    Nothing,
+/// The keyed hash of `key`.
+#[inline]
+pub(super) fn hash(hasher: &RandomState, key: &[u8]) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write(key); // without the length that `hash_one` adds for slices
+    state.finish()
 }
 
-impl Entry {
-    fn as_item(&self) -> Item<'_> {
-        Item {
-            value: &self.value,
-            shared: None,
-            flags: self.flags,
-            cas: self.cas,
-            deadline: self.deadline,
-            last_access: self.last_access,
-            marks: self.marks,
-        }
-    }
+/// The position, as the index has it, of the record at `at`.
+#[inline]
+pub(super) fn position(at: usize) -> u32 {
+    debug_assert!(at.is_multiple_of(UNIT_BYTES) && at / UNIT_BYTES <= u32::MAX as usize);
+    (at / UNIT_BYTES) as u32
+}
+
+#[inline]
+fn large_number(inline: &[u8]) -> u32 {
+    u32::from_le_bytes(inline.try_into().expect("a large value's place holds its number"))
 }

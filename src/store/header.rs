@@ -1,0 +1,361 @@
+//! How an item lies in a segment: a record of whole units of four bytes.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | key length; 0 makes it a filler, whose length in units is in the next three |
+//! | 1 | bits, see [`bits`] |
+//! | 6 | the low 48 bits of the CAS id |
+//! | 2 | length of what stands in the value's place |
+//! | 2 | second of last access, its low 16 bits |
+//! | 0 or 4 | deadline |
+//! | 0 or 4 | client flags |
+//! | 0 or 4 | the high 16 bits of the CAS id |
+//! | | key, value, up to three bytes of padding |
+//!
+//! Every byte here is paid once per item, so what most items can do without is optional; numbers are little
+//! endian. A large value's place holds its number in the shard's table instead (see `large`).
+
+use super::item::Marks;
+use crate::clock::{Deadline, TICKS_PER_SECOND, Tick};
+
+/// Records start and end on multiples of this, in bytes.
+pub(super) const UNIT_BYTES: usize = 4;
+/// What every record starts with, in bytes.
+const FIXED_BYTES: usize = 12;
+/// CAS ids up to this one need no optional field.
+const NARROW_CAS_MAX: u64 = (1 << 48) - 1;
+/// The most that fits in a value's place, in bytes.
+pub(super) const INLINE_BYTES_MAX: usize = u16::MAX as usize;
+
+/// The bits of a header.
+pub(super) mod bits {
+    /// There is a deadline.
+    pub(crate) const DEADLINE: u8 = 1;
+    /// There are client flags.
+    pub(crate) const FLAGS: u8 = 2;
+    /// The CAS id has more than 48 bits.
+    pub(crate) const WIDE_CAS: u8 = 4;
+    /// The value is large: its place holds its number.
+    pub(crate) const LARGE: u8 = 8;
+    /// Where `Marks` start; they are three bits.
+    pub(crate) const MARKS_SHIFT: u8 = 4;
+    /// No item any more.
+    pub(crate) const DEAD: u8 = 128;
+}
+
+/// The fixed part of a record's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    low: u64,
+    high: u32,
+}
+
+/// What a record is to look like, apart from key and value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) flags: u32,
+    pub(super) deadline: Deadline,
+    pub(super) cas: u64,
+    pub(super) marks: Marks,
+    pub(super) is_large: bool,
+}
+
+impl Header {
+    /// The header at `at`.
+    #[inline]
+    pub(super) fn read(bytes: &[u8], at: usize) -> Header {
+        let fixed: &[u8; FIXED_BYTES] =
+            bytes[at..at + FIXED_BYTES].try_into().expect("the slice is as long as the header");
+        let (low, high) = fixed.split_at(8);
+        Header {
+            low: u64::from_le_bytes(low.try_into().expect("eight bytes")),
+            high: u32::from_le_bytes(high.try_into().expect("four bytes")),
+        }
+    }
+
+    #[inline]
+    pub(super) fn key_len(self) -> usize {
+        (self.low & 0xff) as usize
+    }
+
+    #[inline]
+    pub(super) fn has(self, bits: u8) -> bool {
+        (self.low >> 8) as u8 & bits != 0
+    }
+
+    #[inline]
+    pub(super) fn marks(self) -> Marks {
+        Marks((self.low >> 8) as u8 >> bits::MARKS_SHIFT & 7)
+    }
+
+    /// The length of what stands in the value's place, in bytes.
+    #[inline]
+    pub(super) fn value_len(self) -> usize {
+        (self.high & 0xffff) as usize
+    }
+
+    /// Where the key starts, in bytes from the start of the record.
+    #[inline]
+    pub(super) fn key_start(self) -> usize {
+        let bits = (self.low >> 8) as usize;
+        FIXED_BYTES + 4 * ((bits & 1) + (bits >> 1 & 1) + (bits >> 2 & 1))
+    }
+
+    /// Where the value starts, in bytes from the start of the record.
+    #[inline]
+    pub(super) fn value_start(self) -> usize {
+        self.key_start() + self.key_len()
+    }
+
+    /// The record's length, padding included, in bytes.
+    #[inline]
+    pub(super) fn record_bytes(self) -> usize {
+        (self.value_start() + self.value_len()).next_multiple_of(UNIT_BYTES)
+    }
+
+    /// When the item at `at` dies.
+    #[inline]
+    pub(super) fn deadline(self, bytes: &[u8], at: usize) -> Deadline {
+        if self.has(bits::DEADLINE) { Deadline(word(bytes, at + FIXED_BYTES)) } else { Deadline::NEVER }
+    }
+
+    /// The client flags of the item at `at`.
+    #[inline]
+    pub(super) fn flags(self, bytes: &[u8], at: usize) -> u32 {
+        if !self.has(bits::FLAGS) {
+            return 0;
+        }
+        word(bytes, at + FIXED_BYTES + if self.has(bits::DEADLINE) { 4 } else { 0 })
+    }
+
+    /// The CAS id of the item at `at`.
+    #[inline]
+    pub(super) fn cas(self, bytes: &[u8], at: usize) -> u64 {
+        let narrow = self.low >> 16;
+        if self.has(bits::WIDE_CAS) {
+            return narrow | u64::from(word(bytes, at + self.key_start() - 4)) << 48;
+        }
+        narrow
+    }
+
+    /// About when the item was last accessed: exact to the second up to 9 hours back, then "9 hours or more".
+    #[inline]
+    pub(super) fn last_access(self, now: Tick) -> Tick {
+        Tick((now.0 / TICKS_PER_SECOND - u32::from(self.idle_seconds(now))) * TICKS_PER_SECOND).min(now)
+    }
+
+    /// How long ago the last access was, in seconds.
+    #[inline]
+    pub(super) fn idle_seconds(self, now: Tick) -> u16 {
+        let idle = access_second(now).wrapping_sub((self.high >> 16) as u16);
+        // Callers' clocks may differ a little, and what looks like 18 hours was a moment in the future.
+        let idle = if idle > u16::MAX - CLOCK_SKEW_SECONDS { 0 } else { idle };
+        idle.min(u16::try_from(now.0 / TICKS_PER_SECOND).unwrap_or(u16::MAX))
+    }
+
+    /// Whether an access at `now` has to be written down.
+    #[inline]
+    pub(super) fn access_differs(self, now: Tick) -> bool {
+        (self.high >> 16) as u16 != access_second(now)
+    }
+
+    /// Whether the deadline has passed or the header is no item's; `false` for most, without a look further.
+    #[inline]
+    pub(super) fn is_dead(self) -> bool {
+        self.has(bits::DEAD)
+    }
+}
+
+/// How far apart two callers' clocks may be, in seconds, before a last access looks old instead of new.
+const CLOCK_SKEW_SECONDS: u16 = 120;
+
+/// Idle times are kept from wrapping at 18 hours by cutting them to this many seconds, about 9 hours.
+const IDLE_SECONDS_MAX: u16 = 1 << 15;
+
+/// How long a segment may go unvisited, in seconds, before idle times in it would wrap: well below the 9 hours
+/// between [`IDLE_SECONDS_MAX`] and the wrap.
+pub(super) const IDLE_VISIT_SECONDS: u32 = 4 * 3600;
+
+fn access_second(now: Tick) -> u16 {
+    (now.0 / TICKS_PER_SECOND) as u16 // the low bits are what is kept
+}
+
+/// Writes down an access of the item at `at`.
+#[inline]
+pub(super) fn set_access(bytes: &mut [u8], at: usize, now: Tick) {
+    bytes[at + 10..at + 12].copy_from_slice(&access_second(now).to_le_bytes());
+}
+
+/// Cuts the idle time of the item at `at` to about 9 hours.
+pub(super) fn clamp_idle(bytes: &mut [u8], at: usize, header: Header, now: Tick) {
+    if header.idle_seconds(now) > IDLE_SECONDS_MAX {
+        let second = access_second(now).wrapping_sub(IDLE_SECONDS_MAX);
+        bytes[at + 10..at + 12].copy_from_slice(&second.to_le_bytes());
+    }
+}
+
+/// Adds `marks` to the item at `at`.
+#[inline]
+pub(super) fn add_marks(bytes: &mut [u8], at: usize, marks: Marks) {
+    bytes[at + 1] |= marks.0 << bits::MARKS_SHIFT;
+}
+
+/// Makes the record at `at` no item any more.
+#[inline]
+pub(super) fn set_dead(bytes: &mut [u8], at: usize) {
+    bytes[at + 1] |= bits::DEAD;
+}
+
+/// Fills `len` bytes at `at`, whole units, with a record that is no item.
+pub(super) fn fill(bytes: &mut [u8], at: usize, len: usize) {
+    debug_assert!(len > 0 && len.is_multiple_of(UNIT_BYTES), "fillers are whole units");
+    let units = u32::try_from(len / UNIT_BYTES).expect("a segment has fewer than 2^24 units");
+    bytes[at..at + 4].copy_from_slice(&(units << 8).to_le_bytes());
+}
+
+/// The length of the filler at `at`, in bytes; 0 when there is an item's record.
+#[inline]
+pub(super) fn filler_bytes(bytes: &[u8], at: usize) -> usize {
+    let word = word(bytes, at);
+    if word & 0xff == 0 { (word >> 8) as usize * UNIT_BYTES } else { 0 }
+}
+
+impl Layout {
+    #[inline]
+    fn bits(&self) -> u8 {
+        let mut all = self.marks.0 << bits::MARKS_SHIFT;
+        if self.deadline != Deadline::NEVER {
+            all |= bits::DEADLINE;
+        }
+        if self.flags != 0 {
+            all |= bits::FLAGS;
+        }
+        if self.cas > NARROW_CAS_MAX {
+            all |= bits::WIDE_CAS;
+        }
+        if self.is_large {
+            all |= bits::LARGE;
+        }
+        all
+    }
+
+    /// Where the value starts, in bytes from the start of the record.
+    #[inline]
+    pub(super) fn value_start(&self, key_len: usize) -> usize {
+        self.header(key_len, 0, Tick(0)).value_start()
+    }
+
+    /// The length of a record, padding included, in bytes.
+    #[inline]
+    pub(super) fn record_bytes(&self, key_len: usize, value_len: usize) -> usize {
+        (self.value_start(key_len) + value_len).next_multiple_of(UNIT_BYTES)
+    }
+
+    #[inline]
+    fn header(&self, key_len: usize, value_len: usize, now: Tick) -> Header {
+        debug_assert!(key_len <= 0xff && value_len <= INLINE_BYTES_MAX, "lengths fit their fields");
+        Header {
+            low: key_len as u64 | u64::from(self.bits()) << 8 | self.cas << 16,
+            high: value_len as u32 | u32::from(access_second(now)) << 16,
+        }
+    }
+
+    /// Writes all of a record but its value, which has its place already.
+    #[inline]
+    pub(super) fn write(&self, bytes: &mut [u8], at: usize, key: &[u8], value_len: usize, now: Tick) {
+        debug_assert!(!key.is_empty(), "a record without a key is a filler");
+        let header = self.header(key.len(), value_len, now);
+        let record = &mut bytes[at..at + header.value_start()];
+        record[..8].copy_from_slice(&header.low.to_le_bytes());
+        record[8..FIXED_BYTES].copy_from_slice(&header.high.to_le_bytes());
+        let mut next = FIXED_BYTES;
+        if header.has(bits::DEADLINE) {
+            record[next..next + 4].copy_from_slice(&self.deadline.0.to_le_bytes());
+            next += 4;
+        }
+        if header.has(bits::FLAGS) {
+            record[next..next + 4].copy_from_slice(&self.flags.to_le_bytes());
+            next += 4;
+        }
+        if header.has(bits::WIDE_CAS) {
+            record[next..next + 4].copy_from_slice(&((self.cas >> 48) as u32).to_le_bytes());
+            next += 4;
+        }
+        record[next..].copy_from_slice(key);
+    }
+}
+
+#[inline]
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(flags: u32, deadline: Deadline, cas: u64, marks: u8) -> Layout {
+        Layout { flags, deadline, cas, marks: Marks(marks), is_large: false }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let now = Tick(12_345);
+        for flags in [0, 1, u32::MAX] {
+            for deadline in [Deadline::NEVER, Deadline::PAST, Deadline(77)] {
+                for cas in [1, NARROW_CAS_MAX, NARROW_CAS_MAX + 1, u64::MAX] {
+                    for marks in 0..8 {
+                        let layout = layout(flags, deadline, cas, marks);
+                        let mut bytes = [0xaa; 300];
+                        layout.write(&mut bytes, 8, b"key", 5, now);
+                        let header = Header::read(&bytes, 8);
+                        assert_eq!(header.flags(&bytes, 8), flags);
+                        assert_eq!(header.deadline(&bytes, 8), deadline);
+                        assert_eq!(header.cas(&bytes, 8), cas);
+                        assert_eq!(header.marks(), Marks(marks));
+                        assert_eq!((header.key_len(), header.value_len()), (3, 5));
+                        assert_eq!(&bytes[8 + header.key_start()..][..3], b"key");
+                        assert_eq!(header.record_bytes(), layout.record_bytes(3, 5));
+                        assert_eq!(header.value_start(), layout.value_start(3));
+                        assert_eq!(filler_bytes(&bytes, 8), 0);
+                        assert!(!header.is_dead());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_item_costs_twelve_bytes() {
+        assert_eq!(layout(0, Deadline::NEVER, 7, 0).record_bytes(16, 32), 60);
+        assert_eq!(layout(0, Deadline(9), 7, 0).record_bytes(16, 32), 64);
+    }
+
+    #[test]
+    fn idle_time_is_exact_then_cut_and_never_wraps() {
+        let mut bytes = [0; 64];
+        layout(0, Deadline::NEVER, 1, 0).write(&mut bytes, 0, b"k", 0, Tick(55));
+        let idle = |bytes: &[u8], tick| Header::read(bytes, 0).idle_seconds(Tick(tick));
+        assert_eq!(idle(&bytes, 55), 0);
+        assert_eq!(idle(&bytes, 165), 11);
+        assert_eq!(idle(&bytes, 30), 0, "a clock a little behind");
+        let late = Tick(400_000);
+        let header = Header::read(&bytes, 0);
+        clamp_idle(&mut bytes, 0, header, late);
+        assert_eq!(idle(&bytes, late.0), IDLE_SECONDS_MAX);
+        assert_eq!(
+            Header::read(&bytes, 0).last_access(late),
+            Tick(late.0 - 10 * u32::from(IDLE_SECONDS_MAX))
+        );
+        set_access(&mut bytes, 0, late);
+        assert_eq!(idle(&bytes, late.0), 0);
+    }
+
+    #[test]
+    fn fillers_tell_their_length() {
+        let mut bytes = [0xff; 64];
+        fill(&mut bytes, 4, 4);
+        fill(&mut bytes, 8, 56);
+        assert_eq!((filler_bytes(&bytes, 4), filler_bytes(&bytes, 8)), (4, 56));
+    }
+}

@@ -1,0 +1,188 @@
+//! Large values: pages of their own, shared with those who send them.
+//!
+//! A block is a run of pages in a stretch of address space that is a power of two long, so blocks of one class
+//! are interchangeable and nothing fragments but addresses, which are plenty. A value is a [`Bytes`] over its
+//! block: whoever holds it can go on reading after the item is gone, and until the last one lets go the pages
+//! stay charged to the budget.
+
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use bytes::Bytes;
+
+use super::budget::Budget;
+use super::memory::{PAGE_BYTES, Region};
+
+/// What a large value takes beside its pages, in bytes: its place in a table, its handle and its block.
+const OVERHEAD_BYTES: u64 = 160;
+
+/// The smallest block's address space, in bytes.
+const CLASS_BYTES_MIN: usize = PAGE_BYTES;
+/// How many classes there are: up to 2 GiB.
+const CLASSES: usize = 20;
+
+/// What a large value of `len` bytes is charged.
+pub(super) fn charge(len: usize) -> u64 {
+    len.next_multiple_of(PAGE_BYTES) as u64 + OVERHEAD_BYTES
+}
+
+/// Where blocks come from and go back to. Its lock may be taken under a shard's; nothing is taken under it.
+#[derive(Debug)]
+pub(super) struct Pool {
+    budget: Arc<Budget>,
+    /// Free blocks, all resident bytes of which are charged to nobody.
+    classes: Mutex<Vec<Class>>,
+    this: Weak<Pool>,
+}
+
+#[derive(Debug)]
+struct Class {
+    block_bytes: usize,
+    /// Addresses not handed out yet.
+    rest: Region,
+    free: Vec<Region>,
+}
+
+/// A block with a value in it.
+struct Value {
+    pool: Arc<Pool>,
+    /// There until dropped.
+    block: Option<Region>,
+    len: usize,
+}
+
+impl Pool {
+    /// A pool with `region_bytes` of address space for each class of blocks; `None` when the system refuses.
+    pub(super) fn new(budget: Arc<Budget>, region_bytes: usize) -> Option<Arc<Pool>> {
+        let mut all = Region::reserve(region_bytes.next_multiple_of(PAGE_BYTES).checked_mul(CLASSES)?)?;
+        let class = |number: usize| {
+            let rest = all.split_off(region_bytes)?;
+            Some(Class { block_bytes: CLASS_BYTES_MIN << number, rest, free: Vec::new() })
+        };
+        let classes = (0..CLASSES).map(class).collect::<Option<_>>()?;
+        Some(Arc::new_cyclic(|this| Pool { budget, classes: Mutex::new(classes), this: this.clone() }))
+    }
+
+    /// A value of the bytes of `parts`, one after the other. The caller has charged [`charge`] of their length,
+    /// which goes back to the budget with the last handle. `None` when the address space is used up.
+    pub(super) fn value(&self, parts: [&[u8]; 2]) -> Option<Bytes> {
+        let len = parts[0].len() + parts[1].len();
+        let class = len.div_ceil(CLASS_BYTES_MIN).next_power_of_two().trailing_zeros() as usize;
+        let mut block = self.classes().get_mut(class)?.take()?;
+        let (head, tail) = block.bytes_mut()[..len].split_at_mut(parts[0].len());
+        head.copy_from_slice(parts[0]);
+        tail.copy_from_slice(parts[1]);
+        let pool = self.this.upgrade().expect("whoever calls holds the pool");
+        Some(Bytes::from_owner(Value { pool, block: Some(block), len }))
+    }
+
+    fn classes(&self) -> MutexGuard<'_, Vec<Class>> {
+        // Nothing in here can panic halfway.
+        self.classes.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+impl Class {
+    fn take(&mut self) -> Option<Region> {
+        self.free.pop().or_else(|| self.rest.split_off(self.block_bytes))
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| &block.bytes()[..self.len])
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        let Some(mut block) = self.block.take() else { return };
+        block.discard(0..self.len.next_multiple_of(PAGE_BYTES));
+        let class = block.len().trailing_zeros() - CLASS_BYTES_MIN.trailing_zeros();
+        self.pool.classes()[class as usize].free.push(block);
+        self.pool.budget.give_back(charge(self.len));
+    }
+}
+
+/// One shard's large values, by number.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    values: Vec<Option<Bytes>>,
+    free: Vec<u32>,
+}
+
+impl Table {
+    /// Keeps `value`; returns its number.
+    pub(super) fn insert(&mut self, value: Bytes) -> u32 {
+        if let Some(number) = self.free.pop() {
+            self.values[number as usize] = Some(value);
+            return number;
+        }
+        self.values.push(Some(value));
+        u32::try_from(self.values.len() - 1).expect("large values are far fewer than 2^32")
+    }
+
+    #[inline]
+    pub(super) fn value(&self, number: u32) -> &Bytes {
+        self.values[number as usize].as_ref().expect("items name values there are")
+    }
+
+    pub(super) fn remove(&mut self, number: u32) -> Bytes {
+        self.free.push(number);
+        self.values[number as usize].take().expect("items name values there are")
+    }
+
+    /// Takes all values out.
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = Bytes> + use<> {
+        std::mem::take(self).values.into_iter().flatten()
+    }
+
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.values.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_charged_until_the_last_reader_lets_go() {
+        let budget = Arc::new(Budget::new(1 << 20, 1));
+        let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
+        for len in [1, 4096, 4097, 100_000, 1_000_000] {
+            let content: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            budget.take(charge(len));
+            let value = pool.value([&content[..len / 3], &content[len / 3..]]).unwrap();
+            let reader = value.clone();
+            drop(value);
+            assert_eq!(reader, content);
+            assert_eq!(budget.used(), charge(len));
+            drop(reader);
+            assert_eq!(budget.used(), 0);
+        }
+    }
+
+    #[test]
+    fn addresses_are_used_again() {
+        let budget = Arc::new(Budget::new(1 << 20, 1));
+        let pool = Pool::new(Arc::clone(&budget), 64 << 10).unwrap();
+        for _ in 0..100 {
+            budget.take(3 * charge(20_000));
+            let values = [(); 3].map(|()| pool.value([&[1; 20_000], &[]]));
+            assert_eq!(values.iter().flatten().count(), 2, "two blocks of 32 KiB fit in 64 KiB");
+            budget.give_back(charge(20_000));
+        }
+        assert!(pool.value([&[0; 3 << 20], &[]]).is_none(), "the class has no block that long");
+    }
+
+    #[test]
+    fn numbers_are_used_again() {
+        let mut table = Table::default();
+        let number = table.insert(Bytes::from_static(b"a"));
+        assert_eq!(table.remove(number), b"a"[..]);
+        assert_eq!(table.insert(Bytes::from_static(b"b")), number);
+        assert_eq!(table.value(number), &b"b"[..]);
+        assert_eq!((table.len(), table.clear().count(), table.len()), (1, 1, 0));
+    }
+}

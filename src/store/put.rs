@@ -1,0 +1,258 @@
+//! How an item comes to be what a draft says: where it is, where that fits, or else appended anew.
+
+use std::sync::atomic::Ordering;
+
+use super::header::{Layout, bits};
+use super::item::{Cas, Content, Draft, Marks, NoMemory};
+use super::large;
+use super::memory::PAGE_BYTES;
+use super::segment::{Queue, SegmentId};
+use super::shard::{Found, Shard, position};
+use crate::clock::{Deadline, Tick};
+
+/// How long the number of a large value is, in the value's place.
+const LARGE_NUMBER_BYTES: usize = size_of::<u32>();
+
+/// A record to be written.
+struct Record<'c> {
+    key: &'c [u8],
+    layout: Layout,
+    /// What comes into the value's place: a value, or a large value's number.
+    content: Content<'c>,
+    /// How long that is, in bytes.
+    len: usize,
+    /// What the large value it names is charged, in bytes.
+    charge: u64,
+}
+
+impl Record<'_> {
+    fn bytes(&self) -> usize {
+        self.layout.record_bytes(self.key.len(), self.len)
+    }
+}
+
+impl Shard {
+    /// Stores `draft` under `key`, where `found` is now. Returns its CAS id.
+    pub(super) fn put(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        found: Option<Found>,
+        draft: &Draft<'_>,
+        now: Tick,
+    ) -> Result<u64, NoMemory> {
+        let was_large = found.is_some_and(|found| found.header.has(bits::LARGE));
+        let old_len = found.map_or(0, |found| self.value_len(found));
+        let (len, is_same) = match draft.content {
+            Content::Same => (old_len, true),
+            Content::Whole(value) => (value.len(), false),
+            Content::Append(more) | Content::Prepend(more) => (old_len + more.len(), false),
+        };
+        let is_longer = matches!(draft.content, Content::Append(_) | Content::Prepend(_));
+        let cas = match (draft.cas, found) {
+            (Cas::Same, Some(found)) => found.header.cas(self.arena.bytes(), found.at),
+            (Cas::Next | Cas::Exact(0) | Cas::Same, _) => {
+                self.common.last_cas.fetch_add(1, Ordering::Relaxed) + 1
+            }
+            (Cas::Exact(id), _) => id,
+        };
+        let mut layout = Layout {
+            flags: draft.flags,
+            deadline: draft.deadline,
+            cas,
+            marks: Marks(draft.marks.0 & Marks::ALL.0),
+            is_large: was_large && (is_same || is_longer),
+        };
+        if !is_same && layout.record_bytes(key.len(), len) > self.large_min {
+            layout.is_large = true;
+        }
+        let mut record = Record { key, layout, content: draft.content, len, charge: 0 };
+
+        self.pinned = found.map(|found| position(found.at));
+        let put = if layout.is_large && !is_same {
+            self.put_large(hash, found, record, now)
+        } else {
+            if layout.is_large {
+                record.len = LARGE_NUMBER_BYTES;
+                record.charge = large::charge(old_len);
+            }
+            self.put_record(hash, found, record, now)
+        };
+        self.pinned = None;
+        put?;
+        self.stats.total_items += u64::from(!is_same);
+        Ok(cas)
+    }
+
+    /// The length of `found`'s value, in bytes.
+    fn value_len(&self, found: Found) -> usize {
+        match self.large_number(found) {
+            Some(number) => self.large.value(number).len(),
+            None => found.header.value_len(),
+        }
+    }
+
+    fn put_large(
+        &mut self,
+        hash: u64,
+        found: Option<Found>,
+        record: Record<'_>,
+        now: Tick,
+    ) -> Result<(), NoMemory> {
+        let charge = large::charge(record.len);
+        self.make_room(charge, now)?;
+        let found = found.and_then(|_| self.relocate(hash));
+        let old_large = found.and_then(|found| self.large_number(found));
+        let old: &[u8] = match (old_large, found) {
+            (Some(number), _) => self.large.value(number),
+            (None, Some(Found { at, header, .. })) => {
+                &self.arena.bytes()[at + header.value_start()..][..header.value_len()]
+            }
+            (None, None) => &[],
+        };
+        let parts = match record.content {
+            Content::Same => [old, &[]],
+            Content::Whole(value) => [value, &[]],
+            Content::Append(more) => [old, more],
+            Content::Prepend(more) => [more, old],
+        };
+        let Some(value) = self.common.pool.value(parts) else {
+            self.common.budget.give_back(charge);
+            return Err(NoMemory);
+        };
+        let number = self.large.insert(value);
+        self.common.budget.hold(self.number, charge);
+        let number_bytes = number.to_le_bytes();
+        let content = Content::Whole(&number_bytes);
+        let record = Record { content, len: LARGE_NUMBER_BYTES, charge, ..record };
+        let put = self.put_record(hash, found, record, now);
+        if put.is_err() {
+            let value = self.unlink_large(number);
+            self.graveyard.push(value);
+        }
+        put
+    }
+
+    /// Writes `record`, where the item is or elsewhere. A large value that it no longer names goes.
+    fn put_record(
+        &mut self,
+        hash: u64,
+        found: Option<Found>,
+        record: Record<'_>,
+        now: Tick,
+    ) -> Result<(), NoMemory> {
+        let bytes = record.bytes();
+        let Some(old) = found else {
+            return self.insert(hash, &record, now);
+        };
+        let old_large = match record.content {
+            Content::Same => None,
+            _ => self.large_number(old),
+        };
+        let growable = self.arena.growable(old.at, old.header.record_bytes());
+        if bytes <= growable {
+            self.rewrite(old, &record, growable, now);
+            self.note_use(self.reread(old), now);
+        } else {
+            self.replace(hash, old, &record, now)?;
+        }
+        if let Some(number) = old_large {
+            let value = self.unlink_large(number);
+            self.graveyard.push(value);
+        }
+        Ok(())
+    }
+
+    /// Writes `record` over the record of `old`, in the `growable` bytes there are.
+    fn rewrite(&mut self, old: Found, record: &Record<'_>, growable: usize, now: Tick) {
+        let Found { at, header, .. } = old;
+        let old_charge = self.large_charge(at, header);
+        self.change_large(self.arena.segment_of(at), old_charge, record.charge);
+        self.write(at, Some(old), record, now);
+        self.arena.resize(at, header.record_bytes(), record.bytes(), growable);
+        self.item_bytes = self.item_bytes + record.bytes() as u64 + record.charge
+            - header.record_bytes() as u64
+            - old_charge;
+        self.note_deadline(self.arena.segment_of(at), record.layout.deadline);
+    }
+
+    /// Appends `record` and lets the record of `old` die.
+    fn replace(&mut self, hash: u64, old: Found, record: &Record<'_>, now: Tick) -> Result<(), NoMemory> {
+        let queue = self.arena.segment(self.arena.segment_of(old.at)).queue;
+        let id = self.room(queue, record.bytes(), now)?;
+        let old = self.relocate(hash).expect("a pinned item stays");
+        let old_footprint = self.footprint(old.at, old.header);
+        let at = self.append(id, Some(old), record, now);
+        self.index.set_position(old.place, position(at));
+        self.bury(old.at, old.header);
+        self.item_bytes -= old_footprint;
+        self.note_use(self.reread(Found { at, ..old }), now);
+        Ok(())
+    }
+
+    /// Appends `record` as a new item.
+    fn insert(&mut self, hash: u64, record: &Record<'_>, now: Tick) -> Result<(), NoMemory> {
+        if self.index.wants_page() && self.make_room(PAGE_BYTES as u64, now).is_ok() {
+            // Without the page chains get longer, no more.
+            self.index.add_page();
+        }
+        let queue = if self.ghost.take(hash) { Queue::Main } else { Queue::Probation };
+        let id = loop {
+            let id = self.room(queue, record.bytes(), now)?;
+            if !self.index.needs_overflow_page(hash) {
+                break id;
+            }
+            // Making room for the page may take the room just made, so look again.
+            self.make_room(PAGE_BYTES as u64, now)?;
+            if !self.index.add_overflow_page() {
+                self.common.budget.give_back(PAGE_BYTES as u64);
+                return Err(NoMemory);
+            }
+        };
+        let at = self.append(id, None, record, now);
+        self.index.insert(hash, position(at), 0);
+        Ok(())
+    }
+
+    /// Writes `record` at the end of segment `id`, which has room for it, with its value made from `old`'s.
+    fn append(&mut self, id: SegmentId, old: Option<Found>, record: &Record<'_>, now: Tick) -> usize {
+        let at = self.arena.append(id, record.bytes());
+        self.write(at, old, record, now);
+        self.item_bytes += record.bytes() as u64 + record.charge;
+        self.change_large(id, 0, record.charge);
+        self.note_deadline(id, record.layout.deadline);
+        at
+    }
+
+    /// Writes `record` at `at`, which may be where `old` is: its value is moved before anything is overwritten.
+    fn write(&mut self, at: usize, old: Option<Found>, record: &Record<'_>, now: Tick) {
+        let value = at + record.layout.value_start(record.key.len());
+        let bytes = self.arena.bytes_mut();
+        let old = old.map_or(0..0, |old| {
+            let start = old.at + old.header.value_start();
+            start..start + old.header.value_len()
+        });
+        match record.content {
+            Content::Same => bytes.copy_within(old, value),
+            Content::Whole(whole) => bytes[value..value + whole.len()].copy_from_slice(whole),
+            Content::Append(more) => {
+                let joint = value + old.len();
+                bytes.copy_within(old, value);
+                bytes[joint..joint + more.len()].copy_from_slice(more);
+            }
+            Content::Prepend(more) => {
+                bytes.copy_within(old, value + more.len());
+                bytes[value..value + more.len()].copy_from_slice(more);
+            }
+        }
+        record.layout.write(bytes, at, record.key, record.len, now);
+    }
+
+    /// Notes that segment `id` has an item that dies at `deadline`.
+    pub(super) fn note_deadline(&mut self, id: SegmentId, deadline: Deadline) {
+        if deadline != Deadline::NEVER {
+            let segment = self.arena.segment_mut(id);
+            segment.visit = segment.visit.min(Tick(deadline.0));
+        }
+    }
+}

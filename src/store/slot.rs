@@ -1,0 +1,50 @@
+//! What a slot of the index says, and which bucket a hash belongs to.
+//!
+//! From the top: 32 bits of position, a bit that is always set (so that an empty slot, 0, matches nothing), 28
+//! bits of the hash, three bits of use frequency.
+
+use super::memory::PAGE_BYTES;
+
+/// Words of a bucket, which make a cache line.
+pub(super) const BUCKET_WORDS: usize = 8;
+/// Buckets of a page.
+pub(super) const PAGE_BUCKETS: usize = PAGE_BYTES / (BUCKET_WORDS * size_of::<u64>());
+/// The hash bits below are the bucket's in the smallest table, one page of buckets, so tags start here.
+pub(super) const TAG_HASH_SHIFT: u32 = PAGE_BUCKETS.trailing_zeros();
+const TAG_HASH_BITS: u32 = 28;
+/// No table has more buckets than tags can tell apart.
+pub(super) const BUCKETS_MAX: usize = 1 << (TAG_HASH_SHIFT + TAG_HASH_BITS);
+
+/// How often an item was used, at most; it saturates there.
+pub(super) const FREQUENCY_MAX: u8 = 7;
+const FREQUENCY_BITS: u32 = 3;
+const TAG_USED: u32 = 1 << 31;
+
+/// The bucket of `hash` among `buckets`, at least one page of them.
+#[inline]
+pub(super) fn bucket_of(hash: u64, buckets: usize) -> usize {
+    let mask = usize::MAX >> (buckets - 1).leading_zeros();
+    let bucket = hash as usize & mask;
+    if bucket < buckets { bucket } else { bucket & mask >> 1 }
+}
+
+/// The tag of `hash`, always with its top bit set, in the bits above the frequency's.
+#[inline]
+pub(super) fn tag(hash: u64) -> u32 {
+    (hash >> TAG_HASH_SHIFT) as u32 & ((1 << TAG_HASH_BITS) - 1) | TAG_USED >> FREQUENCY_BITS
+}
+
+#[inline]
+pub(super) fn tag_of(slot: u64) -> u32 {
+    slot as u32 >> FREQUENCY_BITS
+}
+
+#[inline]
+pub(super) fn position_of(slot: u64) -> u32 {
+    (slot >> 32) as u32
+}
+
+#[inline]
+pub(super) fn slot(hash: u64, position: u32, frequency: u8) -> u64 {
+    u64::from(position) << 32 | u64::from(tag(hash) << FREQUENCY_BITS | u32::from(frequency))
+}
