@@ -24,6 +24,9 @@ use stats::{Connections, Counters, Statistics, Usage};
 /// of memory behind one another, few enough to stay in the nearest cache.
 const BATCH_REQUESTS_MAX: usize = 64;
 
+/// Turns of no more steps than this (a key and the end of its line) have nothing to do while memory answers.
+const HINTS_MIN: usize = 2;
+
 /// When this many bytes are owed, the rest of the turn waits until the client has taken them.
 pub const OWED_BYTES_MAX: usize = 1 << 20;
 
@@ -197,13 +200,23 @@ impl Engine {
             consumed += used;
             match step {
                 Step::Request(request) => {
-                    let hash = keyvalue::key(&request).map_or(0, |key| self.store.hash(key));
-                    work.push(Work::Run(request, hash));
+                    let hash = keyvalue::key(&request).map(|key| self.store.hash(key));
+                    if let Some(hash) = hash {
+                        self.store.hint_index(hash);
+                    }
+                    work.push(Work::Run(request, hash.unwrap_or(0)));
                 }
                 Step::Say(words) => work.push(Work::Say(words)),
                 Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => break Some(step),
             }
         };
+        if work.len() > HINTS_MIN {
+            for step in &work {
+                if let Work::Run(_, hash) = step {
+                    self.store.hint_item(*hash);
+                }
+            }
+        }
         for (index, step) in work.iter().enumerate() {
             let then = match step {
                 Work::Run(request, hash) => self.execute(session, request, *hash, owed, now),

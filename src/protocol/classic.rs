@@ -45,7 +45,7 @@ pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
         (b"gat ", false, WantedExptime::Awaited),
         (b"gats ", true, WantedExptime::Awaited),
     ] {
-        if input[spaces..].starts_with(verb) {
+        if spaces + verb.len() <= LINE_BYTES_MAX + 1 && input[spaces..].starts_with(verb) {
             return begin_keys(mode, input, spaces + verb.len(), with_cas, exptime);
         }
     }
@@ -84,7 +84,8 @@ pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8
             // A CR may still turn out to be a part of the line's end rather than of the key.
             if input.len() - at > KEY_BYTES_MAX + 1 {
                 *mode = Mode::RefusedLine;
-                return (Step::Say(reply::BAD_LINE), at);
+                let awaited = retrieval.exptime == WantedExptime::Awaited;
+                return (Step::Say(if awaited { reply::BAD_EXPTIME } else { reply::BAD_LINE }), at);
             }
             return (Step::Incomplete { bytes_min: input.len() - at + 1 }, at);
         };
@@ -95,6 +96,10 @@ pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8
             return (Step::Say(if retrieval.any_key { reply::END } else { reply::BAD_LINE }), end + 1);
         }
         if retrieval.exptime == WantedExptime::Awaited {
+            if end - at > KEY_BYTES_MAX + 1 {
+                *mode = Mode::RefusedLine;
+                return (Step::Say(reply::BAD_EXPTIME), at);
+            }
             retrieval.exptime = exptime(word).map_or(WantedExptime::Invalid, WantedExptime::Set);
             at += word.len();
             continue;
