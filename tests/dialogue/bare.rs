@@ -1,0 +1,297 @@
+//! The bare engine as a peer: what `net` does for it, without sockets, and with input cut anywhere.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use ferrocached::clock::{Epoch, TICKS_PER_SECOND, Tick};
+use ferrocached::engine::settings::Settings;
+use ferrocached::engine::{Engine, OWED_BYTES_MAX, Session, Then};
+use ferrocached::protocol::Owed;
+
+use super::walk::{More, Peer};
+
+/// The Unix time at which every bare engine starts.
+const START_UNIX_SECONDS: u64 = 1_700_000_000;
+
+/// What a connection may hold of unconsumed input when all is answered: less than a line.
+const INPUT_LEFT_BYTES_MAX: usize = 2048;
+
+/// Bursts longer than this are not cut at every byte, only near their ends.
+const CUT_FINELY_BYTES_MAX: usize = 16 << 10;
+
+/// How much of each end of a long burst is cut at every byte.
+const CUT_FINELY_END_BYTES: usize = 2500;
+
+/// What one reply may take beyond the value in it: the longest is that of `stats settings`.
+const REPLY_BYTES_MAX: usize = 16 << 10;
+
+/// How what is sent reaches the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Each burst in one piece.
+    Whole,
+    /// One byte after the other, and the engine called as soon as it asked to be.
+    EveryByte,
+    /// One byte after the other, and the engine called at each, even when it asked for more.
+    EveryByteTooEarly,
+    /// Each burst in two pieces, the first of so many bytes.
+    At(usize),
+}
+
+/// An engine and its connections.
+pub(crate) struct Bare {
+    engine: Engine,
+    cut: Cut,
+    now: Tick,
+    connections: BTreeMap<usize, Connection>,
+}
+
+/// One connection, as `net` would keep it.
+pub(crate) struct Connection {
+    session: Session,
+    input: BytesMut,
+    /// Below this length of input a turn would achieve nothing.
+    bytes_min: usize,
+    too_early: bool,
+    pub(crate) received: Vec<u8>,
+    /// `Close` or `Shutdown` once it was said.
+    pub(crate) ended: Option<Then>,
+}
+
+impl Bare {
+    pub(crate) fn new(settings: Settings, cut: Cut) -> Bare {
+        let (epoch, now) = Epoch::starting_at(START_UNIX_SECONDS);
+        Bare { engine: Engine::new(settings, epoch), cut, now, connections: BTreeMap::new() }
+    }
+
+    fn connection(&mut self, number: usize) -> &mut Connection {
+        let too_early = self.cut == Cut::EveryByteTooEarly;
+        self.connections.entry(number).or_insert_with(|| Connection::new(&self.engine, number % 4, too_early))
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(engine: &Engine, worker: usize, too_early: bool) -> Connection {
+        Connection {
+            session: engine.session(worker),
+            input: BytesMut::new(),
+            bytes_min: 1,
+            too_early,
+            received: Vec::new(),
+            ended: None,
+        }
+    }
+
+    /// Input that was offered and not consumed.
+    pub(crate) fn input_left(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Offers `piece` behind what is left of the input, and lets the engine work until it wants more.
+    pub(crate) fn offer(&mut self, engine: &Engine, piece: &[u8], now: Tick) -> Result<(), String> {
+        if self.ended.is_some() {
+            return Ok(()); // A closed socket swallows what is sent, too.
+        }
+        self.input.extend_from_slice(piece);
+        if self.input.len() < self.bytes_min {
+            return if self.too_early { self.turn_too_early(engine, now) } else { Ok(()) };
+        }
+        // Output that still waits to be sent must be left alone, so the engine is given some.
+        let mut owed = Owed::default();
+        owed.say(b"owed");
+        let mut idle_turns = 0;
+        loop {
+            let (input_before, owed_before) = (self.input.len(), owed.remaining());
+            let turn = engine.turn(&mut self.session, &self.input, &mut owed, now);
+            if turn.consumed > input_before {
+                return Err(format!("{} of {input_before} bytes were consumed", turn.consumed));
+            }
+            let owed_more = owed.remaining() - owed_before;
+            if owed_more > OWED_BYTES_MAX + REPLY_BYTES_MAX + settings_item_bytes(engine) {
+                return Err(format!("one turn came to owe {owed_more} bytes"));
+            }
+            self.input.advance(turn.consumed);
+            match turn.then {
+                Then::Read { bytes_min } if bytes_min <= self.input.len() => {
+                    let left = self.input.len();
+                    return Err(format!("the engine left {left} bytes, and asks for {bytes_min} in all"));
+                }
+                Then::Read { bytes_min } => {
+                    self.bytes_min = bytes_min;
+                    break;
+                }
+                Then::Again => {
+                    // One such turn may have changed what the session waits for; two are the beginning of many.
+                    let idle = turn.consumed == 0 && owed_more == 0;
+                    idle_turns = if idle { idle_turns + 1 } else { 0 };
+                    if idle_turns == 2 {
+                        return Err("the engine asks for another turn but does nothing in it".to_owned());
+                    }
+                }
+                Then::Close | Then::Shutdown { .. } => {
+                    self.ended = Some(turn.then);
+                    break;
+                }
+            }
+        }
+        let owed = owed.into_bytes();
+        let owed = owed.strip_prefix(b"owed").ok_or("output that waited to be sent was touched")?;
+        self.received.extend_from_slice(owed);
+        Ok(())
+    }
+
+    /// A turn with less input than the engine asked for must do nothing.
+    fn turn_too_early(&mut self, engine: &Engine, now: Tick) -> Result<(), String> {
+        let mut owed = Owed::default();
+        let turn = engine.turn(&mut self.session, &self.input, &mut owed, now);
+        let length = self.input.len();
+        match turn.then {
+            Then::Read { bytes_min } if turn.consumed == 0 && !owed.has_remaining() && bytes_min > length => {
+                self.bytes_min = bytes_min;
+                Ok(())
+            }
+            _ => Err(format!(
+                "asked to wait for {} bytes, the engine said {turn:?} and {:?} at {length}",
+                self.bytes_min,
+                owed.into_bytes()
+            )),
+        }
+    }
+}
+
+impl Peer for Bare {
+    fn send(&mut self, connection: usize, bytes: &[u8]) -> Result<(), String> {
+        let (cut, now) = (self.cut, self.now);
+        self.connection(connection);
+        let connection = self.connections.get_mut(&connection).expect("it was just made");
+        pieces(bytes.len(), cut).into_iter().try_for_each(|piece| {
+            let offered = piece.clone();
+            let told = |error| format!("{error} (bytes {} to {} were offered)", piece.start, piece.end);
+            connection.offer(&self.engine, &bytes[offered], now).map_err(told)
+        })
+    }
+
+    fn received(&mut self, connection: usize) -> &mut Vec<u8> {
+        &mut self.connection(connection).received
+    }
+
+    fn more(&mut self, connection: usize) -> Result<More, String> {
+        Ok(if self.connection(connection).ended.is_some() { More::Closed } else { More::Nothing })
+    }
+
+    fn linger(&mut self, connection: usize) -> Result<More, String> {
+        self.more(connection)
+    }
+
+    fn wait(&mut self, time: Duration) -> Result<(), String> {
+        const TICKS_WALKED_MAX: u128 = 100;
+        let ticks = time.as_millis() * u128::from(TICKS_PER_SECOND) / 1000;
+        let end = Tick(self.now.0 + u32::try_from(ticks).map_err(|_| "that is longer than a server lives")?);
+        if ticks <= TICKS_WALKED_MAX {
+            for tick in self.now.0 + 1..end.0 {
+                self.engine.tick(Tick(tick));
+            }
+        }
+        self.now = end;
+        self.engine.tick(end);
+        Ok(())
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        let (epoch, _) = Epoch::starting_at(START_UNIX_SECONDS);
+        epoch.unix_seconds(self.now)
+    }
+
+    fn stopped(&mut self, connection: usize, graceful: bool) -> Result<(), String> {
+        let ended = self.connection(connection).ended;
+        if ended == Some(Then::Shutdown { graceful }) {
+            Ok(())
+        } else {
+            Err(format!("it ended in {ended:?}"))
+        }
+    }
+
+    fn leave(&mut self) -> Result<(), String> {
+        for (number, connection) in &self.connections {
+            let left = connection.input_left();
+            if connection.ended.is_none() && left > INPUT_LEFT_BYTES_MAX {
+                return Err(format!("connection {number} still holds {left} bytes of input"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The positions at which a burst of `length` bytes is worth cutting in two, at most `count_max` of them.
+pub(crate) fn cut_positions(length: usize, count_max: usize) -> Vec<usize> {
+    let all = 1..length.max(1);
+    if all.len() <= count_max {
+        return all.collect();
+    }
+    let end = count_max / 2;
+    (1..=end).chain(length - end..length).collect()
+}
+
+fn settings_item_bytes(engine: &Engine) -> usize {
+    usize::try_from(engine.settings().item_bytes_max).expect("an item fits memory")
+}
+
+fn pieces(length: usize, cut: Cut) -> Vec<Range<usize>> {
+    match cut {
+        Cut::Whole => std::iter::once(0..length).collect(),
+        Cut::At(position) => {
+            let position = position.min(length);
+            [0..position, position..length].into_iter().filter(|piece| !piece.is_empty()).collect()
+        }
+        Cut::EveryByte | Cut::EveryByteTooEarly => {
+            const MIDDLE_PIECE_BYTES: usize = 509; // A prime, so that pieces and blocks rarely end together.
+            let mut pieces = Vec::new();
+            let mut start = 0;
+            while start < length {
+                let fine = length <= CUT_FINELY_BYTES_MAX
+                    || start < CUT_FINELY_END_BYTES
+                    || start >= length - CUT_FINELY_END_BYTES;
+                let end = start + if fine { 1 } else { MIDDLE_PIECE_BYTES };
+                pieces.push(start..end.min(length));
+                start = end.min(length);
+            }
+            pieces
+        }
+    }
+}
+
+/// The settings that command-line options stand for, as far as dialogues use them.
+pub(crate) fn settings(options: &[String]) -> Settings {
+    let mut settings = Settings { threads: 4, ..Settings::default() };
+    let mut options = options.iter().map(String::as_str);
+    while let Some(option) = options.next() {
+        let mut value = || options.next().unwrap_or_else(|| panic!("{option} wants a value"));
+        match option {
+            "-A" => settings.shutdown_enabled = true,
+            "-C" => settings.cas_enabled = false,
+            "-D" => {
+                settings.prefix_delimiter = value().as_bytes()[0];
+                settings.detail_enabled = true;
+            }
+            "-F" => settings.flush_enabled = false,
+            "-I" => settings.item_bytes_max = size(value()),
+            "-M" => settings.evictions_enabled = false,
+            "-R" => settings.requests_per_event = value().parse().expect("-R is a number"),
+            "-W" => settings.watch_enabled = false,
+            "-X" => settings.dump_enabled = false,
+            "-m" => settings.memory_bytes = value().parse::<u64>().expect("-m is in megabytes") << 20,
+            other => panic!("the bare engine is not taught {other}; add it here"),
+        }
+    }
+    settings
+}
+
+fn size(text: &str) -> u64 {
+    let (digits, shift) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 10),
+        None => text.strip_suffix(['m', 'M']).map_or((text, 0), |digits| (digits, 20)),
+    };
+    digits.parse::<u64>().expect("a size is a number, perhaps with k or m") << shift
+}

@@ -1,0 +1,8 @@
+//! Dialogues: what they are made of, and the peers they are held with.
+
+pub(crate) mod bare;
+pub(crate) mod differences;
+pub(crate) mod pattern;
+pub(crate) mod socket;
+pub(crate) mod text;
+pub(crate) mod walk;

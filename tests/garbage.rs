@@ -1,0 +1,318 @@
+//! Garbage: random bytes, random words, and dialogues that were tampered with, thrown at the bare engine.
+//!
+//! Whatever comes, the engine must not panic; it must ask for more than it was given or close; it must hold and owe
+//! no more than its limits say; how the bytes were cut must change nothing in what it answers; and whoever comes
+//! next must be served as if nothing had been.
+//!
+//! A failure names its seed, and `FERROCACHED_SEED=<seed>` runs that one alone. `FERROCACHED_LONG=1` tries for
+//! minutes, with seeds that differ from run to run.
+
+#[expect(dead_code, reason = "the dialogues are only material here; they are held in tests/dialogues.rs")]
+mod dialogue;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ferrocached::clock::{Epoch, Tick};
+use ferrocached::engine::settings::Settings;
+use ferrocached::engine::{Engine, Then};
+
+use dialogue::bare::Connection;
+use dialogue::pattern::{Caught, shown};
+use dialogue::text::load;
+
+const UNIX_SECONDS: u64 = 1_700_000_000;
+
+/// Small, so that garbage reaches the limit.
+const ITEM_BYTES_MAX: usize = 2048;
+
+/// The longest line, without its end.
+const LINE_BYTES_MAX: usize = 2048;
+
+/// A burst of garbage has about this many bytes at most.
+const GARBAGE_BYTES_MAX: usize = 4096;
+
+/// How many bytes can be owed for each byte received. The most is owed for ` k` in a `get`: two bytes, for which
+/// a whole item and its `VALUE` line come back. `stats settings` brings about 2 KB for its 15 bytes.
+const OWED_PER_BYTE_MAX: usize = (ITEM_BYTES_MAX + 300) / 2;
+
+const SHORT: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(300);
+
+/// The state of a xorshift generator: `xorshift64*` of Vigna, "An experimental exploration of Marsaglia's xorshift
+/// generators, scrambled" (2016).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Random {
+        // Neighbouring seeds must not give neighbouring sequences, and the state must not be 0.
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        random.next();
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
+    }
+
+    /// A number below `end`, which is not 0.
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).expect("it is below a usize")
+    }
+
+    fn chance(&mut self, one_in: usize) -> bool {
+        self.below(one_in) == 0
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+}
+
+#[test]
+fn random_bytes_are_survived() {
+    try_seeds(|random| (0..random.below(GARBAGE_BYTES_MAX)).map(|_| random.byte()).collect());
+}
+
+#[test]
+fn random_words_are_survived() {
+    try_seeds(words);
+}
+
+#[test]
+fn dialogues_that_were_tampered_with_are_survived() {
+    let material = material();
+    try_seeds(|random| {
+        let mut bytes = Vec::new();
+        for _ in 0..1 + random.below(5) {
+            bytes.extend_from_slice(random.pick::<Vec<u8>>(&material));
+        }
+        for _ in 0..random.below(8) {
+            tamper(&mut bytes, &material, random);
+        }
+        bytes
+    });
+}
+
+/// What is sent in the dialogues, by burst.
+fn material() -> Vec<Vec<u8>> {
+    let dialogues = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues"));
+    let exchanges = dialogues.iter().flat_map(|dialogue| &dialogue.exchanges);
+    let bursts = exchanges.map(|exchange| {
+        let sent = exchange.sent.iter();
+        sent.filter_map(|sent| sent.line.fill(&Caught::new(), UNIX_SECONDS).ok()).collect::<Vec<_>>().concat()
+    });
+    bursts.filter(|burst| !burst.is_empty() && burst.len() <= GARBAGE_BYTES_MAX).collect()
+}
+
+/// Lines made of words that mean something somewhere.
+fn words(random: &mut Random) -> Vec<u8> {
+    const WORDS: [&str; 60] = [
+        "get",
+        "gets",
+        "gat",
+        "gats",
+        "set",
+        "add",
+        "replace",
+        "append",
+        "prepend",
+        "cas",
+        "incr",
+        "decr",
+        "touch",
+        "delete",
+        "flush_all",
+        "version",
+        "verbosity",
+        "cache_memlimit",
+        "stats",
+        "settings",
+        "reset",
+        "items",
+        "noreply",
+        "k",
+        "key",
+        "0",
+        "1",
+        "2",
+        "5",
+        "10",
+        "-1",
+        "100",
+        "2047",
+        "2048",
+        "2147483645",
+        "2147483646",
+        "2147483648",
+        "4294967295",
+        "4294967296",
+        "18446744073709551615",
+        "18446744073709551616",
+        "abc",
+        "1x",
+        "+1",
+        "",
+        " ",
+        "\t",
+        "\0",
+        "\r",
+        "mg",
+        "ms",
+        "mn",
+        "me",
+        "v",
+        "T10",
+        "HTTP/1.1",
+        "watch",
+        "slabs",
+        "lru",
+        "lru_crawler",
+    ];
+    /// The first so many of them are verbs.
+    const VERBS: usize = 18;
+    let mut bytes = Vec::new();
+    for _ in 0..1 + random.below(30) {
+        let any = random.chance(4);
+        let verb = WORDS[random.below(if any { WORDS.len() } else { VERBS })];
+        bytes.extend_from_slice(verb.as_bytes());
+        for _ in 0..random.below(8) {
+            bytes.push(b' ');
+            bytes.extend_from_slice(random.pick(&WORDS).as_bytes());
+        }
+        if random.chance(50) {
+            bytes.resize(bytes.len() + random.below(2500), b'x');
+        }
+        bytes.extend_from_slice(random.pick::<&[u8]>(&[
+            &b"\r\n"[..],
+            b"\r\n",
+            b"\r\n",
+            b"\r\n",
+            b"\n",
+            b" ",
+        ]));
+        if random.chance(2) {
+            // What may be a block for the line before.
+            let length = *random.pick(&[0, 1, 2, 5, 10, 100, 2047]);
+            bytes.resize(bytes.len() + length, b'7');
+            bytes.extend_from_slice(b"\r\n");
+        }
+    }
+    bytes
+}
+
+fn tamper(bytes: &mut Vec<u8>, material: &[Vec<u8>], random: &mut Random) {
+    const TELLING: &[u8] = b" \r\n\0-+0129{\x7f\x80\xff";
+    let at = random.below(bytes.len().max(1)).min(bytes.len());
+    let end = (at + random.below(20)).min(bytes.len());
+    match random.below(7) {
+        0 if at < bytes.len() => bytes[at] = random.byte(),
+        1 if at < bytes.len() => bytes[at] = *random.pick(TELLING),
+        2 => bytes.insert(at, *random.pick(TELLING)),
+        3 => drop(bytes.drain(at..end)),
+        4 => {
+            let again = bytes[at..end].repeat(1 + random.below(3));
+            bytes.splice(at..at, again);
+        }
+        5 => drop(bytes.splice(at..at, random.pick(material).iter().copied())),
+        _ => bytes.truncate(at),
+    }
+}
+
+/// Throws what `garbage` makes of each seed, until the time is over.
+fn try_seeds(garbage: impl Fn(&mut Random) -> Vec<u8>) {
+    let given = std::env::var("FERROCACHED_SEED").ok();
+    let given = given.map(|seed| seed.parse::<u64>().expect("FERROCACHED_SEED is a number"));
+    let is_long = std::env::var_os("FERROCACHED_LONG").is_some();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock of the machine is past 1970");
+    let first = if is_long { now.as_secs() << 24 } else { 1 };
+    let begin = Instant::now();
+    for seed in given.unwrap_or(first).. {
+        let bytes = garbage(&mut Random::new(seed));
+        let survived = catch_unwind(AssertUnwindSafe(|| throw(&bytes, &mut Random::new(!seed))));
+        let survived = survived.unwrap_or_else(|_| Err("it panicked".to_owned()));
+        if let Err(error) = survived {
+            panic!("FERROCACHED_SEED={seed}: {error}\nthe garbage was {}", shown(&bytes));
+        }
+        if given.is_some() || begin.elapsed() > if is_long { LONG } else { SHORT } {
+            break;
+        }
+    }
+}
+
+/// Throws `bytes` at one engine in one piece, and at another in random pieces.
+fn throw(bytes: &[u8], random: &mut Random) -> Result<(), String> {
+    let whole = answer(bytes, std::iter::repeat(usize::MAX))?;
+    let longest = *random.pick(&[1, 3, 20, 300, 3000]);
+    let pieces = answer(bytes, std::iter::from_fn(|| Some(1 + random.below(longest))))?;
+    if without_stats(&whole.0) != without_stats(&pieces.0) {
+        return Err(format!("whole it was answered {}\nin pieces {}", shown(&whole.0), shown(&pieces.0)));
+    }
+    if whole.1 != pieces.1 {
+        return Err(format!("whole it ended in {:?}, in pieces in {:?}", whole.1, pieces.1));
+    }
+    Ok(())
+}
+
+/// What the engine answers to `bytes`, and how the connection ended if it did.
+fn answer(bytes: &[u8], lengths: impl Iterator<Item = usize>) -> Result<(Vec<u8>, Option<Then>), String> {
+    let (epoch, now) = Epoch::starting_at(UNIX_SECONDS);
+    // Without cas ids, because those of two engines differ.
+    let settings = Settings {
+        item_bytes_max: ITEM_BYTES_MAX as u64,
+        cas_enabled: false,
+        threads: 1,
+        ..Settings::default()
+    };
+    let engine = Engine::new(settings, epoch);
+    let mut connection = Connection::new(&engine, 0, false);
+    let mut rest = bytes;
+    for length in lengths {
+        let (piece, after) = rest.split_at(length.min(rest.len()));
+        connection.offer(&engine, piece, now)?;
+        check_limits(&connection, bytes.len() - after.len())?;
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    if matches!(connection.ended, Some(Then::Shutdown { .. })) {
+        return Err("the server was shut down, though that is not enabled".to_owned());
+    }
+    serve_the_next(&engine, now)?;
+    Ok((connection.received, connection.ended))
+}
+
+fn check_limits(connection: &Connection, sent: usize) -> Result<(), String> {
+    let (left, owed) = (connection.input_left(), connection.received.len());
+    if connection.ended.is_none() && left > LINE_BYTES_MAX + ITEM_BYTES_MAX {
+        return Err(format!("{left} bytes of input are held"));
+    }
+    if owed > sent * OWED_PER_BYTE_MAX {
+        return Err(format!("{owed} bytes are owed for {sent}"));
+    }
+    Ok(())
+}
+
+fn serve_the_next(engine: &Engine, now: Tick) -> Result<(), String> {
+    let mut next = Connection::new(engine, 0, false);
+    next.offer(engine, b"set k 7 0 5\r\nhello\r\nget k\r\n", now)?;
+    if next.received == b"STORED\r\nVALUE k 7 5\r\nhello\r\nEND\r\n" {
+        return Ok(());
+    }
+    Err(format!("the next client was answered {}", shown(&next.received)))
+}
+
+/// `answer` without what stats says: counts of bytes read in one turn tell how the input was cut.
+fn without_stats(answer: &[u8]) -> Vec<u8> {
+    let lines = answer.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| !line.starts_with(b"STAT ")).flatten().copied().collect()
+}
