@@ -430,7 +430,7 @@ impl Model {
 
     fn finish(mut self) {
         self.check_kept();
-        assert!(self.hits > self.scenario.operations / 50, "{} hits prove little", self.hits);
+        assert!(self.hits > self.scenario.operations / 200, "{} hits prove little", self.hits);
         self.store.flush();
         self.known.clear();
         for _ in 0..300 {
