@@ -5,6 +5,7 @@
 //! block: whoever holds it can go on reading after the item is gone, and until the last one lets go the pages
 //! stay charged to the budget.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use bytes::Bytes;
@@ -29,7 +30,9 @@ pub(super) fn charge(len: usize) -> u64 {
 #[derive(Debug)]
 pub(super) struct Pool {
     budget: Arc<Budget>,
-    /// Free blocks, all resident bytes of which are charged to nobody.
+    /// What is charged for values that are alive, held by a shard or not, in bytes.
+    alive: AtomicU64,
+    /// Free blocks have no pages and cost nothing.
     classes: Mutex<Vec<Class>>,
     this: Weak<Pool>,
 }
@@ -59,7 +62,12 @@ impl Pool {
             Some(Class { block_bytes: CLASS_BYTES_MIN << number, rest, free: Vec::new() })
         };
         let classes = (0..CLASSES).map(class).collect::<Option<_>>()?;
-        Some(Arc::new_cyclic(|this| Pool { budget, classes: Mutex::new(classes), this: this.clone() }))
+        Some(Arc::new_cyclic(|this| Pool {
+            budget,
+            alive: AtomicU64::new(0),
+            classes: Mutex::new(classes),
+            this: this.clone(),
+        }))
     }
 
     /// A value of the bytes of `parts`, one after the other. The caller has charged [`charge`] of their length,
@@ -72,7 +80,13 @@ impl Pool {
         head.copy_from_slice(parts[0]);
         tail.copy_from_slice(parts[1]);
         let pool = self.this.upgrade().expect("whoever calls holds the pool");
+        self.alive.fetch_add(charge(len), Ordering::Relaxed); // a plain sum
         Some(Bytes::from_owner(Value { pool, block: Some(block), len }))
+    }
+
+    /// What is charged for values that are alive, in bytes.
+    pub(super) fn alive_bytes(&self) -> u64 {
+        self.alive.load(Ordering::Relaxed)
     }
 
     fn classes(&self) -> MutexGuard<'_, Vec<Class>> {
@@ -99,6 +113,7 @@ impl Drop for Value {
         block.discard(0..self.len.next_multiple_of(PAGE_BYTES));
         let class = block.len().trailing_zeros() - CLASS_BYTES_MIN.trailing_zeros();
         self.pool.classes()[class as usize].free.push(block);
+        self.pool.alive.fetch_sub(charge(self.len), Ordering::Relaxed);
         self.pool.budget.give_back(charge(self.len));
     }
 }

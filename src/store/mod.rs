@@ -33,6 +33,7 @@ use header::UNIT_BYTES;
 use index::View;
 use large::Pool;
 use memory::{PAGE_BYTES, Region, Words, prefetch};
+use policy::Ghost;
 use shard::{Common, Shard};
 
 /// The longest key, in bytes.
@@ -182,7 +183,9 @@ impl Store {
         let arena_bytes = (reserve_bytes / count).clamp(64 * segment_bytes as u64, SHARD_RESERVE_BYTES_MAX);
         let arena_bytes = usize::try_from(arena_bytes).ok()?.next_multiple_of(PAGE_BYTES);
         let index_bytes = arena_bytes / 2;
-        let total = (arena_bytes + index_bytes + 2 * PAGE_BYTES).checked_mul(usize::try_from(count).ok()?)?;
+        let ghost_bytes = Ghost::bytes_for(share);
+        let total = (arena_bytes + index_bytes.next_multiple_of(PAGE_BYTES) + ghost_bytes)
+            .checked_mul(usize::try_from(count).ok()?)?;
         let mut region = Region::reserve(total)?;
         let common = Common {
             pool: Pool::new(Arc::clone(budget), usize::try_from(reserve_bytes).ok()?.checked_mul(2)?)?,
@@ -198,7 +201,8 @@ impl Store {
             let arena = region.split_off(arena_bytes)?;
             let words = Words::new(region.split_off(index_bytes)?);
             let items = arena.bytes().as_ptr() as usize;
-            let shard = Shard::new(common.clone(), number, arena, words);
+            let ghost = Ghost::new(region.split_off(ghost_bytes)?);
+            let shard = Shard::new(common.clone(), number, arena, words, ghost);
             views.push(ShardView { index: shard.index.view(), items });
             shards.push(CacheLine(Mutex::new(shard)));
         }
@@ -300,7 +304,7 @@ impl Store {
             shard.sweep(now);
             release(shard);
         }
-        let segments = self.common.budget.limit() / SETTLE_SHARE / self.common.segment_bytes as u64;
+        let segments = self.common.budget.used() / SETTLE_SHARE / self.common.segment_bytes as u64;
         self.settle(now, segments.max(SETTLE_SEGMENTS_MIN));
     }
 
@@ -347,8 +351,8 @@ impl Store {
     pub fn validate(&self) {
         let charged: u64 = (0..self.shards.len()).map(|number| self.lock(number).validate()).sum();
         self.common.budget.assert_sums();
-        // Readers may hold large values that no shard does any more.
-        assert!(charged <= self.common.budget.used(), "what the shards have is charged");
+        let charged = charged + self.common.pool.alive_bytes();
+        assert_eq!(charged, self.common.budget.used(), "what there is is what is charged");
     }
 
     #[inline]
@@ -366,8 +370,8 @@ impl Store {
 
 /// Segments that one sweep may have given up, at least.
 const SETTLE_SEGMENTS_MIN: u64 = 64;
-/// The part of the limit that one sweep may have given up.
-const SETTLE_SHARE: u64 = 32;
+/// The part of what is used that one sweep may have given up: a new limit is reached within a few seconds.
+const SETTLE_SHARE: u64 = 20;
 
 /// Unlocks a shard, then drops what its last operation left: freeing large values takes long.
 #[inline]

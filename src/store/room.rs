@@ -7,7 +7,7 @@
 
 use super::header::{self, Header, IDLE_VISIT_SECONDS};
 use super::item::{Marks, NoMemory};
-use super::policy::PROBATION_PERCENT;
+use super::policy::{PROBATION_PERCENT, lowered};
 use super::segment::{Queue, SegmentId};
 use super::shard::{Found, Shard, position};
 use crate::clock::{Deadline, TICKS_PER_SECOND, Tick};
@@ -87,16 +87,22 @@ impl Shard {
                 return Ok(id);
             }
             // The last free segment is for what eviction carries on.
-            if self.arena.free_segments() > FREE_SEGMENTS_KEPT || self.common.budget.try_take(segment_bytes) {
-                return self.open(queue, now).ok_or(NoMemory);
+            if self.arena.free_segments() > FREE_SEGMENTS_KEPT
+                && let Some(id) = self.open_free(queue, now)
+            {
+                return Ok(id);
+            }
+            if self.common.budget.try_take(segment_bytes) {
+                return self.open_fresh(queue, now).ok_or(NoMemory);
             }
             if !self.should_ask_others(segment_bytes) && self.reclaim(&mut effort, now) {
                 continue;
             }
-            if self.arena.free_segments() == 0 {
-                self.overdraw(segment_bytes)?;
+            if let Some(id) = self.open_free(queue, now) {
+                return Ok(id);
             }
-            return self.open(queue, now).ok_or(NoMemory);
+            self.overdraw(segment_bytes)?;
+            return self.open_fresh(queue, now).ok_or(NoMemory);
         }
     }
 
@@ -118,27 +124,30 @@ impl Shard {
         Ok(())
     }
 
-    /// Begins a segment of `queue`: a free one, or a fresh one that the caller has charged.
-    fn open(&mut self, queue: Queue, now: Tick) -> Option<SegmentId> {
-        let visit = now.plus_seconds(IDLE_VISIT_SECONDS);
+    /// Begins a segment of `queue`, a free one.
+    fn open_free(&mut self, queue: Queue, now: Tick) -> Option<SegmentId> {
+        let id = self.arena.take_free(queue, now.plus_seconds(IDLE_VISIT_SECONDS))?;
+        self.line_up(id, queue);
+        Some(id)
+    }
+
+    /// Begins a segment of `queue`, a fresh one that the caller has charged; `None` takes the charge back.
+    fn open_fresh(&mut self, queue: Queue, now: Tick) -> Option<SegmentId> {
         let segment_bytes = self.arena.segment_bytes() as u64;
-        let free = self.arena.take_free(queue, visit);
-        let id = match free {
-            Some(id) => id,
-            None => {
-                let Some(id) = self.arena.take_fresh(queue, visit) else {
-                    self.common.budget.give_back(segment_bytes);
-                    return None;
-                };
-                self.common.budget.hold(self.number, segment_bytes);
-                id
-            }
+        let Some(id) = self.arena.take_fresh(queue, now.plus_seconds(IDLE_VISIT_SECONDS)) else {
+            self.common.budget.give_back(segment_bytes);
+            return None;
         };
+        self.common.budget.hold(self.number, segment_bytes);
+        self.line_up(id, queue);
+        Some(id)
+    }
+
+    fn line_up(&mut self, id: SegmentId, queue: Queue) {
         let line = &mut self.lines[queue.number()];
         line.segments.push_back(id);
         line.open = Some(id);
-        line.weight += segment_bytes;
-        Some(id)
+        line.weight += self.arena.segment_bytes() as u64;
     }
 
     /// Gives the pages of a free segment back to the system; `false` when there is none.
@@ -238,7 +247,7 @@ impl Shard {
                 if effort.pinned > PINNED_MAX {
                     return false;
                 }
-                let lower = if queue == Queue::Main { frequency.saturating_sub(1) } else { 0 };
+                let lower = if queue == Queue::Main { lowered(frequency) } else { 0 };
                 if !self.carry(found, Queue::Main, lower, now) {
                     return false;
                 }
@@ -298,13 +307,14 @@ impl Shard {
         let id = match self.lines[queue.number()].open {
             Some(id) if self.arena.room(id) >= bytes => id,
             _ => {
-                if self.arena.free_segments() == 0 {
+                let opened = self.open_free(queue, now).or_else(|| {
                     // Above the limit if need be: the segment that is being emptied makes it good.
                     let segment_bytes = self.arena.segment_bytes() as u64;
                     self.common.budget.take(segment_bytes);
                     self.overdrawn += segment_bytes;
-                }
-                let Some(id) = self.open(queue, now) else { return false };
+                    self.open_fresh(queue, now)
+                });
+                let Some(id) = opened else { return false };
                 id
             }
         };

@@ -88,8 +88,7 @@ enum Search {
 
 impl Shard {
     /// An empty shard, number `number`, in the address space given.
-    pub(super) fn new(common: Common, number: usize, arena: Region, index: Words) -> Shard {
-        let ghost = Ghost::new(common.budget.share());
+    pub(super) fn new(common: Common, number: usize, arena: Region, index: Words, ghost: Ghost) -> Shard {
         common.budget.take(ghost.bytes() + PAGE_BYTES as u64);
         Shard {
             index: Index::new(index),
@@ -338,7 +337,7 @@ impl Shard {
         total.index_power += self.index.places() as u64; // the shell takes the logarithm of the sum
     }
 
-    /// Recounts everything. Returns what the shard is charged for, in bytes.
+    /// Recounts everything. Returns what the shard is charged for beside large values, in bytes.
     pub(super) fn validate(&self) -> u64 {
         let (mut items, mut item_bytes, mut large) = (0, 0, 0);
         let mut large_bytes = std::collections::HashMap::<SegmentId, u64>::new();
@@ -359,9 +358,11 @@ impl Shard {
         });
         let segment_bytes = self.arena.segment_bytes() as u64;
         let mut held = self.arena.free_segments() as u64 * segment_bytes;
+        let mut charged = held + self.index.bytes() + self.ghost.bytes();
         for queue in Queue::BOTH {
             let line = &self.lines[queue.number()];
             let mut weight = 0;
+            charged += line.segments.len() as u64 * segment_bytes;
             for &id in &line.segments {
                 let segment = self.arena.segment(id);
                 assert!(segment.is_in_use && segment.queue == queue, "a line has segments of its queue");
@@ -373,7 +374,7 @@ impl Shard {
             held += weight;
         }
         assert_eq!(held, self.common.budget.holding(self.number), "the budget knows what the shard holds");
-        held + self.index.bytes() + self.ghost.bytes()
+        charged
     }
 }
 

@@ -1,14 +1,7 @@
-//! What a slot of the index says, and which bucket a hash belongs to.
-//!
-//! From the top: 32 bits of position, a bit that is always set (so that an empty slot, 0, matches nothing), 28
-//! bits of the hash, three bits of use frequency.
+//! What a slot of the index says, and which bucket a hash names.
 
-use super::memory::PAGE_BYTES;
+use super::index::PAGE_BUCKETS;
 
-/// Words of a bucket, which make a cache line.
-pub(super) const BUCKET_WORDS: usize = 8;
-/// Buckets of a page.
-pub(super) const PAGE_BUCKETS: usize = PAGE_BYTES / (BUCKET_WORDS * size_of::<u64>());
 /// The hash bits below are the bucket's in the smallest table, one page of buckets, so tags start here.
 pub(super) const TAG_HASH_SHIFT: u32 = PAGE_BUCKETS.trailing_zeros();
 const TAG_HASH_BITS: u32 = 28;

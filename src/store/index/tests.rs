@@ -1,0 +1,101 @@
+//! The index against a map, and what it costs.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::store::memory::Region;
+
+fn index() -> Index {
+    Index::new(Words::new(Region::reserve(64 << 20).unwrap()))
+}
+
+fn insert(index: &mut Index, hash: u64, position: u32) {
+    if index.wants_page() {
+        index.add_page();
+    }
+    if index.needs_overflow_page(hash) {
+        assert!(index.add_overflow_page());
+    }
+    index.insert(hash, position, 0);
+}
+
+/// A different hash for every number, and the top half all zeros, which must not matter.
+fn hash(number: u32) -> u64 {
+    u64::from(number.wrapping_mul(0x9e37_79b1))
+}
+
+#[test]
+fn grows_and_shrinks_as_a_map_would() {
+    let mut index = index();
+    let mut naive = HashMap::new();
+    let mut returned = 0;
+    let mut state = 1u64;
+    for step in 0..400_000u32 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let number = (state >> 40) as u32 % 30_000;
+        let wants_more = step % 200_000 < 100_000;
+        match naive.get(&number).copied() {
+            None if wants_more || state >> 33 & 31 == 0 => {
+                insert(&mut index, hash(number), step);
+                naive.insert(number, step);
+            }
+            Some(position) if !wants_more => {
+                let place = index.place(hash(number), position).unwrap();
+                returned += index.remove(hash(number), place);
+                naive.remove(&number);
+            }
+            found => assert_eq!(index.find(hash(number), |_| true).map(|(_, at)| at), found),
+        }
+        if step % 20_000 == 0 {
+            let by_position: HashMap<_, _> = naive.iter().map(|(&number, &at)| (at, number)).collect();
+            index.validate(|position| hash(by_position[&position]));
+        }
+    }
+    assert!(returned > 0, "shrinking gives pages back");
+    assert_eq!(index.items(), naive.len());
+    let before = index.bytes();
+    assert_eq!(index.clear(), before - PAGE_BYTES as u64);
+    assert!((0..40_000).all(|number| index.find(hash(number), |_| true).is_none()));
+    index.validate(|_| unreachable!("it is empty"));
+}
+
+#[test]
+fn equal_hashes_are_told_apart_by_position() {
+    let mut index = index();
+    (0..100).for_each(|position| insert(&mut index, 5, position));
+    for position in 0..100 {
+        let place = index.place(5, position).unwrap();
+        index.set_frequency(place, 3);
+        assert_eq!(index.frequency(place), 3);
+        index.set_position(place, position + 1000);
+    }
+    for position in 1000..1100 {
+        let place = index.place(5, position).unwrap();
+        assert_eq!(index.frequency(place), 3);
+        let _ = index.remove(5, place);
+    }
+    assert_eq!((index.items(), index.overflow_in_use), (0, 0));
+}
+
+#[test]
+fn costs_fourteen_bytes_an_item() {
+    let mut index = index();
+    let mut state = 1u64;
+    for position in 0..100_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        insert(&mut index, state >> 20, position);
+        if position > 10_000 && position.is_multiple_of(5000) {
+            let each = index.bytes() as f64 / f64::from(position);
+            assert!(each < 14.7, "{each} bytes each at {position} items");
+        }
+    }
+}
+
+#[test]
+fn hints_name_the_position() {
+    let mut index = index();
+    (0..50_000).for_each(|number| insert(&mut index, hash(number), number));
+    let view = index.view();
+    let right = (0..50_000).filter(|&number| view.probable_position(hash(number)) == Some(number)).count();
+    assert!(right > 40_000, "{right} of 50000 are right");
+}
