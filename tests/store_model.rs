@@ -260,7 +260,11 @@ impl Model {
     fn step(&mut self) {
         match self.random(1000) {
             0..=2 => self.now.0 += 10 * self.random(100) as u32,
-            3 => self.now.0 += self.random(60_000) as u32,
+            3 => {
+                self.now.0 += self.random(60_000) as u32;
+                // Idle times wrap at 18 hours where nobody sweeps.
+                (0..100).for_each(|_| self.store.sweep(self.now));
+            }
             4..=40 => self.now.0 += self.random(3) as u32,
             41..=60 => self.store.sweep(self.now),
             61 if self.random(20) == 0 => {

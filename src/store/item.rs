@@ -20,7 +20,7 @@ pub struct Item<'s> {
     /// When the item dies.
     pub deadline: Deadline,
     /// When the item was last read or written, before this access: to the second, up to 9 hours back. What
-    /// lies further back is 9 to 18 hours.
+    /// lies further back is 9 to 18 hours, as long as sweeps come.
     pub last_access: Tick,
     /// What has happened to the item so far.
     pub marks: Marks,

@@ -202,7 +202,11 @@ impl Shard {
             if !self.index.needs_overflow_page(hash) {
                 break id;
             }
-            // Making room for the page may take the room just made, so look again.
+            // Making room for the page may take the room just made, so look again; and what makes room relies on
+            // every segment holding something.
+            if self.arena.segment(id).live_items == 0 {
+                self.release(id);
+            }
             self.make_room(PAGE_BYTES as u64, now)?;
             if !self.index.add_overflow_page() {
                 self.common.budget.give_back(PAGE_BYTES as u64);

@@ -238,7 +238,7 @@ impl Shard {
     }
 
     /// Takes segment `id`, in which nothing lives, out of its line.
-    fn release(&mut self, id: SegmentId) {
+    pub(super) fn release(&mut self, id: SegmentId) {
         let queue = self.arena.segment(id).queue;
         let line = &mut self.lines[queue.number()];
         let place = line.segments.iter().position(|&each| each == id).expect("segments in use are in line");
