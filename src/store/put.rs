@@ -196,7 +196,16 @@ impl Shard {
             // Without the page chains get longer, no more.
             self.index.add_page();
         }
-        let queue = if self.ghost.take(hash) { Queue::Main } else { Queue::Probation };
+        let dropped_from = self.ghost.take(hash);
+        if let Some(queue) = dropped_from {
+            let bytes = record.bytes() as u64 + record.charge;
+            self.balance.came_back(queue, bytes, self.common.budget.share());
+        }
+        // What main dropped was not used for long: it has to prove itself again.
+        let queue = match dropped_from {
+            Some(Queue::Probation) => Queue::Main,
+            Some(Queue::Main) | None => Queue::Probation,
+        };
         let id = loop {
             let id = self.room(queue, record.bytes(), now)?;
             if !self.index.needs_overflow_page(hash) {

@@ -7,7 +7,7 @@
 
 use super::header::{self, Header, IDLE_VISIT_SECONDS};
 use super::item::{Marks, NoMemory};
-use super::policy::{PROBATION_PERCENT, lowered};
+use super::policy::lowered;
 use super::segment::{Queue, SegmentId};
 use super::shard::{Found, Shard, position};
 use crate::clock::{Deadline, TICKS_PER_SECOND, Tick};
@@ -257,9 +257,8 @@ impl Shard {
                 self.stats.evicted_unfetched += u64::from(!fetched);
                 let is_active = fetched && header.idle_seconds(now) < ACTIVE_SECONDS;
                 self.stats.evicted_active += u64::from(is_active);
-                if queue == Queue::Probation {
-                    self.ghost.insert(hash);
-                }
+                self.ghost.insert(hash, queue);
+                self.balance.dropped(queue);
                 // Dropped under the lock, for its memory is needed now.
                 drop(self.remove(hash, found));
             }
@@ -277,13 +276,16 @@ impl Shard {
     /// The queue that eviction is to look at.
     fn due_queue(&self) -> Option<Queue> {
         let [probation, main] = &self.lines;
-        if main.segments.is_empty()
-            || !probation.segments.is_empty()
-                && probation.weight * 100 > (probation.weight + main.weight) * PROBATION_PERCENT
-        {
-            return (!probation.segments.is_empty()).then_some(Queue::Probation);
+        let all = probation.weight + main.weight;
+        match (probation.segments.is_empty(), main.segments.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(Queue::Main),
+            (false, true) => Some(Queue::Probation),
+            (false, false) if self.balance.probation_gives_way(probation.weight, all) => {
+                Some(Queue::Probation)
+            }
+            (false, false) => Some(Queue::Main),
         }
-        Some(Queue::Main)
     }
 
     /// The next live items of segment `id` and their hashes, with their index lines on the way.

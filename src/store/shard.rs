@@ -16,7 +16,7 @@ use super::index::{Index, Place};
 use super::item::{Access, Change, Item, Lookup, Marks, NoMemory};
 use super::large::{self, Pool, Table};
 use super::memory::{PAGE_BYTES, Region, Words};
-use super::policy::{Ghost, raised};
+use super::policy::{Balance, Ghost, raised};
 use super::segment::{Arena, Queue, SegmentId};
 use super::slot::FREQUENCY_MAX;
 use crate::clock::Tick;
@@ -64,6 +64,7 @@ pub(super) struct Shard {
     /// The position of the item that is being changed, which may move but must stay.
     pub(super) pinned: Option<u32>,
     pub(super) ghost: Ghost,
+    pub(super) balance: Balance,
     pub(super) large: Table,
     /// Bytes charged above the limit by the operation that is going on, or by the last one.
     pub(super) overdrawn: u64,
@@ -100,6 +101,7 @@ impl Shard {
             lines: Default::default(),
             pinned: None,
             ghost,
+            balance: Balance::new(),
             large: Table::default(),
             overdrawn: 0,
             graveyard: Vec::new(),
