@@ -15,7 +15,7 @@ use arrayvec::ArrayVec;
 use bytes::Buf;
 
 use crate::clock::{Epoch, Tick};
-use crate::protocol::{Decoder, Owed, Put, Request, Step};
+use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
 use crate::store::{Store, StoreConfig};
 use settings::Settings;
 use stats::{Connections, Counters, Statistics, Usage};
@@ -23,9 +23,6 @@ use stats::{Connections, Counters, Statistics, Usage};
 /// How many requests (keys, in a retrieval) are decoded before they are executed. Enough to hide the latency
 /// of memory behind one another, few enough to stay in the nearest cache.
 const BATCH_REQUESTS_MAX: usize = 64;
-
-/// Turns of no more steps than this (a key and the end of its line) have nothing to do while memory answers.
-const HINTS_MIN: usize = 2;
 
 /// When this many bytes are owed, the rest of the turn waits until the client has taken them.
 pub const OWED_BYTES_MAX: usize = 1 << 20;
@@ -191,6 +188,7 @@ impl Engine {
         let start = session.decoder;
         let owed_max = owed.remaining() + OWED_BYTES_MAX;
         let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
+        let mut hashes = ArrayVec::<u64, BATCH_REQUESTS_MAX>::new();
         let mut consumed = 0;
         let last = loop {
             if work.is_full() {
@@ -200,22 +198,19 @@ impl Engine {
             consumed += used;
             match step {
                 Step::Request(request) => {
-                    let hash = keyvalue::key(&request).map(|key| self.store.hash(key));
-                    if let Some(hash) = hash {
-                        self.store.hint_index(hash);
-                    }
-                    work.push(Work::Run(request, hash.unwrap_or(0)));
+                    let hash = keyvalue::key(&request).map_or(0, |key| self.store.hash(key));
+                    hashes.push(hash);
+                    work.push(Work::Run(request, hash));
                 }
                 Step::Say(words) => work.push(Work::Say(words)),
                 Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => break Some(step),
             }
         };
-        if work.len() > HINTS_MIN {
-            for step in &work {
-                if let Work::Run(_, hash) = step {
-                    self.store.hint_item(*hash);
-                }
-            }
+        // Loops of their own, short enough for the processor to have several page walks under way: among the
+        // instructions of decoding, each hint would wait for its own.
+        if hashes.len() > 1 {
+            hashes.iter().for_each(|&hash| self.store.hint_index(hash));
+            hashes.iter().for_each(|&hash| self.store.hint_item(hash));
         }
         for (index, step) in work.iter().enumerate() {
             let then = match step {
@@ -273,7 +268,12 @@ impl Engine {
         now: Tick,
     ) -> Option<Then> {
         match request {
-            Request::Fetch(fetch) => self.fetch(session, fetch, hash, owed, now),
+            Request::Fetch(fetch) => {
+                self.fetch(session, fetch, hash, owed, now);
+                if fetch.is_last {
+                    owed.say(reply::END);
+                }
+            }
             Request::Put(put) => self.put(session, put, hash, owed, now),
             Request::Count(count) => self.count(session, count, hash, owed, now),
             Request::Touch(touch) => self.touch(session, touch, hash, owed, now),

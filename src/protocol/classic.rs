@@ -109,12 +109,12 @@ pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8
             let too_long = word.len() > KEY_BYTES_MAX;
             return (Step::Say(if too_long { reply::BAD_LINE } else { reply::BAD_EXPTIME }), at);
         }
+        let is_last = input[end] == b'\n';
         retrieval.any_key = true;
-        *mode = Mode::Keys(retrieval);
+        *mode = if is_last { Mode::Line } else { Mode::Keys(retrieval) };
         let exptime = if let WantedExptime::Set(exptime) = retrieval.exptime { Some(exptime) } else { None };
-        // The line's end stays for the next step, which says END.
-        let fetch = Fetch { key: word, with_cas: retrieval.with_cas, exptime };
-        return (Step::Request(Request::Fetch(fetch)), at + word.len());
+        let fetch = Fetch { key: word, with_cas: retrieval.with_cas, exptime, is_last };
+        return (Step::Request(Request::Fetch(fetch)), end + usize::from(is_last));
     }
 }
 

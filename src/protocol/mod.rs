@@ -48,6 +48,8 @@ pub struct Fetch<'a> {
     pub with_cas: bool,
     /// The exptime to set on the way (`gat`).
     pub exptime: Option<i64>,
+    /// Whether it is the last key of its line, after which the client waits for END.
+    pub is_last: bool,
 }
 
 /// How a [`Put`] depends on what is there.
