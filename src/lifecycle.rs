@@ -71,6 +71,9 @@ fn serve(config: Config) -> Result<(), Failure> {
     let memory_bytes = settings.memory_bytes;
     let (clock, epoch) = Clock::start();
     let engine = Arc::new(Engine::new(settings, epoch).with_usage(usage));
+    if process.lock_memory {
+        warnings.extend(process::lock_memory());
+    }
     start_log(process.log_format, Arc::clone(&engine));
     warnings.iter().for_each(|warning| warn!("{warning}"));
     notes.iter().for_each(|note| debug!("{note}"));
@@ -119,12 +122,12 @@ fn prepare_process(
     let open_files = process::raise_open_files(settings.connections_max, settings.threads);
     settings.connections_max = open_files.connections_max;
     warnings.extend(open_files.warning);
+    if process.lock_memory {
+        process::allow_locked_memory();
+    }
     warnings.extend(process::become_user(process.user.as_deref())?);
     if process.daemonize {
         process::daemonize(settings.verbosity > 0, process.coredumps)?;
-    }
-    if process.lock_memory {
-        warnings.extend(process::lock_memory());
     }
     Ok(())
 }

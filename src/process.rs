@@ -207,10 +207,21 @@ pub fn enable_coredumps() -> Result<(), ProcessError> {
     }
 }
 
+/// Lets [`lock_memory`] succeed after root was given up. Where the limit cannot be raised, that function will tell.
+pub fn allow_locked_memory() {
+    let _ = raise_limit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY);
+}
+
 /// Keeps all memory, present and to come, from being swapped out (`-k`). A failure comes back as a warning.
+///
+/// To be called when the store has reserved its addresses, for a limit on locked memory would count them all.
+/// Pages are locked when they are first touched: the store reserves far more addresses than it uses memory, and
+/// to lock those would be to take all of that memory at once.
 #[must_use]
 pub fn lock_memory() -> Option<String> {
-    let failure = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).err()?;
+    // Linux's MCL_ONFAULT (mlockall(2)), for which nix has no name.
+    const ON_FAULT: MlockAllFlags = MlockAllFlags::from_bits_retain(4);
+    let failure = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | ON_FAULT).err()?;
     Some(format!(
         "-k (--lock-memory) has no effect, mlockall() failed: {failure}; raise the limit on locked memory \
          (ulimit -l, or LimitMEMLOCK= of systemd)"

@@ -501,6 +501,30 @@ fn a_client_that_does_not_read_is_not_read_from() {
     assert_eq!(deaf.line(), "END");
 }
 
+#[test]
+fn locked_memory_is_taken_as_it_is_used_and_can_be_used_again() {
+    let server = Server::start(&["-k", "-m", "64"]);
+    let mut client = server.connect();
+    for round in 0..3 {
+        let value = format!("{round}").repeat(100_000);
+        for key in 0..100 {
+            assert_eq!(client.ask(&format!("set k{key} 0 0 {}\r\n{value}\r\n", value.len())), "STORED");
+            assert_eq!(client.ask(&format!("set small{key} 0 0 1\r\n{round}\r\n")), "STORED");
+        }
+        assert_eq!(client.ask("flush_all\r\n"), "OK");
+        sleep(Duration::from_millis(300));
+        for key in 0..100 {
+            assert_eq!(client.ask(&format!("get k{key} small{key}\r\n")), "END");
+        }
+        assert_eq!(client.stat("stats\r\n", "curr_items").as_deref(), Some("0"));
+    }
+    assert!(resident_bytes(&server) < 100 << 20, "{} bytes", resident_bytes(&server));
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let locked = status.lines().find(|line| line.starts_with("VmLck:")).unwrap();
+    // Whoever may not lock memory is told so instead.
+    assert!(!locked.contains(" 0 kB") || server.log().contains("-k"), "{locked}");
+}
+
 fn resident_bytes(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -288,6 +288,8 @@ impl Engine {
         self.flush_if_due(now);
         if self.settings.sweep_enabled {
             self.store.sweep(now);
+        } else {
+            self.store.tidy(now);
         }
     }
 

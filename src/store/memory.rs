@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
@@ -108,7 +108,9 @@ impl Region {
     /// # Panics
     /// When the range is not made of whole pages of the region.
     pub(super) fn discard(&mut self, range: Range<usize>) {
-        discard(self.base, self.len, range);
+        if !discard(self.base, self.len, range.clone()) {
+            self.bytes_mut()[range].fill(0);
+        }
     }
 }
 
@@ -154,7 +156,9 @@ impl Words {
     /// When the range is not made of whole pages.
     pub(super) fn discard(&self, range: Range<usize>) {
         let bytes = range.start * size_of::<AtomicU64>()..range.end * size_of::<AtomicU64>();
-        discard(self.region.base, self.region.len, bytes);
+        if !discard(self.region.base, self.region.len, bytes) {
+            self.all()[range].iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
     }
 }
 
@@ -182,17 +186,18 @@ pub(super) fn prefetch(address: *const u8) {
     let _ = address;
 }
 
-fn discard(base: NonNull<u8>, len: usize, range: Range<usize>) {
+/// Gives whole pages back; `false` when the system keeps them, as it does when they are locked (`-k`): what is to
+/// read as zeros must then be written.
+#[must_use]
+fn discard(base: NonNull<u8>, len: usize, range: Range<usize>) -> bool {
     assert!(range.start <= range.end && range.end <= len, "only pages of the region are discarded");
     assert!(range.start.is_multiple_of(PAGE_BYTES) && range.end.is_multiple_of(PAGE_BYTES), "whole pages");
     if range.is_empty() {
-        return;
+        return true;
     }
     // SAFETY: the range was just checked to be whole pages of a live mapping whose owner called; private
     // anonymous pages read as zeros afterwards, which are valid bytes and valid atomics.
-    let discarded =
-        unsafe { madvise(base.add(range.start).cast::<c_void>(), range.len(), MmapAdvise::MADV_DONTNEED) };
-    debug_assert!(discarded.is_ok(), "pages of our own can be discarded unless they are locked");
+    unsafe { madvise(base.add(range.start).cast::<c_void>(), range.len(), MmapAdvise::MADV_DONTNEED) }.is_ok()
 }
 
 #[cfg(test)]

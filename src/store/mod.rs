@@ -299,12 +299,22 @@ impl Store {
         self.common.budget.limit()
     }
 
-    /// Gives back what dead items hold and what is held above the limit, one bounded slice of each. To be
-    /// called about every tick.
+    /// Looks for dead items, one bounded slice of every shard, and tidies up. To be called about every tick,
+    /// or else [`Store::tidy`].
     pub fn sweep(&self, now: Tick) {
         for number in 0..self.shards.len() {
             let mut shard = self.lock(number);
             shard.sweep(now);
+            release(shard);
+        }
+        self.tidy(now);
+    }
+
+    /// Gives free memory back to the system, and what is held above the limit, one bounded slice of each.
+    pub fn tidy(&self, now: Tick) {
+        for number in 0..self.shards.len() {
+            let mut shard = self.lock(number);
+            shard.tidy();
             release(shard);
         }
         let segments = self.common.budget.used() / SETTLE_SHARE / self.common.segment_bytes as u64;

@@ -371,7 +371,7 @@ impl Shard {
         visited
     }
 
-    /// One slice of looking for the dead, and of giving back what is free.
+    /// One slice of looking for the dead.
     pub(super) fn sweep(&mut self, now: Tick) {
         let segments: usize = self.lines.iter().map(|line| line.segments.len()).sum();
         for _ in 0..(segments / 32).max(2) {
@@ -380,6 +380,10 @@ impl Shard {
             self.stats.swept += u64::from(visited.died);
             self.stats.sweep_checked += u64::from(visited.checked);
         }
+    }
+
+    /// One slice of giving back what is free.
+    pub(super) fn tidy(&mut self) {
         let kept = if self.index.items() == 0 { 0 } else { FREE_SEGMENTS_KEPT };
         let surplus = self.arena.free_segments().saturating_sub(kept);
         for _ in 0..surplus.div_ceil(8) {
