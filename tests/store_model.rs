@@ -275,7 +275,7 @@ impl Model {
             62 => self.check_kept(),
             63 if self.scenario.limit_moves => {
                 let limit = self.scenario.memory_bytes * (1 + self.random(16)) / 8;
-                self.store.set_memory_bytes(limit);
+                assert!(self.store.set_memory_bytes(limit), "addresses are reserved for far more");
                 for _ in 0..100 {
                     self.store.sweep(self.now);
                 }

@@ -131,10 +131,8 @@ fn cache_memlimit(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         Some(megabytes) if megabytes << 20 < MEMORY_BYTES_MIN => {
             b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n"
         }
-        Some(megabytes) => {
-            engine.store.set_memory_bytes(megabytes << 20);
-            reply::OK
-        }
+        Some(megabytes) if engine.store.set_memory_bytes(megabytes << 20) => reply::OK,
+        Some(_) => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
     };
     say(quiet, words, call)
 }

@@ -134,6 +134,8 @@ pub struct Store {
     common: Common,
     views: Box<[ShardView]>,
     shards: Box<[CacheLine<Mutex<Shard>>]>,
+    /// How many bytes of items there are addresses for.
+    memory_bytes_max: u64,
     /// How far a hash is shifted to choose a shard by its top bits.
     shard_shift: u32,
 }
@@ -207,6 +209,7 @@ impl Store {
             shards.push(CacheLine(Mutex::new(shard)));
         }
         Some(Store {
+            memory_bytes_max: arena_bytes as u64 * count,
             common,
             views: views.into(),
             shards: shards.into(),
@@ -289,9 +292,15 @@ impl Store {
         }
     }
 
-    /// Sets the memory limit, in bytes. What no longer fits is evicted by the next sweeps.
-    pub fn set_memory_bytes(&self, memory_bytes: u64) {
-        self.common.budget.set_limit(memory_bytes);
+    /// Sets the memory limit, in bytes; what no longer fits is evicted by the next sweeps. `false`, and nothing
+    /// done, when that is more than addresses were reserved for.
+    #[must_use]
+    pub fn set_memory_bytes(&self, memory_bytes: u64) -> bool {
+        let fits = memory_bytes <= self.memory_bytes_max;
+        if fits {
+            self.common.budget.set_limit(memory_bytes);
+        }
+        fits
     }
 
     /// The memory limit, in bytes.
