@@ -80,6 +80,8 @@ fn serve(config: Config) -> Result<(), Failure> {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before anybody can know that there is a process to be signalled.
+        let signals = Signals::new()?;
         let server = bind(Arc::clone(&engine), clock)?;
         let endpoints = server.endpoints();
         if let Some(path) = &process.port_file {
@@ -89,7 +91,6 @@ fn serve(config: Config) -> Result<(), Failure> {
         }
         let pidfile = process.pidfile.as_deref();
         pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
-        let signals = Signals::new()?;
         info!(
             "ferrocached {} listens on {} and keeps up to {} MB ({} threads, {} connections)",
             env!("CARGO_PKG_VERSION"),

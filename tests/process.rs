@@ -296,6 +296,39 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn a_value_that_takes_its_time_to_arrive_is_not_idle() {
+    let server = Server::start(&["-o", "idle_timeout=1"]);
+    let mut client = server.connect();
+    client.send("set slow 0 0 300000\r\n");
+    for _ in 0..30 {
+        client.send(&"v".repeat(10_000));
+        sleep(Duration::from_millis(100));
+    }
+    assert_eq!(client.ask("\r\n"), "STORED");
+}
+
+#[test]
+fn a_binary_client_is_closed_and_not_kept_waiting() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.0.get_mut().write_all(&[0x80, 0x0b, 0, 0, 0, 0, 0, 0]).unwrap();
+    assert!(client.is_closed());
+}
+
+#[test]
+fn one_place_serves_one_client_on_every_listener() {
+    let mut server = Server::start(&["-c", "1", "-o", "no_maxconns_fast", "-l", "127.0.0.2"]);
+    assert!(server.connect().ask("version\r\n").starts_with("VERSION "));
+    // Both listeners take turns with the one place.
+    let ports = fs::read_to_string(server.directory.file("ports")).unwrap();
+    let second = ports.lines().nth(1).unwrap().rsplit_once(": ").unwrap().1.parse::<u16>().unwrap();
+    let stream = TcpStream::connect(("127.0.0.2", second)).unwrap();
+    assert!(Client(BufReader::new(stream)).ask("version\r\n").starts_with("VERSION "));
+    server.port = ports.lines().next().unwrap().rsplit_once(": ").unwrap().1.parse().unwrap();
+    assert!(server.connect().ask("version\r\n").starts_with("VERSION "));
+}
+
+#[test]
 fn buffers_for_unfinished_requests_are_limited_in_all() {
     let server = Server::start(&["-o", "read_buf_mem_limit=1"]);
     let mut greedy: Vec<_> = (0..8).map(|_| server.connect()).collect();

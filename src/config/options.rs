@@ -171,8 +171,8 @@ pub(super) static OPTIONS: &[Row] = &[
         .switches(|config| config.process.coredumps = true),
     option('v', "verbose", Group::Information)
         .says(
-            "Log errors and warnings while serving; given twice (-vv), also what clients ask and are told; three \
-             times, also changes of internal state.",
+            "Log connections that come, go and fail, and options without effect; given twice (-vv), also what \
+             clients ask and are told.",
         )
         .sets(|config, given| {
             config.settings.verbosity = u8::try_from(given.nth + 1).unwrap_or(u8::MAX);

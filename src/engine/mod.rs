@@ -8,8 +8,8 @@ mod keyvalue;
 pub mod settings;
 pub mod stats;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 use bytes::Buf;
@@ -85,6 +85,8 @@ pub struct Engine {
     verbosity: AtomicU8,
     /// The tick at which a delayed `flush_all` falls due; `u32::MAX` when none is pending.
     flush_at: AtomicU32,
+    /// Held while `flush_at` is changed or acted upon.
+    flushing: Mutex<()>,
     /// The tick of the last flush, for `stats settings`.
     flushed_at: AtomicU32,
 }
@@ -110,6 +112,7 @@ impl Engine {
             statistics: Statistics::new(settings.threads),
             verbosity: AtomicU8::new(settings.verbosity),
             flush_at: AtomicU32::new(u32::MAX),
+            flushing: Mutex::default(),
             flushed_at: AtomicU32::new(0),
             settings,
         }
@@ -160,12 +163,16 @@ impl Engine {
         let mut consumed = 0;
         let mut requests = 0;
         let then = loop {
-            let (done, then) = self.batch(session, &input[consumed..], owed, now, &mut requests);
+            let owed_max = owed_before + OWED_BYTES_MAX;
+            let (done, then) = self.batch(session, &input[consumed..], owed, owed_max, now, &mut requests);
             consumed += done;
             if let Some(then) = then {
                 break then;
             }
-            if requests >= self.settings.requests_per_event as usize {
+            if owed.remaining() >= owed_max {
+                break Then::Again;
+            }
+            if requests >= self.settings.requests_per_event as usize && consumed < input.len() {
                 session.counters.conn_yields.add(1);
                 break Then::Again;
             }
@@ -182,11 +189,11 @@ impl Engine {
         session: &mut Session,
         input: &[u8],
         owed: &mut Owed,
+        owed_max: usize,
         now: Tick,
         requests: &mut usize,
     ) -> (usize, Option<Then>) {
         let start = session.decoder;
-        let owed_max = owed.remaining() + OWED_BYTES_MAX;
         let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
         let mut hashes = ArrayVec::<u64, BATCH_REQUESTS_MAX>::new();
         let mut consumed = 0;
@@ -295,23 +302,41 @@ impl Engine {
 
     #[inline]
     fn flush_if_due(&self, now: Tick) {
-        // Relaxed: which turn is the first to see a flush fall due does not matter, only that no turn at or
-        // after that moment passes by without it having been done; the exchange has one of them do it.
+        if self.is_flush_due(now) {
+            self.flush_due(now);
+        }
+    }
+
+    /// Relaxed: what a turn sees of the time and of other clients' commands has no order but that of the lock.
+    #[inline]
+    fn is_flush_due(&self, now: Tick) -> bool {
         let due = self.flush_at.load(Ordering::Relaxed);
-        if now.0 >= due && due != u32::MAX {
-            self.flush_now(now);
+        now.0 >= due && due != u32::MAX
+    }
+
+    /// One of those who see a flush fall due does it, and the others wait until it is done: what is stored
+    /// after a turn has begun must not be dropped by a flush that was due before.
+    #[cold]
+    fn flush_due(&self, now: Tick) {
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_flush_due(now) {
+            self.store.flush();
+            self.flushed_at.store(now.0, Ordering::Relaxed);
+            self.flush_at.store(u32::MAX, Ordering::Relaxed);
         }
     }
 
     /// Drops everything stored so far, and any flush that was still to come.
     fn flush_now(&self, now: Tick) {
-        self.store.flush();
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         self.flush_at.store(u32::MAX, Ordering::Relaxed);
+        self.store.flush();
         self.flushed_at.store(now.0, Ordering::Relaxed);
     }
 
     /// Has everything dropped at `moment`.
     fn flush_later(&self, moment: Tick) {
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         self.flush_at.store(moment.0, Ordering::Relaxed);
     }
 }

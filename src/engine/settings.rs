@@ -32,7 +32,7 @@ pub struct ListenAddress {
 /// Which protocols a connection may speak (`-B`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Decided by the first byte of each connection.
+    /// Decided by the first byte of each connection; one that is not text is closed.
     Auto,
     /// Text only.
     Ascii,

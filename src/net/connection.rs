@@ -14,7 +14,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tracing::{debug, trace};
 
@@ -117,7 +117,12 @@ impl Connection {
     ) -> Poll<io::Result<Option<StopKind>>> {
         loop {
             if self.owed.has_remaining() {
-                ready!(poll_send(&mut self.stream, cx, &mut self.owed))?;
+                let before = self.owed.remaining();
+                let sent = poll_send(&mut self.stream, cx, &mut self.owed);
+                if self.owed.remaining() < before {
+                    self.client.touch(self.shared.clock.now());
+                }
+                ready!(sent)?;
                 self.owed = Owed::default();
             }
             let turn = match self.next {
@@ -175,13 +180,18 @@ impl Connection {
         }
         length += read;
         scratch.input[..held].copy_from_slice(&self.held);
-        let turn = if length < bytes_min {
+        let mut turn = if length < bytes_min {
+            self.client.touch(self.shared.clock.now());
             Turn { consumed: 0, then: Then::Read { bytes_min } }
         } else {
             self.turn(length, scratch)
         };
         let left = &scratch.input[turn.consumed..length];
-        if held > 0 || !left.is_empty() {
+        if left.len() > held && !self.shared.may_buffer(left.len() - held) {
+            scratch.owed.say(reply::OUT_OF_MEMORY_READING);
+            self.shared.buffer_refused();
+            turn.then = Then::Close;
+        } else if held > 0 || !left.is_empty() {
             self.held.clear();
             self.held.extend_from_slice(left);
             self.count_held();
@@ -202,9 +212,11 @@ impl Connection {
                 self.held.reserve(more);
                 self.count_held();
             }
-            if ready!(pin!(self.stream.read_buf(&mut self.held)).poll(cx))? == 0 {
+            let mut room = (&mut self.held).limit(more);
+            if ready!(pin!(self.stream.read_buf(&mut room)).poll(cx))? == 0 {
                 return Poll::Ready(Ok(false));
             }
+            self.client.touch(self.shared.clock.now());
         }
         Poll::Ready(Ok(true))
     }
@@ -237,8 +249,10 @@ impl Connection {
             self.log(&self.held[..turn.consumed], &scratch.owed);
         }
         self.held.advance(turn.consumed);
-        if self.held.capacity() > READ_BYTES_MAX || self.held.is_empty() {
-            self.held = BytesMut::from(&self.held[..]); // gives back what a long request needed
+        if self.held.is_empty() || self.held.capacity() / 4 > self.held.len().max(READ_BYTES_MAX) {
+            // Gives back what a long request needed. Only where most of it is free, or a long pipeline behind
+            // such a request would be copied again after every turn.
+            self.held = BytesMut::from(&self.held[..]);
         }
         self.count_held();
         turn

@@ -188,15 +188,22 @@ impl Shared {
 }
 
 /// Tells the engine the time, and ends idle connections about once a second.
+///
+/// The engine may have much to tidy up, so it does that on a thread of its own: accepting does not wait for it.
 async fn keep_time(shared: Arc<Shared>) {
     let idle_seconds_max = shared.engine.settings().idle_seconds_max;
+    let mut idle_checked = shared.clock.now();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let now = shared.clock.now();
-        shared.engine.tick(now);
-        if idle_seconds_max > 0 && now.0.is_multiple_of(TICKS_PER_SECOND) {
+        let engine = Arc::clone(&shared.engine);
+        if tokio::task::spawn_blocking(move || engine.tick(now)).await.is_err() {
+            error!("tidying up panicked");
+        }
+        if idle_seconds_max > 0 && now.seconds_since(idle_checked) > 0 {
+            idle_checked = now;
             let ended = shared.clients.end_idle(now, idle_seconds_max);
             shared.engine.connections().idle_kicks.fetch_add(ended, Ordering::Relaxed);
         }
@@ -211,7 +218,6 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>, workers: Vec<mpsc::
     let fast = shared.engine.settings().maxconns_fast;
     let mut turn = 0;
     loop {
-        let waiting = if fast { None } else { Some(wait_for_place(&shared).await) };
         let accepted = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -221,7 +227,12 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>, workers: Vec<mpsc::
                 continue;
             }
         };
-        let place = waiting.or_else(|| Arc::clone(&shared.places).try_acquire_owned().ok());
+        let place = match Arc::clone(&shared.places).try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) if fast => None,
+            // This one waits for a place, and all behind it in the backlog.
+            Err(_) => Some(wait_for_place(&shared).await),
+        };
         let Some(place) = place else {
             connections.rejected.fetch_add(1, Ordering::Relaxed);
             debug!(peer = accepted.peer, "refused: too many open connections");
@@ -232,17 +243,15 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>, workers: Vec<mpsc::
         debug!(client = %client, "connection opened");
         turn = (turn + 1) % workers.len();
         if workers[turn].send((accepted, client)).await.is_err() {
-            return; // the workers are gone: the server is stopping
+            // The worker is gone. Either the server is stopping, or it cannot go on.
+            return shared.stop(StopKind::Now);
         }
     }
 }
 
-/// A place among the connections that may be open at once; while there is none, nothing is accepted.
+/// A place among the connections that may be open at once; until there is one, nothing more is accepted.
 async fn wait_for_place(shared: &Shared) -> OwnedSemaphorePermit {
     let places = Arc::clone(&shared.places);
-    if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-        return place;
-    }
     pause_listening(shared, places.acquire_owned()).await.expect("the semaphore is never closed")
 }
 

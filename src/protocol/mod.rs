@@ -19,6 +19,9 @@ pub const LINE_BYTES_MAX: usize = 2048;
 /// The greatest announced length of a value, in bytes. Source: memcached (`INT_MAX - 2`).
 pub const VALUE_BYTES_MAX: u64 = i32::MAX as u64 - 2;
 
+/// The first byte of a request in the binary protocol, which is not spoken here.
+const BINARY_MAGIC: u8 = 0x80;
+
 /// What a client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -154,8 +157,10 @@ pub struct Decoder {
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
-    /// The start of a line.
+    /// The start of the connection: its first byte tells the protocol.
     #[default]
+    Start,
+    /// The start of a line.
     Line,
     /// Keys of a retrieval line, or its end.
     Keys(classic::Retrieval),
@@ -180,9 +185,22 @@ impl Decoder {
     pub fn step<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
         match self.mode {
             Mode::Line => classic::line(&mut self.mode, input),
+            Mode::Start => self.begin(input),
             Mode::Keys(retrieval) => classic::keys(&mut self.mode, retrieval, input),
             Mode::RefusedLine => self.skip_line(input),
             Mode::RefusedValue(left) => self.skip_value(left, input),
+        }
+    }
+
+    /// Clients of the binary protocol would wait for an answer that they can read; they get none.
+    fn begin<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
+        match input.first() {
+            None => (Step::Incomplete { bytes_min: 1 }, 0),
+            Some(&BINARY_MAGIC) => (Step::Hopeless, 0),
+            Some(_) => {
+                self.mode = Mode::Line;
+                self.step(input)
+            }
         }
     }
 
