@@ -64,8 +64,10 @@ impl Clock {
     /// What time it is.
     #[inline]
     pub fn now(&self) -> Tick {
-        let ticks = self.started.elapsed().as_millis() / TICK.as_millis();
-        Tick(self.start.0.saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX)))
+        let elapsed = self.started.elapsed();
+        let seconds = u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX);
+        Tick(self.start.0.saturating_add(elapsed.subsec_millis() / (1000 / TICKS_PER_SECOND)))
+            .plus_seconds(seconds)
     }
 }
 
