@@ -122,12 +122,7 @@ fn a_roomy_store_forgets_nothing() {
 
 #[test]
 fn many_threads_see_whole_values_of_their_keys() {
-    let store = Store::new(StoreConfig {
-        memory_bytes: 4 << 20,
-        item_bytes_max: 1 << 20,
-        evictions_enabled: true,
-        workers: 4,
-    });
+    let store = Store::new(StoreConfig { memory_bytes: 4 << 20, evictions_enabled: true, workers: 4 });
     // Every value is one byte over and over, the key's first; and every length of it is fine.
     let store = &store;
     let work = |seed: u64| {
@@ -232,7 +227,6 @@ impl Model {
     fn new(scenario: Scenario, seed: u64) -> Model {
         let store = Store::new(StoreConfig {
             memory_bytes: scenario.memory_bytes,
-            item_bytes_max: scenario.value_bytes_max + 300,
             evictions_enabled: scenario.evictions_enabled,
             workers: scenario.workers,
         });

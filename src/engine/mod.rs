@@ -102,7 +102,6 @@ impl Engine {
     pub fn new(settings: Settings, epoch: Epoch) -> Engine {
         let store = Store::new(StoreConfig {
             memory_bytes: settings.memory_bytes,
-            item_bytes_max: settings.item_bytes_max,
             evictions_enabled: settings.evictions_enabled,
             workers: settings.threads,
         });

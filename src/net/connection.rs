@@ -115,6 +115,10 @@ impl Connection {
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
     ) -> Poll<io::Result<Option<StopKind>>> {
+        if scratch.owed.has_remaining() {
+            // Only a panic in another client's turn leaves anything here: it must not get to this one.
+            scratch.owed.clear();
+        }
         loop {
             if self.owed.has_remaining() {
                 let before = self.owed.remaining();
@@ -199,8 +203,8 @@ impl Connection {
         Poll::Ready(Ok(Some(turn)))
     }
 
-    /// Reads a long request into a buffer of its own, which grows with what
-    /// arrives, not with what was announced. `false` at the end of the stream.
+    /// Reads a long request into a buffer of its own, which grows with what arrives, not with what was announced.
+    /// `false` at the end of the stream.
     fn poll_long(&mut self, cx: &mut Context<'_>, bytes_min: usize) -> Poll<io::Result<bool>> {
         while self.held.len() < bytes_min {
             let more = (bytes_min - self.held.len()).min(self.held.len().max(READ_BYTES_MAX));

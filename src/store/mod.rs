@@ -4,7 +4,7 @@
 //! and say what is to become of it. Every command of every dialect is one of these plus a pure decision.
 //!
 //! Rules: a closure runs under its shard's lock, so it must be short and cannot wait (it is not async); one
-//! shard is locked at a time, and nothing else is locked under it. The store reads no clock: callers say what
+//! shard is locked at a time, and under it nothing but, for a moment, the pool of large values. The store reads no clock: callers say what
 //! time it is.
 
 mod budget;
@@ -36,9 +36,6 @@ use memory::{PAGE_BYTES, Region, Words, prefetch};
 use policy::Ghost;
 use shard::{Common, Shard};
 
-/// The longest key, in bytes.
-pub const KEY_BYTES_MAX: usize = 250;
-
 /// A shard's part of the memory limit, up to [`SHARDED_BYTES`] of it in all, in bytes.
 const SHARD_BYTES: u64 = 4 << 20;
 /// Above this limit shards grow with the square root of it, for longer segments waste less at their ends.
@@ -66,8 +63,6 @@ const SHARD_RESERVE_BYTES_MAX: u64 = (UNIT_BYTES as u64) << 32;
 pub struct StoreConfig {
     /// How many bytes items and their index may take.
     pub memory_bytes: u64,
-    /// The largest item that will be offered, in bytes; the store is laid out so that it fits.
-    pub item_bytes_max: u64,
     /// Whether items may be evicted to make room.
     pub evictions_enabled: bool,
     /// How many threads will use the store.
@@ -111,7 +106,6 @@ pub struct StoreStats {
 ///
 /// let store = Store::new(StoreConfig {
 ///     memory_bytes: 64 << 20,
-///     item_bytes_max: 1 << 20,
 ///     evictions_enabled: true,
 ///     workers: 1,
 /// });
