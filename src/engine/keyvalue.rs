@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use super::{Engine, Session};
 use crate::clock::{Deadline, Tick};
 use crate::protocol::{Count, Delete, Fetch, ItemReply, Outcome, Owed, Put, PutMode, Request, Touch};
-use crate::store::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks};
+use crate::store::{Access, Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
 
 /// What memcached's item header, the NUL behind a key and the CRLF behind a value take, in bytes. `-I` is
 /// compared with the same sum, so that the same values fit. Source: memcached 1.6 (`item_make_header`).
@@ -19,16 +19,16 @@ const ITEM_CAS_BYTES: u64 = 8;
 /// The most digits a counter has.
 const NUMBER_BYTES_MAX: usize = 20;
 
-/// The key that `request` is about.
+/// The key that `request` is about; empty if it is about none.
 #[inline]
-pub(super) fn key<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
+pub(super) fn key<'a>(request: &Request<'a>) -> &'a [u8] {
     match request {
-        Request::Fetch(fetch) => Some(fetch.key),
-        Request::Put(put) => Some(put.key),
-        Request::Count(count) => Some(count.key),
-        Request::Touch(touch) => Some(touch.key),
-        Request::Delete(delete) => Some(delete.key),
-        Request::Admin { .. } => None,
+        Request::Fetch(fetch) => fetch.key,
+        Request::Put(put) => put.key,
+        Request::Count(count) => count.key,
+        Request::Touch(touch) => touch.key,
+        Request::Delete(delete) => delete.key,
+        Request::Admin { .. } => b"",
     }
 }
 
@@ -110,13 +110,20 @@ fn touched(item: &Item<'_>, deadline: Deadline) -> Change<'static> {
 
 impl Engine {
     #[inline]
-    pub(super) fn fetch(&self, session: &Session, fetch: &Fetch<'_>, hash: u64, owed: &mut Owed, now: Tick) {
+    pub(super) fn fetch(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
         if let Some(exptime) = fetch.exptime {
-            return self.fetch_and_touch(session, fetch, exptime, hash, owed, now);
+            return self.fetch_and_touch(session, fetch, exptime, hashed, owed, now);
         }
         let counters = &session.counters;
         counters.cmd_get.add(1);
-        self.store.read(hash, fetch.key, now, Access::Use, |found| match found {
+        self.store.read(hashed, fetch.key, now, Access::Use, |found| match found {
             Lookup::Hit(item) => {
                 counters.get_hits.add(1);
                 owed.say_item(self.item_reply(fetch, &item));
@@ -134,12 +141,12 @@ impl Engine {
         session: &Session,
         fetch: &Fetch<'_>,
         exptime: i64,
-        hash: u64,
+        hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
     ) {
         let deadline = self.epoch.deadline(exptime, now);
-        let (hit, _) = self.store.update(hash, fetch.key, now, |found| match found.item() {
+        let (hit, _) = self.store.update(hashed, fetch.key, now, |found| match found.item() {
             Some(item) => {
                 owed.say_item(self.item_reply(fetch, &item));
                 (touched(&item, deadline), true)
@@ -156,9 +163,9 @@ impl Engine {
         ItemReply { key: fetch.key, flags: item.flags, cas, value: item.value, shared: item.shared }
     }
 
-    pub(super) fn put(&self, session: &Session, put: &Put<'_>, hash: u64, owed: &mut Owed, now: Tick) {
+    pub(super) fn put(&self, session: &Session, put: &Put<'_>, hashed: Hashed, owed: &mut Owed, now: Tick) {
         if self.is_too_large(put.key.len(), put.flags, put.value_bytes) {
-            return self.refuse_too_large(session, put, hash, owed, now);
+            return self.refuse_too_large(session, put, hashed, owed, now);
         }
         let counters = &session.counters;
         counters.cmd_set.add(1);
@@ -174,14 +181,14 @@ impl Engine {
             !self.is_too_large(put.key.len(), item.flags, (item.value.len() + value.len()) as u64)
         };
         let (outcome, stored) =
-            self.store.update(hash, put.key, now, |found| decide_put(put, value, deadline, fits, found));
+            self.store.update(hashed, put.key, now, |found| decide_put(put, value, deadline, fits, found));
         let outcome = match (stored, put.mode) {
             (Ok(_), _) => outcome,
             (Err(_), PutMode::Append | PutMode::Prepend) => Outcome::NotStored,
             (Err(_), mode) => {
                 counters.store_no_memory.add(1);
                 if mode == PutMode::Set {
-                    self.drop_stale(put.key, hash, now);
+                    self.drop_stale(put.key, hashed, now);
                 }
                 Outcome::OutOfMemoryStoring
             }
@@ -210,27 +217,34 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        hash: u64,
+        hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
     ) {
         session.counters.store_too_large.add(1);
         if put.mode == PutMode::Set {
-            self.drop_stale(put.key, hash, now);
+            self.drop_stale(put.key, hashed, now);
         }
         say(put.quiet, Outcome::TooLarge, owed);
     }
 
     /// After a refused `set` the value it was to replace must not be served any more.
-    fn drop_stale(&self, key: &[u8], hash: u64, now: Tick) {
+    fn drop_stale(&self, key: &[u8], hashed: Hashed, now: Tick) {
         // Removing needs no room, so it cannot be refused.
-        let _ = self.store.update(hash, key, now, |_| (Change::Remove, ()));
+        let _ = self.store.update(hashed, key, now, |_| (Change::Remove, ()));
     }
 
-    pub(super) fn count(&self, session: &Session, count: &Count<'_>, hash: u64, owed: &mut Owed, now: Tick) {
+    pub(super) fn count(
+        &self,
+        session: &Session,
+        count: &Count<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
         let text = &mut ArrayVec::new();
         let (outcome, stored) =
-            self.store.update(hash, count.key, now, move |found| decide_count(count, text, found));
+            self.store.update(hashed, count.key, now, move |found| decide_count(count, text, found));
         let counters = &session.counters;
         let (hits, misses) = if count.down {
             (&counters.decr_hits, &counters.decr_misses)
@@ -245,9 +259,16 @@ impl Engine {
         say(count.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
     }
 
-    pub(super) fn touch(&self, session: &Session, touch: &Touch<'_>, hash: u64, owed: &mut Owed, now: Tick) {
+    pub(super) fn touch(
+        &self,
+        session: &Session,
+        touch: &Touch<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
         let deadline = self.epoch.deadline(touch.exptime, now);
-        let (outcome, stored) = self.store.update(hash, touch.key, now, |found| match found.item() {
+        let (outcome, stored) = self.store.update(hashed, touch.key, now, |found| match found.item() {
             Some(item) => (touched(&item, deadline), Outcome::Touched),
             None => (Change::Keep, Outcome::NotFound),
         });
@@ -263,11 +284,11 @@ impl Engine {
         &self,
         session: &Session,
         delete: &Delete<'_>,
-        hash: u64,
+        hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
     ) {
-        let (outcome, _) = self.store.update(hash, delete.key, now, |found| match found {
+        let (outcome, _) = self.store.update(hashed, delete.key, now, |found| match found {
             Lookup::Hit(_) => (Change::Remove, Outcome::Deleted),
             Lookup::Miss | Lookup::Expired => (Change::Keep, Outcome::NotFound),
         });

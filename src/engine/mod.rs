@@ -16,7 +16,7 @@ use bytes::Buf;
 
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
-use crate::store::{Store, StoreConfig};
+use crate::store::{Hashed, Store, StoreConfig};
 use settings::Settings;
 use stats::{Connections, Counters, Statistics, Usage};
 
@@ -91,9 +91,10 @@ pub struct Engine {
     flushed_at: AtomicU32,
 }
 
-/// One step of a turn, decoded and hashed.
+/// One step of a turn, decoded.
 enum Work<'a> {
-    Run(Request<'a>, u64),
+    /// A request and, if it has one, its key's place among the keys of the batch.
+    Run(Request<'a>, usize),
     Say(&'static [u8]),
 }
 
@@ -194,7 +195,7 @@ impl Engine {
     ) -> (usize, Option<Then>) {
         let start = session.decoder;
         let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
-        let mut hashes = ArrayVec::<u64, BATCH_REQUESTS_MAX>::new();
+        let mut keys = ArrayVec::<Hashed, BATCH_REQUESTS_MAX>::new();
         let mut consumed = 0;
         let last = loop {
             if work.is_full() {
@@ -204,9 +205,8 @@ impl Engine {
             consumed += used;
             match step {
                 Step::Request(request) => {
-                    let hash = keyvalue::key(&request).map_or(0, |key| self.store.hash(key));
-                    hashes.push(hash);
-                    work.push(Work::Run(request, hash));
+                    work.push(Work::Run(request, keys.len()));
+                    keys.push(self.store.hash(keyvalue::key(&request)));
                 }
                 Step::Say(words) => work.push(Work::Say(words)),
                 Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => break Some(step),
@@ -214,13 +214,22 @@ impl Engine {
         };
         // Loops of their own, short enough for the processor to have several page walks under way: among the
         // instructions of decoding, each hint would wait for its own.
-        if hashes.len() > 1 {
-            hashes.iter().for_each(|&hash| self.store.hint_index(hash));
-            hashes.iter().for_each(|&hash| self.store.hint_item(hash));
+        if keys.len() > 1 {
+            keys.iter_mut().for_each(|key| self.store.hint_index(key));
+            let mut late = ArrayVec::<u8, BATCH_REQUESTS_MAX>::new();
+            for (number, key) in keys.iter_mut().enumerate() {
+                if self.store.hint_item(key) {
+                    late.push(number as u8);
+                }
+            }
+            // One more look will do: where chains are longer there are few of them.
+            for &number in &late {
+                let _ = self.store.hint_item(&mut keys[usize::from(number)]);
+            }
         }
         for (index, step) in work.iter().enumerate() {
             let then = match step {
-                Work::Run(request, hash) => self.execute(session, request, *hash, owed, now),
+                Work::Run(request, key) => self.execute(session, request, keys[*key], owed, now),
                 Work::Say(words) => {
                     owed.say(words);
                     None
@@ -269,21 +278,21 @@ impl Engine {
         &self,
         session: &Session,
         request: &Request<'_>,
-        hash: u64,
+        hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
     ) -> Option<Then> {
         match request {
             Request::Fetch(fetch) => {
-                self.fetch(session, fetch, hash, owed, now);
+                self.fetch(session, fetch, hashed, owed, now);
                 if fetch.is_last {
                     owed.say(reply::END);
                 }
             }
-            Request::Put(put) => self.put(session, put, hash, owed, now),
-            Request::Count(count) => self.count(session, count, hash, owed, now),
-            Request::Touch(touch) => self.touch(session, touch, hash, owed, now),
-            Request::Delete(delete) => self.delete(session, delete, hash, owed, now),
+            Request::Put(put) => self.put(session, put, hashed, owed, now),
+            Request::Count(count) => self.count(session, count, hashed, owed, now),
+            Request::Touch(touch) => self.touch(session, touch, hashed, owed, now),
+            Request::Delete(delete) => self.delete(session, delete, hashed, owed, now),
             Request::Admin { line } => return self.administer(session, line, owed, now),
         }
         None

@@ -31,13 +31,29 @@ enum WantedExptime {
     Invalid,
 }
 
-/// One step at the start of a line.
-#[inline]
-pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
-    // By far the most common, and so tried before anything else.
-    if input.starts_with(b"get ") {
-        return begin_keys(mode, input, 4, false, WantedExptime::Keep);
+/// The next key of a `get` written as clients write it: one space before it, a space or CRLF behind. `None`, and
+/// nothing done, for everything else, which [`line`] and [`keys`] decode as well as this.
+#[inline(always)]
+pub(super) fn plain_key<'a>(mode: &mut Mode, input: &'a [u8]) -> Option<(Fetch<'a>, usize)> {
+    const GET: Retrieval = Retrieval { with_cas: false, exptime: WantedExptime::Keep, any_key: true };
+    let start = match mode {
+        Mode::Line if input.starts_with(b"get ") => 4,
+        Mode::Keys(retrieval) if *retrieval == GET && input.starts_with(b" ") => 1,
+        _ => return None,
+    };
+    let end = word_end(input, start)?;
+    let is_last = input[end] == b'\n';
+    let key_end = if is_last { end - 1 } else { end };
+    if is_last && input[key_end] != b'\r' || key_end <= start || key_end - start > KEY_BYTES_MAX {
+        return None;
     }
+    *mode = if is_last { Mode::Line } else { Mode::Keys(GET) };
+    let fetch = Fetch { key: &input[start..key_end], with_cas: false, exptime: None, is_last };
+    Some((fetch, end + usize::from(is_last)))
+}
+
+/// One step at the start of a line.
+pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
     let spaces = input.iter().position(|&byte| byte != b' ').unwrap_or(input.len());
     for (verb, with_cas, exptime) in [
         (&b"get "[..], false, WantedExptime::Keep),
@@ -59,7 +75,6 @@ pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
     command(mode, text, &input[end + 1..], end + 1)
 }
 
-#[inline]
 fn begin_keys<'a>(
     mode: &mut Mode,
     input: &'a [u8],
@@ -72,7 +87,6 @@ fn begin_keys<'a>(
 }
 
 /// One step within a retrieval line: its next key, or its end.
-#[inline]
 pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8]) -> (Step<'a>, usize) {
     let mut at = 0;
     loop {
@@ -119,7 +133,6 @@ pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8
 }
 
 /// A whole line that is no retrieval; `after` is the input behind it, of which a value may take a part.
-#[inline]
 fn command<'a>(mode: &mut Mode, text: &'a [u8], after: &'a [u8], line_bytes: usize) -> (Step<'a>, usize) {
     let mut words = Words::new(text);
     let Some(verb) = words.next() else { return (Step::Say(reply::BAD_LINE), line_bytes) };

@@ -183,6 +183,14 @@ impl Decoder {
     /// ```
     #[inline]
     pub fn step<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
+        // Most of what a cache is asked, without a detour.
+        if let Some((fetch, used)) = classic::plain_key(&mut self.mode, input) {
+            return (Step::Request(Request::Fetch(fetch)), used);
+        }
+        self.any_step(input)
+    }
+
+    fn any_step<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
         match self.mode {
             Mode::Line => classic::line(&mut self.mode, input),
             Mode::Start => self.begin(input),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 /// Whole replies, as they are sent.
 pub mod reply {
@@ -79,7 +79,7 @@ pub struct ItemReply<'a> {
 /// It is a [`Buf`]: what was sent is taken off with `advance`.
 #[derive(Debug, Default)]
 pub struct Owed {
-    worded: BytesMut,
+    worded: Worded,
     /// Shared values, each with the number of worded bytes that go before it, counted from the value before.
     shared: VecDeque<(usize, Bytes)>,
     /// Worded bytes behind the last shared value.
@@ -90,14 +90,21 @@ pub struct Owed {
 impl Owed {
     /// Nothing owed yet, with room for `bytes` worded bytes.
     pub fn with_capacity(bytes: usize) -> Owed {
-        Owed { worded: BytesMut::with_capacity(bytes), ..Owed::default() }
+        Owed { worded: Worded::with_capacity(bytes), ..Owed::default() }
     }
 
     /// Says `words`.
     #[inline]
     pub fn say(&mut self, words: &[u8]) {
-        self.worded.extend_from_slice(words);
-        self.worded_behind += words.len();
+        self.worded.room(words.len())[..words.len()].copy_from_slice(words);
+        self.said(words.len());
+    }
+
+    /// Counts `bytes` that were written into the room behind what was worded.
+    #[inline]
+    fn said(&mut self, bytes: usize) {
+        self.worded.end += bytes;
+        self.worded_behind += bytes;
     }
 
     /// Says a number.
@@ -132,26 +139,34 @@ impl Owed {
     /// Says `VALUE …` and the value.
     #[inline]
     pub fn say_item(&mut self, item: ItemReply<'_>) {
-        self.say(b"VALUE ");
-        self.say(item.key);
+        let inline = if item.shared.is_none() { item.value } else { &[] };
+        // One look at the room for all of it: this is the reply that a cache gives most.
+        let mut line = Writer::new(self.worded.room(ITEM_LINE_BYTES_MAX + item.key.len() + inline.len()));
+        line.write(b"VALUE ");
+        line.write(item.key);
         if item.flags == 0 {
-            self.say(b" 0 ");
+            line.write(b" 0 ");
         } else {
-            self.say(b" ");
-            self.say_number(u64::from(item.flags));
-            self.say(b" ");
+            line.write(b" ");
+            line.write_number(u64::from(item.flags));
+            line.write(b" ");
         }
-        self.say_number(item.value.len() as u64);
+        line.write_number(item.value.len() as u64);
         if let Some(cas) = item.cas {
-            self.say(b" ");
-            self.say_number(cas);
+            line.write(b" ");
+            line.write_number(cas);
         }
-        self.say(b"\r\n");
-        match item.shared {
-            Some(value) => self.share(value.clone()),
-            None => self.say(item.value),
+        line.write(b"\r\n");
+        if let Some(value) = item.shared {
+            let written = line.written();
+            self.said(written);
+            self.share(value.clone());
+            return self.say(b"\r\n");
         }
-        self.say(b"\r\n");
+        line.write(inline);
+        line.write(b"\r\n");
+        let written = line.written();
+        self.said(written);
     }
 
     /// Owes `value` without copying it.
@@ -166,11 +181,11 @@ impl Owed {
     /// Moves all that is owed here behind what `other` owes.
     pub fn move_to(&mut self, other: &mut Owed) {
         for (before, value) in self.shared.drain(..) {
-            other.say(&self.worded[..before]);
+            other.say(&self.worded.filled()[..before]);
             self.worded.advance(before);
             other.share(value);
         }
-        other.say(&self.worded);
+        other.say(self.worded.filled());
         self.clear();
     }
 
@@ -189,20 +204,118 @@ impl Owed {
 
     /// How many bytes the queue itself could hold without growing.
     pub fn capacity(&self) -> usize {
-        self.worded.capacity()
+        self.worded.bytes.len()
     }
 }
 
+/// More than `VALUE`, its numbers, spaces and line ends take in an item's reply, in bytes.
+const ITEM_LINE_BYTES_MAX: usize = 64;
+
+/// Bytes that are written at the end and taken from the start. All of `bytes` is initialised, what lies outside
+/// of `start..end` with anything, so that wording replies is copying into slices.
+#[derive(Debug, Default)]
+struct Worded {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Worded {
+    fn with_capacity(bytes: usize) -> Worded {
+        Worded { bytes: vec![0; bytes], start: 0, end: 0 }
+    }
+
+    #[inline]
+    fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// At least `bytes` bytes behind what is filled, to be written to.
+    #[inline]
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        if self.bytes.len() - self.end < bytes {
+            self.make_room(bytes);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    #[cold]
+    fn make_room(&mut self, bytes: usize) {
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        let needed = self.end + bytes;
+        if needed > self.bytes.len() {
+            self.bytes.resize(needed.max(2 * self.bytes.len()), 0);
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.end - self.start, "only what is filled is taken");
+        self.start += bytes;
+    }
+
+    fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+}
+
+/// Room that is being written to.
+struct Writer<'a> {
+    room: &'a mut [u8],
+    bytes_before: usize,
+}
+
+impl<'a> Writer<'a> {
+    #[inline]
+    fn new(room: &'a mut [u8]) -> Writer<'a> {
+        Writer { bytes_before: room.len(), room }
+    }
+
+    #[inline(always)]
+    fn write(&mut self, bytes: &[u8]) {
+        let (head, tail) = std::mem::take(&mut self.room).split_at_mut(bytes.len());
+        head.copy_from_slice(bytes);
+        self.room = tail;
+    }
+
+    #[inline(always)]
+    fn write_number(&mut self, number: u64) {
+        match TWO_DIGITS.get(number as usize) {
+            Some(digits) if number >= 10 => self.write(digits),
+            Some([_, digit]) => self.write(&[*digit]),
+            None => self.write(itoa::Buffer::new().format(number).as_bytes()),
+        }
+    }
+
+    /// How many bytes were written.
+    #[inline]
+    fn written(self) -> usize {
+        self.bytes_before - self.room.len()
+    }
+}
+
+/// The numbers up to 99, most lengths of small values among them.
+const TWO_DIGITS: [[u8; 2]; 100] = {
+    let mut all = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        all[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+        number += 1;
+    }
+    all
+};
+
 impl Buf for Owed {
     fn remaining(&self) -> usize {
-        self.worded.len() + self.shared_bytes
+        self.worded.filled().len() + self.shared_bytes
     }
 
     fn chunk(&self) -> &[u8] {
         match self.shared.front() {
-            None => &self.worded,
+            None => self.worded.filled(),
             Some((0, value)) => value,
-            Some((before, _)) => &self.worded[..*before],
+            Some((before, _)) => &self.worded.filled()[..*before],
         }
     }
 
@@ -214,7 +327,7 @@ impl Buf for Owed {
                 filled += 1;
             }
         };
-        let mut worded = &self.worded[..];
+        let mut worded = self.worded.filled();
         for (before, value) in &self.shared {
             let (head, tail) = worded.split_at(*before);
             put(head);

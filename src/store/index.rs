@@ -12,17 +12,18 @@
 //! Rule: pages are charged to the budget by the caller, who asks what is needed before an insertion.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::hint::{Hashed, View};
 use super::memory::{PAGE_BYTES, Words, prefetch};
 use super::slot::{BUCKETS_MAX, FREQUENCY_MAX, TAG_HASH_SHIFT, bucket_of, position_of, slot, tag, tag_of};
 
 /// Words of a bucket, which make a cache line.
-const BUCKET_WORDS: usize = 8;
+pub(super) const BUCKET_WORDS: usize = 8;
 /// Slots of a bucket; the last word is the link.
-const SLOTS: usize = 7;
+pub(super) const SLOTS: usize = 7;
 /// Where a bucket keeps its link: the number of its overflow bucket plus one, or 0.
-const LINK: usize = 7;
+pub(super) const LINK: usize = 7;
 /// Buckets of a page.
 pub(super) const PAGE_BUCKETS: usize = PAGE_BYTES / (BUCKET_WORDS * size_of::<u64>());
 /// Words of a page.
@@ -36,14 +37,6 @@ const SHRINK_ITEMS: usize = 3;
 /// Pages of the table that may stay unused before they go back.
 const SPARE_PAGES_MAX: usize = 8;
 
-/// What those who hint at an item without any lock may look at.
-#[derive(Debug)]
-pub(super) struct View {
-    words: Words,
-    /// How many buckets there are. Read without order: a hint may be wrong.
-    buckets: AtomicUsize,
-}
-
 /// A place in the index. It is good until the next insertion or removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(usize);
@@ -56,7 +49,9 @@ pub(super) struct Place(usize);
 #[derive(Debug)]
 pub(super) struct Index {
     words: Words,
-    view: Arc<View>,
+    /// The views of all shards, and which one is this one's.
+    views: Arc<[View]>,
+    number: usize,
     buckets: usize,
     items: usize,
     /// Pages of the table that are charged.
@@ -72,37 +67,16 @@ pub(super) struct Index {
     scratch: Vec<u64>,
 }
 
-impl View {
-    /// Asks for the line of `hash`'s bucket.
-    #[inline]
-    pub(super) fn prefetch_bucket(&self, hash: u64) {
-        let bucket = bucket_of(hash, self.buckets.load(Ordering::Relaxed));
-        prefetch((&raw const self.words.all()[bucket * BUCKET_WORDS]).cast());
-    }
-
-    /// The position of what is probably the item of `hash`, if its bucket has one.
-    #[inline]
-    pub(super) fn probable_position(&self, hash: u64) -> Option<u32> {
-        let bucket = bucket_of(hash, self.buckets.load(Ordering::Relaxed));
-        let wanted = tag(hash);
-        let slots = &self.words.all()[bucket * BUCKET_WORDS..][..SLOTS];
-        slots
-            .iter()
-            .map(|slot| slot.load(Ordering::Relaxed))
-            .find(|&slot| tag_of(slot) == wanted)
-            .map(position_of)
-    }
-}
-
 impl Index {
-    /// An empty index in `words`, one page of which is charged already.
-    pub(super) fn new(words: Words) -> Index {
-        let view = Arc::new(View { words: words.clone(), buckets: AtomicUsize::new(PAGE_BUCKETS) });
-        let overflow_start = words.all().len() / BUCKET_WORDS / 2;
+    /// An empty index in the words of view `number`, one page of which is charged already.
+    pub(super) fn new(views: Arc<[View]>, number: usize) -> Index {
+        let words = views[number].index().clone();
+        let overflow_start = overflow_start(&words);
         debug_assert!(overflow_start >= PAGE_BUCKETS, "there is room for the smallest table");
         Index {
             words,
-            view,
+            views,
+            number,
             buckets: PAGE_BUCKETS,
             items: 0,
             pages: 1,
@@ -113,11 +87,6 @@ impl Index {
             overflow_free: 0,
             scratch: Vec::new(),
         }
-    }
-
-    /// What hints look at.
-    pub(super) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view)
     }
 
     pub(super) fn items(&self) -> usize {
@@ -140,17 +109,32 @@ impl Index {
         prefetch((&raw const self.words.all()[bucket_of(hash, self.buckets) * BUCKET_WORDS]).cast());
     }
 
-    /// The place and position of the item of `hash` that `is_it` recognises by its position.
-    #[inline]
-    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(Place, u32)> {
+    /// The place of the item of `key` that `look` recognises by its position, and what it made of that.
+    #[inline(always)]
+    pub(super) fn find<T>(&self, key: Hashed, mut look: impl FnMut(u32) -> Option<T>) -> Option<(Place, T)> {
+        let wanted = tag(key.hash);
+        let guess = key.guess as usize;
+        let guessed = self.load(guess);
+        // Wherever it is, a slot in use is an item's, and if `look` says that it is the one there is no other.
+        if tag_of(guessed) == wanted
+            && let Some(found) = look(position_of(guessed))
+        {
+            return Some((Place(guess), found));
+        }
+        self.find_in_chain(key.hash, look)
+    }
+
+    fn find_in_chain<T>(&self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<(Place, T)> {
         let wanted = tag(hash);
         let mut bucket = bucket_of(hash, self.buckets);
         loop {
             let line = self.line(bucket);
             for (number, slot) in line[..SLOTS].iter().enumerate() {
                 let slot = slot.load(Ordering::Relaxed);
-                if tag_of(slot) == wanted && is_it(position_of(slot)) {
-                    return Some((Place(bucket * BUCKET_WORDS + number), position_of(slot)));
+                if tag_of(slot) == wanted
+                    && let Some(found) = look(position_of(slot))
+                {
+                    return Some((Place(bucket * BUCKET_WORDS + number), found));
                 }
             }
             bucket = self.next(line)?;
@@ -159,7 +143,7 @@ impl Index {
 
     /// The place of the item of `hash` at `position`.
     pub(super) fn place(&self, hash: u64, position: u32) -> Option<Place> {
-        self.find(hash, |found| found == position).map(|(place, _)| place)
+        self.find_in_chain(hash, |found| (found == position).then_some(())).map(|(place, ())| place)
     }
 
     /// How often the item at `place` was used, up to [`FREQUENCY_MAX`].
@@ -405,7 +389,7 @@ impl Index {
 
     fn set_buckets(&mut self, buckets: usize) {
         self.buckets = buckets;
-        self.view.buckets.store(buckets, Ordering::Relaxed);
+        self.views[self.number].set_buckets(buckets);
     }
 
     #[inline]
@@ -416,8 +400,7 @@ impl Index {
 
     #[inline]
     fn next(&self, line: &[AtomicU64; BUCKET_WORDS]) -> Option<usize> {
-        let link = line[LINK].load(Ordering::Relaxed) as usize;
-        (link != 0).then(|| self.overflow_start + link - 1)
+        overflow_bucket(line[LINK].load(Ordering::Relaxed), self.overflow_start)
     }
 
     #[inline]
@@ -465,6 +448,18 @@ impl Index {
         assert!(self.buckets <= self.pages * PAGE_BUCKETS, "buckets lie in pages");
         assert!(self.overflow_made <= self.overflow_pages * PAGE_BUCKETS, "overflow buckets lie in pages");
     }
+}
+
+/// Where overflow buckets start in an index of `words`, in buckets.
+#[inline]
+pub(super) fn overflow_start(words: &Words) -> usize {
+    words.all().len() / BUCKET_WORDS / 2
+}
+
+/// The bucket that `link` names, if it names one.
+#[inline]
+pub(super) fn overflow_bucket(link: u64, overflow_start: usize) -> Option<usize> {
+    (link != 0).then(|| overflow_start + link as usize - 1)
 }
 
 #[cfg(test)]

@@ -12,10 +12,11 @@ use foldhash::quality::RandomState;
 use super::StoreStats;
 use super::budget::Budget;
 use super::header::{self, Header, INLINE_BYTES_MAX, UNIT_BYTES, bits};
+use super::hint::{Hashed, View};
 use super::index::{Index, Place};
 use super::item::{Access, Change, Item, Lookup, Marks, NoMemory};
 use super::large::{self, Pool, Table};
-use super::memory::{PAGE_BYTES, Region, Words};
+use super::memory::{PAGE_BYTES, Region};
 use super::policy::{Balance, Ghost, raised};
 use super::segment::{Arena, Queue, SegmentId};
 use super::slot::FREQUENCY_MAX;
@@ -88,11 +89,17 @@ enum Search {
 }
 
 impl Shard {
-    /// An empty shard, number `number`, in the address space given.
-    pub(super) fn new(common: Common, number: usize, arena: Region, index: Words, ghost: Ghost) -> Shard {
+    /// An empty shard, that of view `number`, in the address space given.
+    pub(super) fn new(
+        common: Common,
+        views: Arc<[View]>,
+        number: usize,
+        arena: Region,
+        ghost: Ghost,
+    ) -> Shard {
         common.budget.take(ghost.bytes() + PAGE_BYTES as u64);
         Shard {
-            index: Index::new(index),
+            index: Index::new(views, number),
             arena: Arena::new(arena, common.segment_bytes),
             item_bytes: 0,
             dice: 1,
@@ -113,13 +120,13 @@ impl Shard {
     #[inline]
     pub(super) fn read<R>(
         &mut self,
-        hash: u64,
+        hashed: Hashed,
         key: &[u8],
         now: Tick,
         access: Access,
         look: impl FnOnce(Lookup<'_>) -> R,
     ) -> R {
-        let found = match self.find(hash, key, now) {
+        let found = match self.find(hashed, key, now) {
             Search::Live(found) => found,
             Search::Dead => return look(Lookup::Expired),
             Search::Nothing => return look(Lookup::Miss),
@@ -137,12 +144,13 @@ impl Shard {
     #[inline]
     pub(super) fn update<'c, R>(
         &mut self,
-        hash: u64,
+        hashed: Hashed,
         key: &[u8],
         now: Tick,
         decide: impl FnOnce(Lookup<'_>) -> (Change<'c>, R),
     ) -> (R, Result<u64, NoMemory>) {
-        let found = self.find(hash, key, now);
+        let hash = hashed.hash;
+        let found = self.find(hashed, key, now);
         let (change, result) = decide(match found {
             Search::Live(found) => Lookup::Hit(self.item(found, now)),
             Search::Dead => Lookup::Expired,
@@ -165,28 +173,34 @@ impl Shard {
         (result, outcome)
     }
 
-    #[inline]
-    fn find(&mut self, hash: u64, key: &[u8], now: Tick) -> Search {
+    #[inline(always)]
+    fn find(&mut self, hashed: Hashed, key: &[u8], now: Tick) -> Search {
         let bytes = self.arena.bytes();
-        let found = self.index.find(hash, |position| {
+        let found = self.index.find(hashed, |position| {
             let at = position as usize * UNIT_BYTES;
             let header = Header::read(bytes, at);
-            header.key_len() == key.len() && bytes[at + header.key_start()..][..key.len()] == *key
+            let is_it =
+                header.key_len() == key.len() && bytes[at + header.key_start()..][..key.len()] == *key;
+            is_it.then_some((at, header))
         });
-        let Some((place, position)) = found else { return Search::Nothing };
-        let at = position as usize * UNIT_BYTES;
-        let header = Header::read(bytes, at);
+        let Some((place, (at, header))) = found else { return Search::Nothing };
         let found = Found { place, at, header };
         if header.has(bits::DEADLINE) && header.deadline(bytes, at).has_passed(now) {
-            self.stats.expired_unfetched += u64::from(!header.marks().has(Marks::FETCHED));
-            let value = self.remove(hash, found);
-            self.graveyard.extend(value);
+            self.expire(hashed.hash, found);
             return Search::Dead;
         }
         Search::Live(found)
     }
 
-    #[inline]
+    /// Takes `found`, whose deadline has passed, out of the shard.
+    #[cold]
+    fn expire(&mut self, hash: u64, found: Found) {
+        self.stats.expired_unfetched += u64::from(!found.header.marks().has(Marks::FETCHED));
+        let value = self.remove(hash, found);
+        self.graveyard.extend(value);
+    }
+
+    #[inline(always)]
     fn item(&self, Found { at, header, .. }: Found, now: Tick) -> Item<'_> {
         let bytes = self.arena.bytes();
         let inline = &bytes[at + header.value_start()..][..header.value_len()];
@@ -202,7 +216,7 @@ impl Shard {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn note_use(&mut self, Found { place, at, header }: Found, now: Tick) {
         if header.access_differs(now) {
             header::set_access(self.arena.bytes_mut(), at, now);

@@ -1,0 +1,97 @@
+//! What may be known of a key before its shard is locked: its hash, and where its item probably is.
+//!
+//! Looking a key up takes two waits for memory, one for the index line and one for the item. Hints have the
+//! processor do many of these waits at once, for all keys of a batch, before the first shard is locked. They
+//! read the index while others may change it, so what they find is only a guess; whoever uses it checks it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::header::UNIT_BYTES;
+use super::index::{BUCKET_WORDS, LINK, PAGE_BUCKETS, SLOTS, overflow_bucket, overflow_start};
+use super::memory::{Region, Words, prefetch};
+use super::slot::{bucket_of, position_of, tag, tag_of};
+
+/// A key's hash and, once [`Store::hint_item`](super::Store::hint_item) has looked, a guess where its item is.
+#[derive(Clone, Copy, Debug)]
+pub struct Hashed {
+    pub(super) hash: u64,
+    /// The word of the index that probably has the item's slot.
+    pub(super) guess: u32,
+}
+
+impl Hashed {
+    /// A hash without any guess.
+    #[inline]
+    pub(super) fn new(hash: u64) -> Hashed {
+        Hashed { hash, guess: 0 }
+    }
+}
+
+/// What hints look at of one shard. A cache line each, because the shards' owners write to them.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct View {
+    index: Words,
+    /// How many buckets the index has. Read without order: a hint may be wrong.
+    buckets: AtomicUsize,
+    /// Where the shard's items start; only ever prefetched.
+    items: usize,
+}
+
+impl View {
+    /// A view of a shard whose index is in `index` and whose items are in `arena`.
+    pub(super) fn new(index: Words, arena: &Region) -> View {
+        View { index, buckets: AtomicUsize::new(PAGE_BUCKETS), items: arena.bytes().as_ptr() as usize }
+    }
+
+    /// The words of the index.
+    pub(super) fn index(&self) -> &Words {
+        &self.index
+    }
+
+    /// Tells of a new number of buckets.
+    pub(super) fn set_buckets(&self, buckets: usize) {
+        self.buckets.store(buckets, Ordering::Relaxed);
+    }
+
+    /// Asks for the line of the bucket of `key`.
+    #[inline]
+    pub(super) fn hint_index(&self, key: &mut Hashed) {
+        let first = bucket_of(key.hash, self.buckets.load(Ordering::Relaxed)) * BUCKET_WORDS;
+        key.guess = first as u32; // `Store::within` reserves fewer words
+        prefetch((&raw const self.index.all()[first]).cast());
+    }
+
+    /// Asks for the item that is probably that of `key`, after [`View::hint_index`]. `true` when it may be in an
+    /// overflow bucket, which was asked for instead: ask once more.
+    #[inline]
+    #[must_use]
+    pub(super) fn hint_item(&self, key: &mut Hashed) -> bool {
+        let wanted = tag(key.hash);
+        let first = key.guess as usize;
+        let line = &self.index.all()[first..first + BUCKET_WORDS];
+        for (number, slot) in line[..SLOTS].iter().enumerate() {
+            let slot = slot.load(Ordering::Relaxed);
+            if tag_of(slot) == wanted {
+                key.guess = (first + number) as u32;
+                let item = self.items + position_of(slot) as usize * UNIT_BYTES;
+                // Most records begin in one line and end in the next.
+                prefetch(item as *const u8);
+                prefetch((item + 64) as *const u8);
+                return false;
+            }
+        }
+        self.hint_overflow(key, line[LINK].load(Ordering::Relaxed))
+    }
+
+    fn hint_overflow(&self, key: &mut Hashed, link: u64) -> bool {
+        let Some(next) = overflow_bucket(link, overflow_start(&self.index)) else { return false };
+        let next = next * BUCKET_WORDS;
+        if next + BUCKET_WORDS > self.index.all().len() {
+            return false; // a link that was changed while it was read
+        }
+        key.guess = next as u32;
+        prefetch((&raw const self.index.all()[next]).cast());
+        true
+    }
+}
