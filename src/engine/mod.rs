@@ -201,6 +201,12 @@ impl Engine {
             if work.is_full() {
                 break None;
             }
+            if let Some((fetch, used)) = session.decoder.plain_fetch(&input[consumed..]) {
+                consumed += used;
+                work.push(Work::Run(Request::Fetch(fetch), keys.len()));
+                keys.push(self.store.hash(fetch.key));
+                continue;
+            }
             let (step, used) = session.decoder.step(&input[consumed..]);
             consumed += used;
             match step {

@@ -234,3 +234,40 @@ fn is_quiet(rest: &Words<'_>) -> bool {
 fn refuse<'a>(quiet: bool, words: &'static [u8]) -> Step<'a> {
     Step::Say(if quiet { b"" } else { words })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::protocol::{Decoder, Request, Step};
+
+    #[test]
+    fn plain_keys_are_decoded_as_any_others() {
+        let lines =
+            ["get k\r\n", "get  k\r\n", "get k \r\n", "get k\n", "get kk l  m\r\n", "gets k\r\n", "get \r\n"];
+        let long = format!("get {} {}\r\nget {}\r\n", "k".repeat(250), "l".repeat(250), "m".repeat(251));
+        let mut plain_ones = 0;
+        for first in lines.iter().chain([&&long[..]]) {
+            for second in lines {
+                let input = format!("{first}{second}");
+                for end in 0..=input.len() {
+                    let (mut decoder, mut at) = (Decoder::default(), 0);
+                    loop {
+                        let input = &input.as_bytes()[at..end];
+                        let mut other = decoder;
+                        let plain = other.plain_fetch(input);
+                        let (step, used) = decoder.step(input);
+                        if let Some((fetch, plain_used)) = plain {
+                            assert_eq!((Step::Request(Request::Fetch(fetch)), plain_used), (step, used));
+                            assert_eq!(other, decoder);
+                            plain_ones += 1;
+                        }
+                        at += used;
+                        if !matches!(step, Step::Request(_) | Step::Say(_)) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(plain_ones > 1000);
+    }
+}

@@ -181,16 +181,7 @@ impl Decoder {
     /// assert_eq!(step, Step::Request(Request::Delete(Delete { key: b"k", quiet: true })));
     /// assert_eq!(used, 18);
     /// ```
-    #[inline]
     pub fn step<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
-        // Most of what a cache is asked, without a detour.
-        if let Some((fetch, used)) = classic::plain_key(&mut self.mode, input) {
-            return (Step::Request(Request::Fetch(fetch)), used);
-        }
-        self.any_step(input)
-    }
-
-    fn any_step<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
         match self.mode {
             Mode::Line => classic::line(&mut self.mode, input),
             Mode::Start => self.begin(input),
@@ -198,6 +189,13 @@ impl Decoder {
             Mode::RefusedLine => self.skip_line(input),
             Mode::RefusedValue(left) => self.skip_value(left, input),
         }
+    }
+
+    /// Takes one step as [`Decoder::step`] would, if that finds a key of a plain `get`; else does nothing. It may be
+    /// left out, but most of what a cache is asked is decoded twice as fast by it.
+    #[inline(always)]
+    pub fn plain_fetch<'a>(&mut self, input: &'a [u8]) -> Option<(Fetch<'a>, usize)> {
+        classic::plain_key(&mut self.mode, input)
     }
 
     /// Clients of the binary protocol would wait for an answer that they can read; they get none.

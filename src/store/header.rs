@@ -61,11 +61,11 @@ pub(super) struct Layout {
 }
 
 impl Header {
-    /// The header at `at`.
+    /// The header of `record`.
     #[inline]
-    pub(super) fn read(bytes: &[u8], at: usize) -> Header {
+    pub(super) fn read(record: &[u8]) -> Header {
         let fixed: &[u8; FIXED_BYTES] =
-            bytes[at..at + FIXED_BYTES].try_into().expect("the slice is as long as the header");
+            record[..FIXED_BYTES].try_into().expect("the slice is as long as the header");
         let (low, high) = fixed.split_at(8);
         Header {
             low: u64::from_le_bytes(low.try_into().expect("eight bytes")),
@@ -97,8 +97,9 @@ impl Header {
     /// Where the key starts, in bytes from the start of the record.
     #[inline]
     pub(super) fn key_start(self) -> usize {
-        let bits = (self.low >> 8) as usize;
-        FIXED_BYTES + 4 * ((bits & 1) + (bits >> 1 & 1) + (bits >> 2 & 1))
+        // By the bits of the three optional fields.
+        const STARTS: [u8; 8] = [12, 16, 16, 20, 16, 20, 20, 24];
+        usize::from(STARTS[(self.low >> 8) as usize & 7])
     }
 
     /// Where the value starts, in bytes from the start of the record.
@@ -113,27 +114,27 @@ impl Header {
         (self.value_start() + self.value_len()).next_multiple_of(UNIT_BYTES)
     }
 
-    /// When the item at `at` dies.
+    /// When `record`'s item dies.
     #[inline]
-    pub(super) fn deadline(self, bytes: &[u8], at: usize) -> Deadline {
-        if self.has(bits::DEADLINE) { Deadline(word(bytes, at + FIXED_BYTES)) } else { Deadline::NEVER }
+    pub(super) fn deadline(self, record: &[u8]) -> Deadline {
+        if self.has(bits::DEADLINE) { Deadline(word(record, FIXED_BYTES)) } else { Deadline::NEVER }
     }
 
-    /// The client flags of the item at `at`.
+    /// The client flags of `record`'s item.
     #[inline]
-    pub(super) fn flags(self, bytes: &[u8], at: usize) -> u32 {
+    pub(super) fn flags(self, record: &[u8]) -> u32 {
         if !self.has(bits::FLAGS) {
             return 0;
         }
-        word(bytes, at + FIXED_BYTES + if self.has(bits::DEADLINE) { 4 } else { 0 })
+        word(record, FIXED_BYTES + if self.has(bits::DEADLINE) { 4 } else { 0 })
     }
 
-    /// The CAS id of the item at `at`.
+    /// The CAS id of `record`'s item.
     #[inline]
-    pub(super) fn cas(self, bytes: &[u8], at: usize) -> u64 {
+    pub(super) fn cas(self, record: &[u8]) -> u64 {
         let narrow = self.low >> 16;
         if self.has(bits::WIDE_CAS) {
-            return narrow | u64::from(word(bytes, at + self.key_start() - 4)) << 48;
+            return narrow | u64::from(word(record, self.key_start() - 4)) << 48;
         }
         narrow
     }
@@ -180,43 +181,43 @@ fn access_second(now: Tick) -> u16 {
     (now.0 / TICKS_PER_SECOND) as u16 // the low bits are what is kept
 }
 
-/// Writes down an access of the item at `at`.
+/// Writes down an access of `record`'s item.
 #[inline]
-pub(super) fn set_access(bytes: &mut [u8], at: usize, now: Tick) {
-    bytes[at + 10..at + 12].copy_from_slice(&access_second(now).to_le_bytes());
+pub(super) fn set_access(record: &mut [u8], now: Tick) {
+    record[10..12].copy_from_slice(&access_second(now).to_le_bytes());
 }
 
-/// Cuts the idle time of the item at `at` to about 9 hours.
-pub(super) fn clamp_idle(bytes: &mut [u8], at: usize, header: Header, now: Tick) {
+/// Cuts the idle time of `record`'s item to about 9 hours.
+pub(super) fn clamp_idle(record: &mut [u8], header: Header, now: Tick) {
     if header.idle_seconds(now) > IDLE_SECONDS_MAX {
         let second = access_second(now).wrapping_sub(IDLE_SECONDS_MAX);
-        bytes[at + 10..at + 12].copy_from_slice(&second.to_le_bytes());
+        record[10..12].copy_from_slice(&second.to_le_bytes());
     }
 }
 
-/// Adds `marks` to the item at `at`.
+/// Adds `marks` to `record`'s item.
 #[inline]
-pub(super) fn add_marks(bytes: &mut [u8], at: usize, marks: Marks) {
-    bytes[at + 1] |= marks.0 << bits::MARKS_SHIFT;
+pub(super) fn add_marks(record: &mut [u8], marks: Marks) {
+    record[1] |= marks.0 << bits::MARKS_SHIFT;
 }
 
-/// Makes the record at `at` no item any more.
+/// Makes `record` no item any more.
 #[inline]
-pub(super) fn set_dead(bytes: &mut [u8], at: usize) {
-    bytes[at + 1] |= bits::DEAD;
+pub(super) fn set_dead(record: &mut [u8]) {
+    record[1] |= bits::DEAD;
 }
 
-/// Fills `len` bytes at `at`, whole units, with a record that is no item.
-pub(super) fn fill(bytes: &mut [u8], at: usize, len: usize) {
+/// Fills `len` bytes at the start of `record`, whole units, with a record that is no item.
+pub(super) fn fill(record: &mut [u8], len: usize) {
     debug_assert!(len > 0 && len.is_multiple_of(UNIT_BYTES), "fillers are whole units");
     let units = u32::try_from(len / UNIT_BYTES).expect("a segment has fewer than 2^24 units");
-    bytes[at..at + 4].copy_from_slice(&(units << 8).to_le_bytes());
+    record[..4].copy_from_slice(&(units << 8).to_le_bytes());
 }
 
-/// The length of the filler at `at`, in bytes; 0 when there is an item's record.
+/// The length of the filler `record` begins with, in bytes; 0 when there is an item's record.
 #[inline]
-pub(super) fn filler_bytes(bytes: &[u8], at: usize) -> usize {
-    let word = word(bytes, at);
+pub(super) fn filler_bytes(record: &[u8]) -> usize {
+    let word = word(record, 0);
     if word & 0xff == 0 { (word >> 8) as usize * UNIT_BYTES } else { 0 }
 }
 
@@ -262,10 +263,10 @@ impl Layout {
 
     /// Writes all of a record but its value, which has its place already.
     #[inline]
-    pub(super) fn write(&self, bytes: &mut [u8], at: usize, key: &[u8], value_len: usize, now: Tick) {
+    pub(super) fn write(&self, record: &mut [u8], key: &[u8], value_len: usize, now: Tick) {
         debug_assert!(!key.is_empty(), "a record without a key is a filler");
         let header = self.header(key.len(), value_len, now);
-        let record = &mut bytes[at..at + header.value_start()];
+        let record = &mut record[..header.value_start()];
         record[..8].copy_from_slice(&header.low.to_le_bytes());
         record[8..FIXED_BYTES].copy_from_slice(&header.high.to_le_bytes());
         let mut next = FIXED_BYTES;
@@ -286,8 +287,8 @@ impl Layout {
 }
 
 #[inline]
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+fn word(record: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"))
 }
 
 #[cfg(test)]
@@ -307,17 +308,17 @@ mod tests {
                     for marks in 0..8 {
                         let layout = layout(flags, deadline, cas, marks);
                         let mut bytes = [0xaa; 300];
-                        layout.write(&mut bytes, 8, b"key", 5, now);
-                        let header = Header::read(&bytes, 8);
-                        assert_eq!(header.flags(&bytes, 8), flags);
-                        assert_eq!(header.deadline(&bytes, 8), deadline);
-                        assert_eq!(header.cas(&bytes, 8), cas);
+                        layout.write(&mut bytes[8..], b"key", 5, now);
+                        let header = Header::read(&bytes[8..]);
+                        assert_eq!(header.flags(&bytes[8..]), flags);
+                        assert_eq!(header.deadline(&bytes[8..]), deadline);
+                        assert_eq!(header.cas(&bytes[8..]), cas);
                         assert_eq!(header.marks(), Marks(marks));
                         assert_eq!((header.key_len(), header.value_len()), (3, 5));
                         assert_eq!(&bytes[8 + header.key_start()..][..3], b"key");
                         assert_eq!(header.record_bytes(), layout.record_bytes(3, 5));
                         assert_eq!(header.value_start(), layout.value_start(3));
-                        assert_eq!(filler_bytes(&bytes, 8), 0);
+                        assert_eq!(filler_bytes(&bytes[8..]), 0);
                         assert!(!header.is_dead());
                     }
                 }
@@ -334,28 +335,25 @@ mod tests {
     #[test]
     fn idle_time_is_exact_then_cut_and_never_wraps() {
         let mut bytes = [0; 64];
-        layout(0, Deadline::NEVER, 1, 0).write(&mut bytes, 0, b"k", 0, Tick(55));
-        let idle = |bytes: &[u8], tick| Header::read(bytes, 0).idle_seconds(Tick(tick));
+        layout(0, Deadline::NEVER, 1, 0).write(&mut bytes, b"k", 0, Tick(55));
+        let idle = |bytes: &[u8], tick| Header::read(bytes).idle_seconds(Tick(tick));
         assert_eq!(idle(&bytes, 55), 0);
         assert_eq!(idle(&bytes, 165), 11);
         assert_eq!(idle(&bytes, 30), 0, "a clock a little behind");
         let late = Tick(400_000);
-        let header = Header::read(&bytes, 0);
-        clamp_idle(&mut bytes, 0, header, late);
+        let header = Header::read(&bytes);
+        clamp_idle(&mut bytes, header, late);
         assert_eq!(idle(&bytes, late.0), IDLE_SECONDS_MAX);
-        assert_eq!(
-            Header::read(&bytes, 0).last_access(late),
-            Tick(late.0 - 10 * u32::from(IDLE_SECONDS_MAX))
-        );
-        set_access(&mut bytes, 0, late);
+        assert_eq!(Header::read(&bytes).last_access(late), Tick(late.0 - 10 * u32::from(IDLE_SECONDS_MAX)));
+        set_access(&mut bytes, late);
         assert_eq!(idle(&bytes, late.0), 0);
     }
 
     #[test]
     fn fillers_tell_their_length() {
         let mut bytes = [0xff; 64];
-        fill(&mut bytes, 4, 4);
-        fill(&mut bytes, 8, 56);
-        assert_eq!((filler_bytes(&bytes, 4), filler_bytes(&bytes, 8)), (4, 56));
+        fill(&mut bytes[4..], 4);
+        fill(&mut bytes[8..], 56);
+        assert_eq!((filler_bytes(&bytes[4..]), filler_bytes(&bytes[8..])), (4, 56));
     }
 }

@@ -7,8 +7,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::header::UNIT_BYTES;
-use super::index::{BUCKET_WORDS, LINK, PAGE_BUCKETS, SLOTS, overflow_bucket, overflow_start};
-use super::memory::{Region, Words, prefetch};
+use super::index::{LINK, SLOTS, overflow_bucket, overflow_start};
+use super::memory::{Addresses, LINE_WORDS, PAGE_LINES, Words};
 use super::slot::{bucket_of, position_of, tag, tag_of};
 
 /// A key's hash and, once [`Store::hint_item`](super::Store::hint_item) has looked, a guess where its item is.
@@ -34,14 +34,14 @@ pub(super) struct View {
     index: Words,
     /// How many buckets the index has. Read without order: a hint may be wrong.
     buckets: AtomicUsize,
-    /// Where the shard's items start; only ever prefetched.
-    items: usize,
+    /// Where the shard's items are.
+    items: Addresses,
 }
 
 impl View {
-    /// A view of a shard whose index is in `index` and whose items are in `arena`.
-    pub(super) fn new(index: Words, arena: &Region) -> View {
-        View { index, buckets: AtomicUsize::new(PAGE_BUCKETS), items: arena.bytes().as_ptr() as usize }
+    /// A view of a shard whose index is in `index` and whose items are at `items`.
+    pub(super) fn new(index: Words, items: Addresses) -> View {
+        View { index, buckets: AtomicUsize::new(PAGE_LINES), items }
     }
 
     /// The words of the index.
@@ -57,41 +57,39 @@ impl View {
     /// Asks for the line of the bucket of `key`.
     #[inline]
     pub(super) fn hint_index(&self, key: &mut Hashed) {
-        let first = bucket_of(key.hash, self.buckets.load(Ordering::Relaxed)) * BUCKET_WORDS;
-        key.guess = first as u32; // `Store::within` reserves fewer words
-        prefetch((&raw const self.index.all()[first]).cast());
+        let bucket = bucket_of(key.hash, self.buckets.load(Ordering::Relaxed));
+        key.guess = (bucket * LINE_WORDS) as u32; // `Store::within` reserves fewer words
+        self.index.prefetch(bucket);
     }
 
     /// Asks for the item that is probably that of `key`, after [`View::hint_index`]. `true` when it may be in an
     /// overflow bucket, which was asked for instead: ask once more.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub(super) fn hint_item(&self, key: &mut Hashed) -> bool {
         let wanted = tag(key.hash);
         let first = key.guess as usize;
-        let line = &self.index.all()[first..first + BUCKET_WORDS];
+        let line = self.index.line(first / LINE_WORDS);
         for (number, slot) in line[..SLOTS].iter().enumerate() {
             let slot = slot.load(Ordering::Relaxed);
             if tag_of(slot) == wanted {
                 key.guess = (first + number) as u32;
-                let item = self.items + position_of(slot) as usize * UNIT_BYTES;
                 // Most records begin in one line and end in the next.
-                prefetch(item as *const u8);
-                prefetch((item + 64) as *const u8);
+                self.items.prefetch_two_lines(position_of(slot) as usize * UNIT_BYTES);
                 return false;
             }
         }
         self.hint_overflow(key, line[LINK].load(Ordering::Relaxed))
     }
 
+    #[cold]
     fn hint_overflow(&self, key: &mut Hashed, link: u64) -> bool {
         let Some(next) = overflow_bucket(link, overflow_start(&self.index)) else { return false };
-        let next = next * BUCKET_WORDS;
-        if next + BUCKET_WORDS > self.index.all().len() {
+        if next >= self.index.lines() {
             return false; // a link that was changed while it was read
         }
-        key.guess = next as u32;
-        prefetch((&raw const self.index.all()[next]).cast());
+        key.guess = (next * LINE_WORDS) as u32;
+        self.index.prefetch(next);
         true
     }
 }

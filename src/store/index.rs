@@ -15,20 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::hint::{Hashed, View};
-use super::memory::{PAGE_BYTES, Words, prefetch};
+use super::memory::{LINE_WORDS, PAGE_BYTES, PAGE_LINES, Words};
 use super::slot::{BUCKETS_MAX, FREQUENCY_MAX, TAG_HASH_SHIFT, bucket_of, position_of, slot, tag, tag_of};
 
-/// Words of a bucket, which make a cache line.
-pub(super) const BUCKET_WORDS: usize = 8;
 /// Slots of a bucket; the last word is the link.
 pub(super) const SLOTS: usize = 7;
 /// Where a bucket keeps its link: the number of its overflow bucket plus one, or 0.
 pub(super) const LINK: usize = 7;
-/// Buckets of a page.
-pub(super) const PAGE_BUCKETS: usize = PAGE_BYTES / (BUCKET_WORDS * size_of::<u64>());
-/// Words of a page.
-const PAGE_WORDS: usize = PAGE_BUCKETS * BUCKET_WORDS;
-
 /// Grown when there are more items per bucket. Measured over a cycle of growth: 13.8 bytes per item and 1.13
 /// lines per hit; at 5 items per bucket 15.0 and 1.07, at 6.3 items 13.4 and 1.15.
 const GROW_ITEMS: usize = 6;
@@ -72,12 +65,12 @@ impl Index {
     pub(super) fn new(views: Arc<[View]>, number: usize) -> Index {
         let words = views[number].index().clone();
         let overflow_start = overflow_start(&words);
-        debug_assert!(overflow_start >= PAGE_BUCKETS, "there is room for the smallest table");
+        debug_assert!(overflow_start >= PAGE_LINES, "there is room for the smallest table");
         Index {
             words,
             views,
             number,
-            buckets: PAGE_BUCKETS,
+            buckets: PAGE_LINES,
             items: 0,
             pages: 1,
             overflow_start,
@@ -98,6 +91,11 @@ impl Index {
         ((self.pages + self.overflow_pages) * PAGE_BYTES) as u64
     }
 
+    /// So many bytes at the head of its words are in use without a gap.
+    pub(super) fn resident_head(&self) -> usize {
+        self.pages * PAGE_BYTES
+    }
+
     /// How many slots it has.
     pub(super) fn places(&self) -> usize {
         (self.buckets + self.overflow_in_use) * SLOTS
@@ -106,25 +104,19 @@ impl Index {
     /// Asks for the line of `hash`'s bucket.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        prefetch((&raw const self.words.all()[bucket_of(hash, self.buckets) * BUCKET_WORDS]).cast());
+        self.words.prefetch(bucket_of(hash, self.buckets));
     }
 
-    /// The place of the item of `key` that `look` recognises by its position, and what it made of that.
-    #[inline(always)]
-    pub(super) fn find<T>(&self, key: Hashed, mut look: impl FnMut(u32) -> Option<T>) -> Option<(Place, T)> {
-        let wanted = tag(key.hash);
-        let guess = key.guess as usize;
-        let guessed = self.load(guess);
-        // Wherever it is, a slot in use is an item's, and if `look` says that it is the one there is no other.
-        if tag_of(guessed) == wanted
-            && let Some(found) = look(position_of(guessed))
-        {
-            return Some((Place(guess), found));
-        }
-        self.find_in_chain(key.hash, look)
+    /// The place and position that was guessed to be that of `key`, if the slot there has its tag. Wherever it is, a
+    /// slot in use is an item's; whoever finds the key at the position has found the item.
+    #[inline]
+    pub(super) fn guessed(&self, key: Hashed) -> Option<(Place, u32)> {
+        let slot = self.load(key.guess as usize);
+        (tag_of(slot) == tag(key.hash)).then(|| (Place(key.guess as usize), position_of(slot)))
     }
 
-    fn find_in_chain<T>(&self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<(Place, T)> {
+    /// The place of the item of `hash` that `look` recognises by its position, and what it made of that.
+    pub(super) fn find<T>(&self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<(Place, T)> {
         let wanted = tag(hash);
         let mut bucket = bucket_of(hash, self.buckets);
         loop {
@@ -134,7 +126,7 @@ impl Index {
                 if tag_of(slot) == wanted
                     && let Some(found) = look(position_of(slot))
                 {
-                    return Some((Place(bucket * BUCKET_WORDS + number), found));
+                    return Some((Place(bucket * LINE_WORDS + number), found));
                 }
             }
             bucket = self.next(line)?;
@@ -143,7 +135,7 @@ impl Index {
 
     /// The place of the item of `hash` at `position`.
     pub(super) fn place(&self, hash: u64, position: u32) -> Option<Place> {
-        self.find_in_chain(hash, |found| (found == position).then_some(())).map(|(place, ())| place)
+        self.find(hash, |found| (found == position).then_some(())).map(|(place, ())| place)
     }
 
     /// How often the item at `place` was used, up to [`FREQUENCY_MAX`].
@@ -170,7 +162,7 @@ impl Index {
     #[inline]
     pub(super) fn wants_page(&self) -> bool {
         self.items >= self.buckets * GROW_ITEMS
-            && self.buckets == self.pages * PAGE_BUCKETS
+            && self.buckets == self.pages * PAGE_LINES
             && !self.is_at_end()
     }
 
@@ -182,7 +174,7 @@ impl Index {
     /// Whether `hash` cannot be inserted without one more page for overflow buckets.
     #[inline]
     pub(super) fn needs_overflow_page(&self, hash: u64) -> bool {
-        if self.overflow_free != 0 || self.overflow_made < self.overflow_pages * PAGE_BUCKETS {
+        if self.overflow_free != 0 || self.overflow_made < self.overflow_pages * PAGE_LINES {
             return false;
         }
         let mut bucket = bucket_of(hash, self.buckets);
@@ -201,8 +193,8 @@ impl Index {
     /// Adds a page for overflow buckets, charged by the caller; `false` when there is no address space left.
     #[must_use]
     pub(super) fn add_overflow_page(&mut self) -> bool {
-        let buckets_max = self.words.all().len() / BUCKET_WORDS - self.overflow_start;
-        let fits = (self.overflow_pages + 1) * PAGE_BUCKETS <= buckets_max;
+        let buckets_max = self.words.lines() - self.overflow_start;
+        let fits = (self.overflow_pages + 1) * PAGE_LINES <= buckets_max;
         self.overflow_pages += usize::from(fits);
         fits
     }
@@ -213,7 +205,7 @@ impl Index {
         self.insert_slot(bucket_of(hash, self.buckets), slot(hash, position, frequency));
         self.items += 1;
         if self.items > self.buckets * GROW_ITEMS
-            && self.buckets < self.pages * PAGE_BUCKETS
+            && self.buckets < self.pages * PAGE_LINES
             && !self.is_at_end()
         {
             self.split();
@@ -228,14 +220,14 @@ impl Index {
         self.store(place.0, 0);
         self.items -= 1;
         self.close_gap(bucket_of(hash, self.buckets), place.0);
-        if self.items < self.buckets * SHRINK_ITEMS && self.buckets > PAGE_BUCKETS {
+        if self.items < self.buckets * SHRINK_ITEMS && self.buckets > PAGE_LINES {
             self.merge();
         }
-        let unused = self.pages - self.buckets.div_ceil(PAGE_BUCKETS);
+        let unused = self.pages - self.buckets.div_ceil(PAGE_LINES);
         let mut returned = 0;
         if unused > SPARE_PAGES_MAX {
             let kept = self.pages - unused;
-            self.words.discard(kept * PAGE_WORDS..self.pages * PAGE_WORDS);
+            self.words.discard(kept..self.pages);
             returned += unused * PAGE_BYTES;
             self.pages = kept;
         }
@@ -249,16 +241,16 @@ impl Index {
     #[must_use]
     pub(super) fn clear(&mut self) -> u64 {
         let returned = (self.pages - 1) * PAGE_BYTES + self.discard_overflow();
-        self.words.discard(0..self.pages * PAGE_WORDS);
+        self.words.discard(0..self.pages);
         self.pages = 1;
-        self.set_buckets(PAGE_BUCKETS);
+        self.set_buckets(PAGE_LINES);
         self.items = 0;
         returned as u64
     }
 
     fn discard_overflow(&mut self) -> usize {
-        let start = self.overflow_start * BUCKET_WORDS;
-        self.words.discard(start..start + self.overflow_pages * PAGE_WORDS);
+        let start = self.overflow_start / PAGE_LINES;
+        self.words.discard(start..start + self.overflow_pages);
         let returned = self.overflow_pages * PAGE_BYTES;
         self.overflow_pages = 0;
         self.overflow_made = 0;
@@ -291,7 +283,7 @@ impl Index {
     fn merge(&mut self) {
         let last = self.buckets - 1;
         let into = last - (1 << (usize::BITS - 1 - last.leading_zeros()));
-        let has_spare = self.overflow_free != 0 || self.overflow_made < self.overflow_pages * PAGE_BUCKETS;
+        let has_spare = self.overflow_free != 0 || self.overflow_made < self.overflow_pages * PAGE_LINES;
         if !has_spare && self.used_slots(into) + self.used_slots(last) > SLOTS {
             return;
         }
@@ -358,7 +350,7 @@ impl Index {
         let last = line[..SLOTS].iter().rposition(|slot| slot.load(Ordering::Relaxed) != 0);
         if let Some(last) = last {
             let slot = line[last].swap(0, Ordering::Relaxed);
-            self.words.all()[gap].store(slot, Ordering::Relaxed);
+            self.store(gap, slot);
         }
         if self.line(bucket)[..SLOTS].iter().all(|slot| slot.load(Ordering::Relaxed) == 0) {
             self.line(before)[LINK].store(0, Ordering::Relaxed);
@@ -374,7 +366,7 @@ impl Index {
             return bucket;
         }
         assert!(
-            self.overflow_made < self.overflow_pages * PAGE_BUCKETS,
+            self.overflow_made < self.overflow_pages * PAGE_LINES,
             "the caller has made room in the index"
         );
         self.overflow_made += 1;
@@ -393,24 +385,23 @@ impl Index {
     }
 
     #[inline]
-    fn line(&self, bucket: usize) -> &[AtomicU64; BUCKET_WORDS] {
-        let start = bucket * BUCKET_WORDS;
-        self.words.all()[start..start + BUCKET_WORDS].try_into().expect("a bucket is as long as a bucket")
+    fn line(&self, bucket: usize) -> &[AtomicU64; LINE_WORDS] {
+        self.words.line(bucket)
     }
 
     #[inline]
-    fn next(&self, line: &[AtomicU64; BUCKET_WORDS]) -> Option<usize> {
+    fn next(&self, line: &[AtomicU64; LINE_WORDS]) -> Option<usize> {
         overflow_bucket(line[LINK].load(Ordering::Relaxed), self.overflow_start)
     }
 
     #[inline]
     fn load(&self, word: usize) -> u64 {
-        self.words.all()[word].load(Ordering::Relaxed)
+        self.words.word(word).load(Ordering::Relaxed)
     }
 
     #[inline]
     fn store(&mut self, word: usize, slot: u64) {
-        self.words.all()[word].store(slot, Ordering::Relaxed);
+        self.words.word(word).store(slot, Ordering::Relaxed);
     }
 
     /// Checks the invariants and shows every position to `check`, which says what its item's hash is.
@@ -445,15 +436,15 @@ impl Index {
             at = self.line(self.overflow_start + at - 1)[LINK].load(Ordering::Relaxed) as usize;
         }
         assert_eq!(overflow + free, self.overflow_made, "overflow buckets are in a chain or free");
-        assert!(self.buckets <= self.pages * PAGE_BUCKETS, "buckets lie in pages");
-        assert!(self.overflow_made <= self.overflow_pages * PAGE_BUCKETS, "overflow buckets lie in pages");
+        assert!(self.buckets <= self.pages * PAGE_LINES, "buckets lie in pages");
+        assert!(self.overflow_made <= self.overflow_pages * PAGE_LINES, "overflow buckets lie in pages");
     }
 }
 
 /// Where overflow buckets start in an index of `words`, in buckets.
 #[inline]
 pub(super) fn overflow_start(words: &Words) -> usize {
-    words.all().len() / BUCKET_WORDS / 2
+    (words.lines() / 2).next_multiple_of(PAGE_LINES)
 }
 
 /// The bucket that `link` names, if it names one.

@@ -34,7 +34,7 @@ use budget::Budget;
 use header::UNIT_BYTES;
 use hint::View;
 use large::Pool;
-use memory::{PAGE_BYTES, Region, Words};
+use memory::{HUGE_PAGE_BYTES, HugePages, PAGE_BYTES, Region, Words};
 use policy::Ghost;
 use shard::{Common, Shard};
 
@@ -59,11 +59,6 @@ const RESERVE_BYTES: std::ops::RangeInclusive<u64> = 256 << 30..=2 << 40;
 const RESERVE_FACTOR: u64 = 64;
 /// A shard's address space cannot be longer: positions have 32 bits.
 const SHARD_RESERVE_BYTES_MAX: u64 = (UNIT_BYTES as u64) << 32;
-
-/// Each shard starts so many pages further behind a power of two than the one before, up to this many. Were their
-/// addresses alike in the low bits, processors that predict cache ways by a hash of those (AMD since Zen) would
-/// keep lines of one shard at a time: measured, 64 gets of hot keys took 105 ns each instead of 145.
-const COLOURS: usize = 256;
 
 /// What a store is made of.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +130,8 @@ pub struct Store {
     common: Common,
     views: Arc<[View]>,
     shards: Box<[CacheLine<Mutex<Shard>>]>,
+    /// Those of the items, and those of the index.
+    huge_pages: [HugePages; 2],
     /// How many bytes of items there are addresses for.
     memory_bytes_max: u64,
     /// How far a hash is shifted to choose a shard by its top bits.
@@ -176,13 +173,18 @@ impl Store {
         let segment_bytes = usize::try_from(segment_bytes).ok()?;
         // At least a few segments and index pages, however small the limit.
         let arena_bytes = (reserve_bytes / count).clamp(64 * segment_bytes as u64, SHARD_RESERVE_BYTES_MAX);
-        let arena_bytes = usize::try_from(arena_bytes).ok()?.next_multiple_of(PAGE_BYTES);
-        let index_bytes = arena_bytes / 2;
+        let arena_bytes = usize::try_from(arena_bytes).ok()?.next_multiple_of(segment_bytes);
+        let count = usize::try_from(count).ok()?;
+        let shared = |bytes: usize, stripe_bytes: usize| {
+            let bytes = bytes.checked_mul(count)?;
+            let mut region = Region::reserve(bytes.checked_add(HUGE_PAGE_BYTES)?)?;
+            region.align()?;
+            Some(region.split_off(bytes)?.share(count.trailing_zeros(), stripe_bytes.trailing_zeros()))
+        };
+        let (arenas, huge_arenas) = shared(arena_bytes, segment_bytes)?;
+        let (indexes, huge_indexes) = shared((arena_bytes / 2).next_multiple_of(PAGE_BYTES), PAGE_BYTES)?;
         let ghost_bytes = Ghost::bytes_for(share);
-        let total =
-            (arena_bytes + index_bytes.next_multiple_of(PAGE_BYTES) + ghost_bytes + COLOURS * PAGE_BYTES)
-                .checked_mul(usize::try_from(count).ok()?)?;
-        let mut region = Region::reserve(total)?;
+        let mut ghosts = Region::reserve(ghost_bytes.checked_mul(count)?)?;
         let common = Common {
             pool: Pool::new(Arc::clone(budget), usize::try_from(reserve_bytes).ok()?.checked_mul(2)?)?,
             budget: Arc::clone(budget),
@@ -191,22 +193,19 @@ impl Store {
             evictions_enabled: config.evictions_enabled,
             segment_bytes,
         };
-        let (mut views, mut places) = (Vec::new(), Vec::new());
-        for number in 0..usize::try_from(count).ok()? {
-            region.split_off(PAGE_BYTES * (number % COLOURS))?;
-            let arena = region.split_off(arena_bytes)?;
-            views.push(View::new(Words::new(region.split_off(index_bytes)?), &arena));
-            places.push((arena, Ghost::new(region.split_off(ghost_bytes)?)));
-        }
-        let views: Arc<[View]> = views.into();
-        let shards = places.into_iter().enumerate().map(|(number, (arena, ghost))| {
-            CacheLine(Mutex::new(Shard::new(common.clone(), Arc::clone(&views), number, arena, ghost)))
+        let views =
+            arenas.iter().zip(indexes).map(|(arena, index)| View::new(Words::new(index), arena.addresses()));
+        let views: Arc<[View]> = views.collect();
+        let shards = arenas.into_iter().enumerate().map(|(number, arena)| {
+            let ghost = Ghost::new(ghosts.split_off(ghost_bytes)?);
+            Some(CacheLine(Mutex::new(Shard::new(common.clone(), Arc::clone(&views), number, arena, ghost))))
         });
         Some(Store {
-            memory_bytes_max: arena_bytes as u64 * count,
-            shards: shards.collect(),
+            memory_bytes_max: (arena_bytes * count) as u64,
+            shards: shards.collect::<Option<_>>()?,
             common,
             views,
+            huge_pages: [huge_arenas, huge_indexes],
             shard_shift: u64::BITS - count.trailing_zeros(),
         })
     }
@@ -227,7 +226,7 @@ impl Store {
     /// Asks the processor for the item that the index line of `key` names, once [`Store::hint_index`] has had
     /// time to bring that. It takes no lock and means nothing, but makes the look-up shorter. `true` when there
     /// is another line to look at: the item is asked for by another call, after some time.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn hint_item(&self, key: &mut Hashed) -> bool {
         self.views[self.number(*key)].hint_item(key)
@@ -309,12 +308,19 @@ impl Store {
         self.tidy(now);
     }
 
-    /// Gives free memory back to the system, and what is held above the limit, one bounded slice of each.
+    /// Gives free memory back to the system, and what is held above the limit, one bounded slice of each. What is
+    /// in use gets huge pages.
     pub fn tidy(&self, now: Tick) {
+        let mut heads = [usize::MAX; 2];
         for number in 0..self.shards.len() {
             let mut shard = self.lock(number);
             shard.tidy();
+            let resident = shard.resident_heads();
             release(shard);
+            heads = [heads[0].min(resident[0]), heads[1].min(resident[1])];
+        }
+        for (pages, head) in self.huge_pages.iter().zip(heads) {
+            pages.adjust(head * self.shards.len(), HUGE_PAGES_PER_TIDY);
         }
         let segments = self.common.budget.used() / SETTLE_SHARE / self.common.segment_bytes as u64;
         self.settle(now, segments.max(SETTLE_SEGMENTS_MIN));
@@ -380,6 +386,8 @@ impl Store {
     }
 }
 
+/// How many huge pages one slice of tidying may make of the items' memory, and of the index's: about a millisecond.
+const HUGE_PAGES_PER_TIDY: usize = 4;
 /// Segments that one sweep may have given up, at least.
 const SETTLE_SEGMENTS_MIN: u64 = 64;
 /// The part of what is used that one sweep may have given up: a new limit is reached within a few seconds.

@@ -50,7 +50,7 @@ impl Shard {
         };
         let is_longer = matches!(draft.content, Content::Append(_) | Content::Prepend(_));
         let cas = match (draft.cas, found) {
-            (Cas::Same, Some(found)) => found.header.cas(self.arena.bytes(), found.at),
+            (Cas::Same, Some(found)) => found.header.cas(self.arena.record(found.at)),
             (Cas::Next | Cas::Exact(0) | Cas::Same, _) => {
                 self.common.last_cas.fetch_add(1, Ordering::Relaxed) + 1
             }
@@ -106,7 +106,7 @@ impl Shard {
         let old: &[u8] = match (old_large, found) {
             (Some(number), _) => self.large.value(number),
             (None, Some(Found { at, header, .. })) => {
-                &self.arena.bytes()[at + header.value_start()..][..header.value_len()]
+                &self.arena.record(at)[header.value_start()..][..header.value_len()]
             }
             (None, None) => &[],
         };
@@ -240,25 +240,21 @@ impl Shard {
     /// Writes `record` at `at`, which may be where `old` is: its value is moved before anything is overwritten.
     fn write(&mut self, at: usize, old: Option<Found>, record: &Record<'_>, now: Tick) {
         let value = at + record.layout.value_start(record.key.len());
-        let bytes = self.arena.bytes_mut();
-        let old = old.map_or(0..0, |old| {
-            let start = old.at + old.header.value_start();
-            start..start + old.header.value_len()
-        });
+        let (old, old_len) =
+            old.map_or((at, 0), |old| (old.at + old.header.value_start(), old.header.value_len()));
         match record.content {
-            Content::Same => bytes.copy_within(old, value),
-            Content::Whole(whole) => bytes[value..value + whole.len()].copy_from_slice(whole),
+            Content::Same => self.arena.copy(old, old_len, value),
+            Content::Whole(whole) => self.arena.write(value, whole),
             Content::Append(more) => {
-                let joint = value + old.len();
-                bytes.copy_within(old, value);
-                bytes[joint..joint + more.len()].copy_from_slice(more);
+                self.arena.copy(old, old_len, value);
+                self.arena.write(value + old_len, more);
             }
             Content::Prepend(more) => {
-                bytes.copy_within(old, value + more.len());
-                bytes[value..value + more.len()].copy_from_slice(more);
+                self.arena.copy(old, old_len, value + more.len());
+                self.arena.write(value, more);
             }
         }
-        record.layout.write(bytes, at, record.key, record.len, now);
+        record.layout.write(self.arena.record_mut(at), record.key, record.len, now);
     }
 
     /// Notes that segment `id` has an item that dies at `deadline`.

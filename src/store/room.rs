@@ -216,7 +216,7 @@ impl Shard {
         while self.arena.segment(id).is_in_use {
             for (found, hash) in self.batch(id).into_iter().flatten() {
                 let Some(place) = self.index.place(hash, position(found)) else { continue };
-                let header = Header::read(self.arena.bytes(), found);
+                let header = Header::read(self.arena.record(found));
                 let found = Found { place, at: found, header };
                 if !self.carry(found, queue, self.index.frequency(place), now) {
                     return;
@@ -232,13 +232,13 @@ impl Shard {
         let pressure = effort.pressure();
         let mut looked = self.arena.start(id);
         for (at, hash) in self.batch(id).into_iter().flatten() {
-            let header = Header::read(self.arena.bytes(), at);
+            let header = Header::read(self.arena.record(at));
             let place = self.index.place(hash, position(at)).expect("live items are in the index");
             let found = Found { place, at, header };
             let frequency = self.index.frequency(place);
             looked = at + header.record_bytes();
             let is_pinned = self.pinned == Some(position(at));
-            if !is_pinned && header.deadline(self.arena.bytes(), at).has_passed(now) {
+            if !is_pinned && header.deadline(self.arena.record(at)).has_passed(now) {
                 self.stats.reclaimed += 1;
                 self.stats.expired_unfetched += u64::from(!header.marks().has(Marks::FETCHED));
                 drop(self.remove(hash, found));
@@ -321,10 +321,10 @@ impl Shard {
             }
         };
         let at = self.arena.append(id, bytes);
-        self.arena.bytes_mut().copy_within(found.at..found.at + bytes, at);
+        self.arena.copy(found.at, bytes, at);
         let charge = self.large_charge(at, found.header);
         self.change_large(id, 0, charge);
-        self.note_deadline(id, found.header.deadline(self.arena.bytes(), at));
+        self.note_deadline(id, found.header.deadline(self.arena.record(at)));
         self.index.set_position(found.place, position(at));
         self.index.set_frequency(found.place, frequency);
         if self.pinned == Some(position(found.at)) {
@@ -349,7 +349,7 @@ impl Shard {
         while let Some((found, header)) = self.arena.next_live(at, end) {
             at = found + header.record_bytes();
             visited.checked += 1;
-            let deadline = header.deadline(self.arena.bytes(), found);
+            let deadline = header.deadline(self.arena.record(found));
             if deadline.has_passed(now) && self.pinned != Some(position(found)) {
                 visited.died += 1;
                 self.stats.expired_unfetched += u64::from(!header.marks().has(Marks::FETCHED));
@@ -362,7 +362,7 @@ impl Shard {
                     let left = deadline.0.saturating_sub(now.0).max(1);
                     later[left.ilog2() as usize + 1] += header.record_bytes() as u64;
                 }
-                header::clamp_idle(self.arena.bytes_mut(), found, header, now);
+                header::clamp_idle(self.arena.record_mut(found), header, now);
             }
         }
         if self.arena.segment(id).is_in_use {

@@ -1,10 +1,13 @@
-//! One shard's items, in segments: stretches of its address space that are written from start to end.
+//! One shard's items, in segments: stripes of its address space that are written from start to end.
 //!
 //! A segment's records follow each other without gaps up to `used`; what died among them stays until no live
 //! item is left, then the whole segment is free. Rule: segments are charged to the budget by the caller.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use super::header::{self, Header, UNIT_BYTES};
-use super::memory::{PAGE_BYTES, Region};
+use super::memory::Stripes;
 use crate::clock::Tick;
 
 /// Which of the two queues a segment stands in.
@@ -50,35 +53,59 @@ pub(super) struct Segment {
 /// whose pages went back to the system; every other one is in use, by the shard's queues.
 #[derive(Debug)]
 pub(super) struct Arena {
-    region: Region,
+    stripes: Stripes,
     shift: u32,
     segments: Vec<Segment>,
     free: Vec<SegmentId>,
-    returned: Vec<SegmentId>,
+    /// The lowest first, so that what is in use stays together.
+    returned: BinaryHeap<Reverse<SegmentId>>,
 }
 
 impl Arena {
-    /// An arena in `region`, of segments of `segment_bytes`, a power of two and whole pages.
-    pub(super) fn new(region: Region, segment_bytes: usize) -> Arena {
-        debug_assert!(segment_bytes.is_power_of_two() && segment_bytes.is_multiple_of(PAGE_BYTES));
-        debug_assert!(region.len() / UNIT_BYTES <= 1 << 32, "positions have 32 bits");
+    /// An arena in `stripes`, which are segments.
+    pub(super) fn new(stripes: Stripes) -> Arena {
+        debug_assert!(stripes.len() / UNIT_BYTES <= 1 << 32, "positions have 32 bits");
         Arena {
-            region,
-            shift: segment_bytes.trailing_zeros(),
+            shift: stripes.stripe_bytes().trailing_zeros(),
+            stripes,
             segments: Vec::new(),
             free: Vec::new(),
-            returned: Vec::new(),
+            returned: BinaryHeap::new(),
         }
     }
 
+    /// The record at `at` and what lies behind it in its segment.
     #[inline]
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.region.bytes()
+    pub(super) fn record(&self, at: usize) -> &[u8] {
+        self.stripes.tail(at)
     }
 
+    /// The record at `at` and what lies behind it in its segment, to be written to.
     #[inline]
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        self.region.bytes_mut()
+    pub(super) fn record_mut(&mut self, at: usize) -> &mut [u8] {
+        self.stripes.tail_mut(at)
+    }
+
+    /// Copies `len` bytes at `from` to `to`, each within a segment; they may overlap. No bytes may lie at the end of one.
+    #[inline]
+    pub(super) fn copy(&mut self, from: usize, len: usize, to: usize) {
+        if len > 0 {
+            self.stripes.copy(from, len, to);
+        }
+    }
+
+    /// Writes `bytes` at `at`, within a segment. No bytes may lie at the end of one.
+    #[inline]
+    pub(super) fn write(&mut self, at: usize, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.stripes.tail_mut(at)[..bytes.len()].copy_from_slice(bytes);
+        }
+    }
+
+    /// The first so many bytes are resident, in use or free.
+    pub(super) fn resident_head(&self) -> usize {
+        let returned = self.returned.peek().map_or(usize::MAX, |&Reverse(id)| id as usize);
+        self.segments.len().min(returned) << self.shift
     }
 
     pub(super) fn segment_bytes(&self) -> usize {
@@ -121,8 +148,8 @@ impl Arena {
     /// Takes a segment that is not resident; `None` when the address space is used up.
     pub(super) fn take_fresh(&mut self, queue: Queue, visit: Tick) -> Option<SegmentId> {
         let id = match self.returned.pop() {
-            Some(id) => id,
-            None if (self.segments.len() + 1) << self.shift <= self.region.len() => {
+            Some(Reverse(id)) => id,
+            None if (self.segments.len() + 1) << self.shift <= self.stripes.len() => {
                 self.segments.push(Segment::empty(queue, visit));
                 (self.segments.len() - 1) as SegmentId
             }
@@ -156,9 +183,8 @@ impl Arena {
     /// Gives the pages of one free segment back to the system; `false` when there is none.
     pub(super) fn return_one(&mut self) -> bool {
         let Some(id) = self.free.pop() else { return false };
-        let start = self.start(id);
-        self.region.discard(start..start + self.segment_bytes());
-        self.returned.push(id);
+        self.stripes.discard(self.start(id));
+        self.returned.push(Reverse(id));
         true
     }
 
@@ -183,7 +209,7 @@ impl Arena {
 
     /// Notes that a record of `len` bytes in the segment of `at` died, and whether its segment is empty now.
     pub(super) fn bury(&mut self, at: usize, len: usize) -> bool {
-        header::set_dead(self.region.bytes_mut(), at);
+        header::set_dead(self.record_mut(at));
         let id = self.segment_of(at);
         let segment = self.segment_mut(id);
         segment.live_bytes -= len as u32;
@@ -193,14 +219,14 @@ impl Arena {
 
     /// The next record with an item at or after `at` and before `end`.
     pub(super) fn next_live(&self, mut at: usize, end: usize) -> Option<(usize, Header)> {
-        let bytes = self.region.bytes();
         while at < end {
-            let filler = header::filler_bytes(bytes, at);
+            let record = self.record(at);
+            let filler = header::filler_bytes(record);
             if filler > 0 {
                 at += filler;
                 continue;
             }
-            let header = Header::read(bytes, at);
+            let header = Header::read(record);
             if !header.is_dead() {
                 return Some((at, header));
             }
@@ -221,7 +247,7 @@ impl Arena {
     pub(super) fn growable(&self, at: usize, len: usize) -> usize {
         let id = self.segment_of(at);
         if at + len < self.end(id) {
-            len + header::filler_bytes(self.bytes(), at + len)
+            len + header::filler_bytes(self.record(at + len))
         } else {
             self.start(id) + self.segment_bytes() - at
         }
@@ -239,7 +265,7 @@ impl Arena {
         if at + new > until {
             segment.used = (at + new - start) as u32;
         } else if at + new < until {
-            header::fill(self.region.bytes_mut(), at + new, until - at - new);
+            header::fill(self.record_mut(at + new), until - at - new);
         }
     }
 
@@ -292,17 +318,19 @@ mod tests {
     use crate::clock::Deadline;
     use crate::store::header::Layout;
     use crate::store::item::Marks;
+    use crate::store::memory::{PAGE_BYTES, Region};
 
     const LAYOUT: Layout =
         Layout { flags: 0, deadline: Deadline::NEVER, cas: 1, marks: Marks(0), is_large: false };
 
     fn arena() -> Arena {
-        Arena::new(Region::reserve(4 * PAGE_BYTES).unwrap(), PAGE_BYTES)
+        let (mut stripes, _) = Region::reserve(8 * PAGE_BYTES).unwrap().share(1, 12);
+        Arena::new(stripes.remove(1))
     }
 
     fn put(arena: &mut Arena, id: SegmentId, value_len: usize) -> usize {
         let at = arena.append(id, LAYOUT.record_bytes(3, value_len));
-        LAYOUT.write(arena.bytes_mut(), at, b"key", value_len, Tick(1));
+        LAYOUT.write(arena.record_mut(at), b"key", value_len, Tick(1));
         at
     }
 
@@ -311,13 +339,15 @@ mod tests {
         let mut arena = arena();
         let ids: Vec<_> = (0..4).map(|_| arena.take_fresh(Queue::Main, Tick(0)).unwrap()).collect();
         assert!(arena.take_fresh(Queue::Main, Tick(0)).is_none(), "the address space is used up");
-        arena.bytes_mut().fill(1);
+        ids.iter().for_each(|&id| arena.stripes.tail_mut(arena.start(id)).fill(1));
+        assert_eq!(arena.resident_head(), 4 * PAGE_BYTES);
         arena.free(ids[2]);
         assert_eq!(arena.take_free(Queue::Probation, Tick(0)), Some(ids[2]));
         arena.free(ids[2]);
         assert!(arena.return_one() && !arena.return_one());
+        assert_eq!(arena.resident_head(), 2 * PAGE_BYTES);
         assert_eq!(arena.take_fresh(Queue::Main, Tick(0)), Some(ids[2]));
-        assert_eq!(arena.bytes()[arena.start(ids[2])], 0);
+        assert_eq!(arena.record(arena.start(ids[2]))[0], 0);
     }
 
     #[test]
@@ -327,7 +357,7 @@ mod tests {
         let (first, second) = (put(&mut arena, id, 85), put(&mut arena, id, 5));
         let resize = |arena: &mut Arena, at, old, new, growable| {
             assert_eq!(arena.growable(at, old), growable);
-            LAYOUT.write(arena.bytes_mut(), at, b"key", new - 15, Tick(1));
+            LAYOUT.write(arena.record_mut(at), b"key", new - 15, Tick(1));
             arena.resize(at, old, new, growable);
         };
         resize(&mut arena, first, 100, 40, 100);

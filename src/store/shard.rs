@@ -16,7 +16,7 @@ use super::hint::{Hashed, View};
 use super::index::{Index, Place};
 use super::item::{Access, Change, Item, Lookup, Marks, NoMemory};
 use super::large::{self, Pool, Table};
-use super::memory::{PAGE_BYTES, Region};
+use super::memory::{PAGE_BYTES, Stripes};
 use super::policy::{Balance, Ghost, raised};
 use super::segment::{Arena, Queue, SegmentId};
 use super::slot::FREQUENCY_MAX;
@@ -94,13 +94,13 @@ impl Shard {
         common: Common,
         views: Arc<[View]>,
         number: usize,
-        arena: Region,
+        arena: Stripes,
         ghost: Ghost,
     ) -> Shard {
         common.budget.take(ghost.bytes() + PAGE_BYTES as u64);
         Shard {
             index: Index::new(views, number),
-            arena: Arena::new(arena, common.segment_bytes),
+            arena: Arena::new(arena),
             item_bytes: 0,
             dice: 1,
             large_min: (common.segment_bytes / LARGE_SHARE).min(INLINE_BYTES_MAX),
@@ -135,7 +135,7 @@ impl Shard {
         if access == Access::Use {
             self.note_use(found, now);
             if !found.header.marks().has(Marks::FETCHED) {
-                header::add_marks(self.arena.bytes_mut(), found.at, Marks::FETCHED);
+                header::add_marks(self.arena.record_mut(found.at), Marks::FETCHED);
             }
         }
         result
@@ -161,7 +161,7 @@ impl Shard {
             (Change::Put(draft), _) => self.put(hash, key, found, &draft, now),
             (Change::Keep, Some(found)) => {
                 self.note_use(found, now);
-                Ok(found.header.cas(self.arena.bytes(), found.at))
+                Ok(found.header.cas(self.arena.record(found.at)))
             }
             (Change::Remove, Some(found)) => {
                 let value = self.remove(hash, found);
@@ -175,21 +175,34 @@ impl Shard {
 
     #[inline(always)]
     fn find(&mut self, hashed: Hashed, key: &[u8], now: Tick) -> Search {
-        let bytes = self.arena.bytes();
-        let found = self.index.find(hashed, |position| {
-            let at = position as usize * UNIT_BYTES;
-            let header = Header::read(bytes, at);
-            let is_it =
-                header.key_len() == key.len() && bytes[at + header.key_start()..][..key.len()] == *key;
-            is_it.then_some((at, header))
+        let guessed = self.index.guessed(hashed).and_then(|(place, position)| {
+            let (at, header) = self.is_at(position, key)?;
+            Some(Found { place, at, header })
         });
-        let Some((place, (at, header))) = found else { return Search::Nothing };
-        let found = Found { place, at, header };
-        if header.has(bits::DEADLINE) && header.deadline(bytes, at).has_passed(now) {
+        let Some(found) = guessed.or_else(|| self.search(hashed.hash, key)) else { return Search::Nothing };
+        let Found { at, header, .. } = found;
+        if header.has(bits::DEADLINE) && header.deadline(self.arena.record(at)).has_passed(now) {
             self.expire(hashed.hash, found);
             return Search::Dead;
         }
         Search::Live(found)
+    }
+
+    /// The item of `key`, wherever in the chain of its hash.
+    #[inline(never)]
+    fn search(&self, hash: u64, key: &[u8]) -> Option<Found> {
+        let (place, (at, header)) = self.index.find(hash, |position| self.is_at(position, key))?;
+        Some(Found { place, at, header })
+    }
+
+    /// Where the record at `position` is, and its header, if it is that of `key`.
+    #[inline(always)]
+    fn is_at(&self, position: u32, key: &[u8]) -> Option<(usize, Header)> {
+        let at = position as usize * UNIT_BYTES;
+        let record = self.arena.record(at);
+        let header = Header::read(record);
+        let is_it = header.key_len() == key.len() && record[header.key_start()..][..key.len()] == *key;
+        is_it.then_some((at, header))
     }
 
     /// Takes `found`, whose deadline has passed, out of the shard.
@@ -202,15 +215,15 @@ impl Shard {
 
     #[inline(always)]
     fn item(&self, Found { at, header, .. }: Found, now: Tick) -> Item<'_> {
-        let bytes = self.arena.bytes();
-        let inline = &bytes[at + header.value_start()..][..header.value_len()];
+        let record = self.arena.record(at);
+        let inline = &record[header.value_start()..][..header.value_len()];
         let shared = header.has(bits::LARGE).then(|| self.large.value(large_number(inline)));
         Item {
             value: shared.map_or(inline, |value| value),
             shared,
-            flags: header.flags(bytes, at),
-            cas: header.cas(bytes, at),
-            deadline: header.deadline(bytes, at),
+            flags: header.flags(record),
+            cas: header.cas(record),
+            deadline: header.deadline(record),
             last_access: header.last_access(now),
             marks: header.marks(),
         }
@@ -219,7 +232,7 @@ impl Shard {
     #[inline(always)]
     pub(super) fn note_use(&mut self, Found { place, at, header }: Found, now: Tick) {
         if header.access_differs(now) {
-            header::set_access(self.arena.bytes_mut(), at, now);
+            header::set_access(self.arena.record_mut(at), now);
         }
         let frequency = self.index.frequency(place);
         if frequency < FREQUENCY_MAX {
@@ -288,7 +301,7 @@ impl Shard {
     pub(super) fn large_number(&self, Found { at, header, .. }: Found) -> Option<u32> {
         header
             .has(bits::LARGE)
-            .then(|| large_number(&self.arena.bytes()[at + header.value_start()..][..header.value_len()]))
+            .then(|| large_number(&self.arena.record(at)[header.value_start()..][..header.value_len()]))
     }
 
     /// What the item at `at` is charged for beside its record, in bytes.
@@ -297,7 +310,7 @@ impl Shard {
         if !header.has(bits::LARGE) {
             return 0;
         }
-        let inline = &self.arena.bytes()[at + header.value_start()..][..header.value_len()];
+        let inline = &self.arena.record(at)[header.value_start()..][..header.value_len()];
         large::charge(self.large.value(large_number(inline)).len())
     }
 
@@ -309,7 +322,7 @@ impl Shard {
 
     /// `found` as it is after its record was written anew.
     pub(super) fn reread(&self, found: Found) -> Found {
-        Found { header: Header::read(self.arena.bytes(), found.at), ..found }
+        Found { header: Header::read(self.arena.record(found.at)), ..found }
     }
 
     /// The item of `hash` that is pinned, wherever it is now.
@@ -317,11 +330,11 @@ impl Shard {
         let position = self.pinned?;
         let place = self.index.place(hash, position)?;
         let at = position as usize * UNIT_BYTES;
-        Some(Found { place, at, header: Header::read(self.arena.bytes(), at) })
+        Some(Found { place, at, header: Header::read(self.arena.record(at)) })
     }
 
     pub(super) fn hash_at(&self, at: usize, header: Header) -> u64 {
-        hash(&self.common.hasher, &self.arena.bytes()[at + header.key_start()..][..header.key_len()])
+        hash(&self.common.hasher, &self.arena.record(at)[header.key_start()..][..header.key_len()])
     }
 
     /// Drops everything. Large values go to the graveyard.
@@ -336,6 +349,11 @@ impl Shard {
         }
         self.ghost.clear();
         self.item_bytes = 0;
+    }
+
+    /// So many bytes at the head of its items' memory and of its index are resident without a gap.
+    pub(super) fn resident_heads(&self) -> [usize; 2] {
+        [self.arena.resident_head(), self.index.resident_head()]
     }
 
     pub(super) fn add_stats(&self, total: &mut StoreStats) {
@@ -370,7 +388,7 @@ impl Shard {
         assert_eq!(large, self.large.len(), "every large value is an item's");
         self.index.validate(|position| {
             let at = position as usize * UNIT_BYTES;
-            self.hash_at(at, Header::read(self.arena.bytes(), at))
+            self.hash_at(at, Header::read(self.arena.record(at)))
         });
         let segment_bytes = self.arena.segment_bytes() as u64;
         let mut held = self.arena.free_segments() as u64 * segment_bytes;

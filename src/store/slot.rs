@@ -1,9 +1,9 @@
 //! What a slot of the index says, and which bucket a hash names.
 
-use super::index::PAGE_BUCKETS;
+use super::memory::PAGE_LINES;
 
 /// The hash bits below are the bucket's in the smallest table, one page of buckets, so tags start here.
-pub(super) const TAG_HASH_SHIFT: u32 = PAGE_BUCKETS.trailing_zeros();
+pub(super) const TAG_HASH_SHIFT: u32 = PAGE_LINES.trailing_zeros();
 const TAG_HASH_BITS: u32 = 28;
 /// No table has more buckets than tags can tell apart.
 pub(super) const BUCKETS_MAX: usize = 1 << (TAG_HASH_SHIFT + TAG_HASH_BITS);

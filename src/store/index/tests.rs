@@ -6,9 +6,9 @@ use super::*;
 use crate::store::memory::Region;
 
 fn index() -> Index {
-    let mut region = Region::reserve((64 << 20) + PAGE_BYTES).unwrap();
-    let arena = region.split_off(PAGE_BYTES).unwrap();
-    Index::new(Arc::new([View::new(Words::new(region), &arena)]), 0)
+    let (mut words, _) = Region::reserve(128 << 20).unwrap().share(1, 12);
+    let (mut arena, _) = Region::reserve(2 * PAGE_BYTES).unwrap().share(1, 12);
+    Index::new(Arc::new([View::new(Words::new(words.remove(1)), arena.remove(1).addresses())]), 0)
 }
 
 fn insert(index: &mut Index, hash: u64, position: u32) {
@@ -46,7 +46,7 @@ fn grows_and_shrinks_as_a_map_would() {
                 returned += index.remove(hash(number), place);
                 naive.remove(&number);
             }
-            found => assert_eq!(index.find(Hashed::new(hash(number)), Some).map(|(_, at)| at), found),
+            found => assert_eq!(index.find(hash(number), Some).map(|(_, at)| at), found),
         }
         if step % 20_000 == 0 {
             let by_position: HashMap<_, _> = naive.iter().map(|(&number, &at)| (at, number)).collect();
@@ -57,7 +57,7 @@ fn grows_and_shrinks_as_a_map_would() {
     assert_eq!(index.items(), naive.len());
     let before = index.bytes();
     assert_eq!(index.clear(), before - PAGE_BYTES as u64);
-    assert!((0..40_000).all(|number| index.find(Hashed::new(hash(number)), Some).is_none()));
+    assert!((0..40_000).all(|number| index.find(hash(number), Some).is_none()));
     index.validate(|_| unreachable!("it is empty"));
 }
 
