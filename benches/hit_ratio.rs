@@ -28,7 +28,7 @@ use crate::common::{Result, asked_to_measure};
 /// Keys asked for by one get, before what was missing is stored.
 const BATCH: usize = 50;
 /// The first part of a trace fills the cache and is not counted.
-const WARM_UP_SHARE: f64 = 0.2;
+const WARM_UP_SHARE: f64 = 0.5;
 /// The limits, in megabytes, of the points of the plot.
 const PLOTTED_MEGABYTES: [u64; 5] = [16, 32, 64, 128, 256];
 
@@ -43,7 +43,7 @@ struct Options {
     #[arg(short, long, default_value_t = 64)]
     memory: u64,
     /// Requests of each trace
-    #[arg(long, default_value_t = 5_000_000)]
+    #[arg(long, default_value_t = 10_000_000)]
     requests: u64,
     /// Only traces whose name contains this
     #[arg(long, default_value = "")]

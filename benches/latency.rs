@@ -1,4 +1,4 @@
-//! What a client waits: while the cache grows, beside clients that read large values, and on one key that all want.
+//! What a client waits: while the cache grows (and how long a change holds a lock then), beside clients that read large values, and on one key that all want.
 //!
 //! `cargo bench --bench latency -- --help`. Times are taken where replies are received, from sending a batch to the last
 //! byte of its last reply.
@@ -13,6 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
+use ferrocached::clock::{Deadline, Tick};
+use ferrocached::store::{Cas, Change, Content, Draft, Marks, NoMemory, Store, StoreConfig};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::common::batch::Batch;
 use crate::common::client::Client;
@@ -45,7 +48,7 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Parts, by name; all by default
-    #[arg(long, value_delimiter = ',', value_parser = ["growth", "large", "hot"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["growth", "locks", "large", "hot"])]
     parts: Vec<String>,
 }
 
@@ -71,6 +74,9 @@ fn main() -> Result<()> {
     cores.pin_generator()?;
     if options.wants("growth") {
         growth(&options, &cores)?;
+    }
+    if options.wants("locks") {
+        lock_holds(&options)?;
     }
     if options.wants("large") {
         beside_large_values(&options, &cores)?;
@@ -122,6 +128,59 @@ fn growth(options: &Options, cores: &Cores) -> Result<()> {
     }
     println!(
         "Growth from empty to {} items of 32 bytes: 8 connections set, 8 get\n\n{table}",
+        whole(options.items as f64)
+    );
+    Ok(())
+}
+
+/// The same growth inside this process: how long each change, and with it its shard's lock, takes of a processor.
+///
+/// Thread CPU time, so that other processes do not count; a virtual machine that is taken off its processor may still.
+/// Hence several fills: what the code itself takes longest is in all of them.
+fn lock_holds(options: &Options) -> Result<()> {
+    const FILLS: usize = 3;
+    let now = || -> Result<Duration> { Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into()) };
+    let mut table =
+        Table::new(["fill", "changes", "p50", "p99.9", "p99.99", "over 100 µs", "over 1 ms", "longest"]);
+    for fill in 1..=FILLS {
+        eprintln!("lock holds, fill {fill} …");
+        let store = Store::new(StoreConfig {
+            memory_bytes: ((options.items * 250) >> 20).max(256) << 20,
+            evictions_enabled: true,
+            workers: 1,
+        });
+        let mut holds = Histogram::default();
+        for number in 0..options.items {
+            let key = format!("{number:016}");
+            let hashed = store.hash(key.as_bytes());
+            let draft = Draft {
+                content: Content::Whole(&[b'x'; SMALL_BYTES as usize]),
+                flags: 0,
+                deadline: Deadline::NEVER,
+                cas: Cas::Next,
+                marks: Marks::default(),
+            };
+            let start = now()?;
+            let (_, stored) = store.update(hashed, key.as_bytes(), Tick(1), |_| (Change::Put(draft), ()));
+            holds.record(now()? - start);
+            stored.map_err(|NoMemory| "there is room for all items")?;
+            if number % 100_000 == 0 {
+                store.tidy(Tick(1)); // as the server's tick would, about as often
+            }
+        }
+        table.row([
+            fill.to_string(),
+            whole(holds.count() as f64),
+            microseconds(holds.quantile(0.5)),
+            microseconds(holds.quantile(0.999)),
+            microseconds(holds.quantile(0.9999)),
+            whole(holds.count_above(Duration::from_micros(100)) as f64),
+            whole(holds.count_above(Duration::from_millis(1)) as f64),
+            microseconds(holds.longest()),
+        ]);
+    }
+    println!(
+        "CPU time of single changes, store only, from empty to {} items\n\n{table}",
         whole(options.items as f64)
     );
     Ok(())

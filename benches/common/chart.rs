@@ -15,7 +15,7 @@ use crate::common::server::Kind;
 
 const FONT: &str = "sans-serif";
 /// Above the tallest bar there is room for the legend.
-const HEADROOM: f64 = 1.3;
+const HEADROOM: f64 = 1.55;
 
 /// One workload of a bar chart: figures in the order of the servers, NaN where one was not measured.
 pub(crate) struct Bars {
@@ -110,7 +110,7 @@ pub(crate) fn draw_lines(
         .margin(10)
         .x_label_area_size(58)
         .y_label_area_size(66)
-        .build_cartesian_2d(least - 0.2..most + 0.2, 0.0..highest * 1.1)?;
+        .build_cartesian_2d(least - 0.2..most + 0.2, 0.0..highest * 1.25)?;
     chart
         .configure_mesh()
         .disable_x_mesh()

@@ -36,6 +36,12 @@ impl Histogram {
         Duration::from_nanos(self.longest)
     }
 
+    /// How many were longer, to the histogram's precision.
+    pub(crate) fn count_above(&self, latency: Duration) -> u64 {
+        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.counts[bucket(nanoseconds) + 1..].iter().sum()
+    }
+
     /// The latency that the given share of all (0.99 for p99) did not exceed; zero where nothing was recorded.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let wanted = ((share * self.total as f64).ceil() as u64).max(1);
