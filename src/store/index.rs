@@ -11,12 +11,16 @@
 //!
 //! Rule: pages are charged to the budget by the caller, who asks what is needed before an insertion.
 
+mod walk;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::hint::{Hashed, View};
 use super::memory::{LINE_WORDS, PAGE_BYTES, PAGE_LINES, Words};
 use super::slot::{BUCKETS_MAX, FREQUENCY_MAX, TAG_HASH_SHIFT, bucket_of, position_of, slot, tag, tag_of};
+
+pub(super) use walk::RANKS;
 
 /// Slots of a bucket; the last word is the link.
 pub(super) const SLOTS: usize = 7;

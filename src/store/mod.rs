@@ -20,6 +20,7 @@ mod room;
 mod segment;
 mod shard;
 mod slot;
+mod walk;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,6 +29,7 @@ use foldhash::quality::RandomState;
 
 pub use hint::Hashed;
 pub use item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
+pub use walk::{Cursor, Entry, Verdict};
 
 use crate::clock::Tick;
 use budget::Budget;

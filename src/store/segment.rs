@@ -86,6 +86,12 @@ impl Arena {
         self.stripes.tail_mut(at)
     }
 
+    /// Asks the processor for the record at `at`: most begin in one line and end in the next.
+    #[inline]
+    pub(super) fn prefetch(&self, at: usize) {
+        self.stripes.addresses().prefetch_two_lines(at);
+    }
+
     /// Copies `len` bytes at `from` to `to`, each within a segment; they may overlap. No bytes may lie at the end of one.
     #[inline]
     pub(super) fn copy(&mut self, from: usize, len: usize, to: usize) {

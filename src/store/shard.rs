@@ -131,7 +131,7 @@ impl Shard {
             Search::Dead => return look(Lookup::Expired),
             Search::Nothing => return look(Lookup::Miss),
         };
-        let result = look(Lookup::Hit(self.item(found, now)));
+        let result = look(Lookup::Hit(self.item(found.at, found.header, now)));
         if access == Access::Use {
             self.note_use(found, now);
             if !found.header.marks().has(Marks::FETCHED) {
@@ -152,7 +152,7 @@ impl Shard {
         let hash = hashed.hash;
         let found = self.find(hashed, key, now);
         let (change, result) = decide(match found {
-            Search::Live(found) => Lookup::Hit(self.item(found, now)),
+            Search::Live(found) => Lookup::Hit(self.item(found.at, found.header, now)),
             Search::Dead => Lookup::Expired,
             Search::Nothing => Lookup::Miss,
         });
@@ -207,14 +207,15 @@ impl Shard {
 
     /// Takes `found`, whose deadline has passed, out of the shard.
     #[cold]
-    fn expire(&mut self, hash: u64, found: Found) {
+    pub(super) fn expire(&mut self, hash: u64, found: Found) {
         self.stats.expired_unfetched += u64::from(!found.header.marks().has(Marks::FETCHED));
         let value = self.remove(hash, found);
         self.graveyard.extend(value);
     }
 
+    /// The item at `at`, as those who read it see it.
     #[inline(always)]
-    fn item(&self, Found { at, header, .. }: Found, now: Tick) -> Item<'_> {
+    pub(super) fn item(&self, at: usize, header: Header, now: Tick) -> Item<'_> {
         let record = self.arena.record(at);
         let inline = &record[header.value_start()..][..header.value_len()];
         let shared = header.has(bits::LARGE).then(|| self.large.value(large_number(inline)));

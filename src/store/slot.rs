@@ -5,8 +5,10 @@ use super::memory::PAGE_LINES;
 /// The hash bits below are the bucket's in the smallest table, one page of buckets, so tags start here.
 pub(super) const TAG_HASH_SHIFT: u32 = PAGE_LINES.trailing_zeros();
 const TAG_HASH_BITS: u32 = 28;
+/// How many bits of a hash the index knows, the lowest: those of the bucket in the smallest table and the tag's.
+pub(super) const HASH_BITS: u32 = TAG_HASH_SHIFT + TAG_HASH_BITS;
 /// No table has more buckets than tags can tell apart.
-pub(super) const BUCKETS_MAX: usize = 1 << (TAG_HASH_SHIFT + TAG_HASH_BITS);
+pub(super) const BUCKETS_MAX: usize = 1 << HASH_BITS;
 
 /// How often an item was used, at most; it saturates there.
 pub(super) const FREQUENCY_MAX: u8 = 7;
@@ -30,6 +32,13 @@ pub(super) fn tag(hash: u64) -> u32 {
 #[inline]
 pub(super) fn tag_of(slot: u64) -> u32 {
     slot as u32 >> FREQUENCY_BITS
+}
+
+/// The low [`HASH_BITS`] of the hash whose slot is in the chain of `bucket`.
+#[inline]
+pub(super) fn hash_bits(slot: u64, bucket: usize) -> u64 {
+    let tag = u64::from(tag_of(slot)) & ((1 << TAG_HASH_BITS) - 1);
+    tag << TAG_HASH_SHIFT | (bucket % PAGE_LINES) as u64
 }
 
 #[inline]
