@@ -64,7 +64,7 @@ pub(super) static SUBOPTIONS: &[Row] = &[
         .switches(|config| config.settings.compat.drop_privileges = false),
     sub("relaxed_privileges").accepted("System calls are not restricted anyway."),
     sub("track_sizes")
-        .accepted("Sizes of items are not counted for stats sizes yet.")
+        .accepted("stats sizes counts them whenever it is asked.")
         .switches(|config| config.settings.compat.track_sizes = true),
     sub("watcher_logbuf_size")
         .takes("KB")
@@ -122,7 +122,7 @@ pub(super) static SUBOPTIONS: &[Row] = &[
     sub("lru_crawler_tocrawl")
         .takes("N")
         .default("0")
-        .accepted("The search for expired items works in small slices of a fixed size.")
+        .says("Look through no more than so many items at one lru_crawler crawl; 0 is all of them.")
         .sets(|config, given| {
             compat(config, given, 0..=PIECES_MAX, |compat| &mut compat.lru_crawler_tocrawl)
         }),

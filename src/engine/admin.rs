@@ -1,7 +1,12 @@
 //! The administrative commands: a table, a row each, and the functions its rows name.
 
+mod classes;
+mod crawler;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use super::listing::Purpose;
 use super::settings::{MEMORY_BYTES_MIN, VERSION};
 use super::{Engine, Session, Then};
 use crate::clock::Tick;
@@ -12,6 +17,9 @@ const VERBOSITY_MAX: u64 = 2;
 
 /// The greatest number of megabytes that `cache_memlimit` takes for one. Source: memcached.
 const MEMORY_MEGABYTES_MAX: u64 = 1_000_000_000;
+
+/// The last slab class there can be. Source: memcached (`MAX_NUMBER_OF_SLAB_CLASSES`).
+const CLASS_MAX: u64 = 63;
 
 /// An administrative command.
 #[derive(Debug)]
@@ -28,7 +36,7 @@ pub struct Command {
 /// One use of a command: what it was given, and where its reply goes.
 struct Call<'r, 'w> {
     words: Words<'w>,
-    session: &'r Session,
+    session: &'r mut Session,
     owed: &'r mut Owed,
     now: Tick,
 }
@@ -47,6 +55,19 @@ pub const COMMANDS: &[Command] = &[
         help: "drops everything stored so far, now or when exptime is reached",
         run: flush_all,
     },
+    Command {
+        name: "lru",
+        arguments: "tune <hot %> <warm %> <hot factor> <warm factor> | mode flat|segmented | temp_ttl <seconds>",
+        help: "checks and shows what memcached would tune; there are no LRU lists",
+        run: classes::lru,
+    },
+    Command {
+        name: "lru_crawler",
+        arguments: "metadump|mgdump <classes|all|hash> [prefix] | crawl <classes|all> | enable|disable | \
+                    sleep <microseconds> | tocrawl <items>",
+        help: "lists all keys, or those with a prefix; frees what has expired; switches the search for it",
+        run: crawler::lru_crawler,
+    },
     Command { name: "quit", arguments: "", help: "closes the connection", run: |_, _| Some(Then::Close) },
     Command {
         name: "shutdown",
@@ -55,9 +76,15 @@ pub const COMMANDS: &[Command] = &[
         run: shutdown,
     },
     Command {
+        name: "slabs",
+        arguments: "reassign <class> <class> | automove <0|1|2>",
+        help: "checks what memcached would move; there are no slab classes",
+        run: classes::slabs,
+    },
+    Command {
         name: "stats",
-        arguments: "[reset|settings]",
-        help: "shows what has been counted, zeroes it, or shows the settings",
+        arguments: "[cachedump <class> <limit>|items|reset|settings|sizes|slabs]",
+        help: "shows what has been counted, zeroes it, shows the settings, or lists items",
         run: stats,
     },
     Command {
@@ -102,7 +129,7 @@ impl Engine {
     /// Runs the administrative command on `line`.
     pub(super) fn administer(
         &self,
-        session: &Session,
+        session: &mut Session,
         line: &[u8],
         owed: &mut Owed,
         now: Tick,
@@ -172,15 +199,43 @@ fn shutdown(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     match call.words.next() {
         None => engine.say_stats(call.owed, call.now),
+        Some(b"cachedump") => return cachedump(engine, call),
+        Some(b"items") => engine.say_items(call.owed, call.now),
         Some(b"settings") => engine.say_settings(call.owed, call.now),
+        Some(b"sizes") => {
+            let sizes = Purpose::Sizes { counts: BTreeMap::new() };
+            return call.session.begin(engine.listings.start(sizes));
+        }
+        Some(b"slabs") => engine.say_slabs(call.owed),
         Some(b"reset") => {
             engine.statistics.reset();
             engine.store.reset_stats();
+            engine.listings.reset();
             call.owed.say(b"RESET\r\n");
         }
         Some(_) => call.owed.say(reply::ERROR),
     }
     None
+}
+
+/// `stats cachedump`: a listing of keys older than `lru_crawler metadump`. All of it, where memcached stops at 2 MB.
+fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    if !engine.settings.dump_enabled {
+        return say(false, b"CLIENT_ERROR stats cachedump not allowed\r\n", call);
+    }
+    let (Some(class), Some(limit)) = (call.words.next(), call.words.next()) else {
+        return say(false, b"CLIENT_ERROR bad command line\r\n", call);
+    };
+    let words = match (unsigned(class), unsigned(limit)) {
+        (Some(1), Some(limit)) => {
+            let items_left = if limit == 0 { u64::MAX } else { limit };
+            return call.session.begin(engine.listings.start(Purpose::Cachedump { items_left }));
+        }
+        (Some(0..=CLASS_MAX), Some(_)) => reply::END,
+        (Some(_), Some(_)) => b"CLIENT_ERROR Illegal slab id\r\n",
+        _ => reply::BAD_LINE,
+    };
+    say(false, words, call)
 }
 
 fn verbosity(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {

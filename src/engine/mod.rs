@@ -4,12 +4,14 @@
 //! keys are about to be asked for, executes the requests in order, and words the replies. It never waits.
 
 pub mod admin;
+mod job;
 mod keyvalue;
+mod listing;
 pub mod settings;
 pub mod stats;
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
 use bytes::Buf;
@@ -17,7 +19,9 @@ use bytes::Buf;
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
 use crate::store::{Hashed, Store, StoreConfig};
-use settings::Settings;
+use job::Job;
+use listing::Listings;
+use settings::{Compat, Settings};
 use stats::{Connections, Counters, Statistics, Usage};
 
 /// How many requests (keys, in a retrieval) are decoded before they are executed. Enough to hide the latency
@@ -32,6 +36,8 @@ pub const OWED_BYTES_MAX: usize = 1 << 20;
 pub struct Session {
     decoder: Decoder,
     counters: Arc<Counters>,
+    /// What goes on over several turns.
+    job: Option<Box<dyn Job>>,
 }
 
 /// How a turn ended.
@@ -89,6 +95,11 @@ pub struct Engine {
     flushing: Mutex<()>,
     /// The tick of the last flush, for `stats settings`.
     flushed_at: AtomicU32,
+    /// Whether dead items are looked for in the background: as the settings say until `lru_crawler` changes it.
+    sweep_enabled: AtomicBool,
+    /// What commands have changed of the settings that have no effect.
+    compat: Mutex<Compat>,
+    listings: Listings,
 }
 
 /// One step of a turn, decoded.
@@ -114,6 +125,9 @@ impl Engine {
             flush_at: AtomicU32::new(u32::MAX),
             flushing: Mutex::default(),
             flushed_at: AtomicU32::new(0),
+            sweep_enabled: AtomicBool::new(settings.sweep_enabled),
+            compat: Mutex::new(settings.compat.clone()),
+            listings: Listings::default(),
             settings,
         }
     }
@@ -150,7 +164,8 @@ impl Engine {
     /// # Panics
     /// If there is no such worker: their number is that of `-t`.
     pub fn session(&self, worker: usize) -> Session {
-        Session { decoder: Decoder::default(), counters: Arc::clone(&self.statistics.workers[worker]) }
+        let counters = Arc::clone(&self.statistics.workers[worker]);
+        Session { decoder: Decoder::default(), counters, job: None }
     }
 
     /// Runs the requests at the head of `input` and appends what is owed for them to `owed`.
@@ -159,6 +174,9 @@ impl Engine {
     /// turns. At most [`OWED_BYTES_MAX`] bytes and one reply are owed more than before.
     pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
         self.flush_if_due(now);
+        if session.is_at_work() {
+            return self.turn_of_job(session, owed, now);
+        }
         let owed_before = owed.remaining();
         let mut consumed = 0;
         let mut requests = 0;
@@ -243,13 +261,10 @@ impl Engine {
             };
             *requests += 1;
             if then.is_some() {
-                return (consumed, then);
+                return (again_up_to(start, index, session, input), then);
             }
             if owed.remaining() >= owed_max && index + 1 < work.len() {
-                // Rare: decode once more up to here, to stand where the client's next turn begins.
-                session.decoder = start;
-                let consumed = (0..=index).fold(0, |at, _| at + session.decoder.step(&input[at..]).1);
-                return (consumed, Some(Then::Again));
+                return (again_up_to(start, index, session, input), Some(Then::Again));
             }
         }
         let then = last.map(|step| match step {
@@ -282,7 +297,7 @@ impl Engine {
     #[inline]
     fn execute(
         &self,
-        session: &Session,
+        session: &mut Session,
         request: &Request<'_>,
         hashed: Hashed,
         owed: &mut Owed,
@@ -307,11 +322,21 @@ impl Engine {
     /// What is to be done about ten times a second, whether requests come or not.
     pub fn tick(&self, now: Tick) {
         self.flush_if_due(now);
-        if self.settings.sweep_enabled {
+        if self.sweep_enabled() {
             self.store.sweep(now);
         } else {
             self.store.tidy(now);
         }
+    }
+
+    /// Whether dead items are looked for in the background.
+    fn sweep_enabled(&self) -> bool {
+        self.sweep_enabled.load(Ordering::Relaxed)
+    }
+
+    /// The settings that have no effect, as they are now.
+    fn compat(&self) -> MutexGuard<'_, Compat> {
+        self.compat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline]
@@ -353,4 +378,12 @@ impl Engine {
         let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         self.flush_at.store(moment.0, Ordering::Relaxed);
     }
+}
+
+/// Rare: a batch ends with its step number `index`, though more were decoded. Decodes once more up to there, from
+/// `start`, to stand where the client's next turn begins; says how many bytes that uses up.
+#[cold]
+fn again_up_to(start: Decoder, index: usize, session: &mut Session, input: &[u8]) -> usize {
+    session.decoder = start;
+    (0..=index).fold(0, |at, _| at + session.decoder.step(&input[at..]).1)
 }

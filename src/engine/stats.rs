@@ -3,6 +3,8 @@
 //! A worker counts into its own [`Counters`], which nobody else writes, so counting costs a plain addition;
 //! they are summed when somebody asks. What only the network knows is in [`Connections`].
 
+mod classes;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -221,6 +223,12 @@ impl Lines<'_> {
 }
 
 impl Engine {
+    /// What was counted since the last reset.
+    fn counted_since_reset(&self) -> Totals {
+        let base = *self.statistics.base.lock().unwrap_or_else(PoisonError::into_inner);
+        self.statistics.counted().since(base.0)
+    }
+
     /// `stats`: names and order are memcached's; what only a slab allocator has is 0.
     pub(super) fn say_stats(&self, owed: &mut Owed, now: Tick) {
         let base = *self.statistics.base.lock().unwrap_or_else(PoisonError::into_inner);
@@ -297,8 +305,9 @@ impl Engine {
             lines.text("slab_reassign_last_busy_status", "none");
             lines.zeros(&["slab_reassign_running", "slabs_moved"]);
         }
-        if self.settings.sweep_enabled {
-            lines.zeros(&["lru_crawler_running", "lru_crawler_starts"]);
+        if self.sweep_enabled() {
+            lines.number("lru_crawler_running", self.listings.running());
+            lines.number("lru_crawler_starts", self.listings.starts());
         }
         if compat.lru_maintainer {
             lines.number("lru_maintainer_juggles", 0);
@@ -340,7 +349,7 @@ impl Engine {
 
     /// `stats settings`.
     pub(super) fn say_settings(&self, owed: &mut Owed, now: Tick) {
-        let Settings { compat, .. } = &self.settings;
+        let compat = self.compat().clone();
         let lines = &mut Lines(owed);
         self.say_own_settings(lines, now);
         lines.flag("slab_reassign", compat.slab_reassign);
@@ -348,7 +357,7 @@ impl Engine {
         lines.text("slab_automove_ratio", &format!("{:.2}", compat.slab_automove_ratio));
         lines.number("slab_automove_window", u64::from(compat.slab_automove_window));
         lines.number("slab_chunk_max", compat.slab_chunk_bytes_max);
-        lines.flag("lru_crawler", self.settings.sweep_enabled);
+        lines.flag("lru_crawler", self.sweep_enabled());
         lines.number("lru_crawler_sleep", u64::from(compat.lru_crawler_sleep));
         lines.number("lru_crawler_tocrawl", u64::from(compat.lru_crawler_tocrawl));
         lines.number("tail_repair_time", u64::from(compat.tail_repair_seconds));

@@ -158,10 +158,22 @@ impl Connection {
             };
             self.send(cx, scratch)?;
             if self.next == Next::Turn {
-                // To the back of the worker's queue: the others go first.
-                cx.waker().wake_by_ref();
+                self.let_others_go_first(cx);
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// Has this connection polled again once others had their turn.
+    fn let_others_go_first(&self, cx: &mut Context<'_>) {
+        if self.session.is_at_work() {
+            // A job takes long, so sockets are looked at between two of its slices. The runtime does that only
+            // every 61st time while there is a task to run; the future that yields to it, polled once, has it done
+            // before this task is woken.
+            let _: Poll<()> = pin!(tokio::task::yield_now()).poll(cx);
+        } else {
+            // To the back of the worker's queue.
+            cx.waker().wake_by_ref();
         }
     }
 

@@ -16,6 +16,7 @@ mod large;
 mod memory;
 mod policy;
 mod put;
+mod queues;
 mod room;
 mod segment;
 mod shard;
@@ -29,6 +30,7 @@ use foldhash::quality::RandomState;
 
 pub use hint::Hashed;
 pub use item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
+pub use queues::{QueueStats, QueuesStats};
 pub use walk::{Cursor, Entry, Verdict};
 
 use crate::clock::Tick;
@@ -88,6 +90,10 @@ pub struct StoreStats {
     pub evicted_unfetched: u64,
     /// Of those, read not long before.
     pub evicted_active: u64,
+    /// Of those, with a deadline.
+    pub evicted_nonzero: u64,
+    /// How long before its eviction the last one was last accessed, in seconds: the longest of all shards.
+    pub evicted_idle_seconds: u64,
     /// Items that died of age without ever being read.
     pub expired_unfetched: u64,
     /// Dead items whose memory was taken back when room was needed.
@@ -96,6 +102,8 @@ pub struct StoreStats {
     pub swept: u64,
     /// Items the background sweep looked at.
     pub sweep_checked: u64,
+    /// Bytes taken for items, used or not: their segments, and large values by the page.
+    pub held_bytes: u64,
     /// Bytes of the index.
     pub index_bytes: u64,
     /// The base-2 logarithm of the number of places in the index.

@@ -255,6 +255,8 @@ impl Shard {
                 let fetched = header.marks().has(Marks::FETCHED);
                 self.stats.evictions += 1;
                 self.stats.evicted_unfetched += u64::from(!fetched);
+                self.stats.evicted_nonzero += u64::from(header.has(header::bits::DEADLINE));
+                self.stats.evicted_idle_seconds = u64::from(header.idle_seconds(now));
                 let is_active = fetched && header.idle_seconds(now) < ACTIVE_SECONDS;
                 self.stats.evicted_active += u64::from(is_active);
                 self.ghost.insert(hash, queue);

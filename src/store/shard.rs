@@ -364,6 +364,9 @@ impl Shard {
         total.evictions += self.stats.evictions;
         total.evicted_unfetched += self.stats.evicted_unfetched;
         total.evicted_active += self.stats.evicted_active;
+        total.evicted_nonzero += self.stats.evicted_nonzero;
+        total.evicted_idle_seconds = total.evicted_idle_seconds.max(self.stats.evicted_idle_seconds);
+        total.held_bytes += self.common.budget.holding(self.number);
         total.expired_unfetched += self.stats.expired_unfetched;
         total.reclaimed += self.stats.reclaimed;
         total.swept += self.stats.swept;

@@ -124,7 +124,7 @@ impl Connection {
                 }
                 Then::Again => {
                     // One such turn may have changed what the session waits for; two are the beginning of many.
-                    let idle = turn.consumed == 0 && owed_more == 0;
+                    let idle = turn.consumed == 0 && owed_more == 0 && !self.session.is_at_work();
                     idle_turns = if idle { idle_turns + 1 } else { 0 };
                     if idle_turns == 2 {
                         return Err("the engine asks for another turn but does nothing in it".to_owned());

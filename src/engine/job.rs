@@ -1,0 +1,61 @@
+//! Work for one client that takes more than a turn: dumps, crawls, whatever walks over the whole store.
+//!
+//! Rules: a job does one bounded slice each time it goes on, and nothing of it is held in between but what it
+//! remembers; until it is done, its connection's further input waits. Between two slices everybody else has a
+//! turn, and a client that does not read what it is owed gets no further slice.
+
+use std::fmt;
+
+use bytes::Buf;
+
+use super::{Engine, Session, Then, Turn};
+use crate::clock::Tick;
+use crate::protocol::Owed;
+
+/// How many places of the index one slice of a job looks at. About as many lines of a dump, so some 20 KiB, and
+/// less time than the system takes to send them.
+pub(super) const SLICE_SLOTS: usize = 256;
+
+/// Work that takes more than one turn.
+pub(super) trait Job: fmt::Debug + Send {
+    /// Does the next slice, and says what there is to say of it. A slice may say nothing; what it says must fit
+    /// well within [`OWED_BYTES_MAX`](super::OWED_BYTES_MAX).
+    fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress;
+}
+
+/// What a job says after a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There is more to do.
+    GoesOn,
+    /// That was the last slice.
+    Done,
+}
+
+impl Session {
+    /// Whether a job is under way, so that turns may achieve something without consuming or saying anything.
+    pub fn is_at_work(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// Has the following turns do `job`, until it is done.
+    pub(super) fn begin(&mut self, job: impl Job + 'static) -> Option<Then> {
+        self.job = Some(Box::new(job));
+        Some(Then::Again)
+    }
+}
+
+impl Engine {
+    /// A turn that does a slice of the session's job, and consumes nothing.
+    #[cold]
+    pub(super) fn turn_of_job(&self, session: &mut Session, owed: &mut Owed, now: Tick) -> Turn {
+        let owed_before = owed.remaining();
+        if let Some(job) = &mut session.job
+            && job.go_on(self, owed, now) == Progress::Done
+        {
+            session.job = None;
+        }
+        session.counters.bytes_written.add((owed.remaining() - owed_before) as u64);
+        Turn { consumed: 0, then: Then::Again }
+    }
+}

@@ -1,0 +1,215 @@
+//! The jobs that walk over all items: `lru_crawler metadump`, `mgdump` and `crawl`, `stats cachedump` and
+//! `stats sizes`.
+//!
+//! None of them is a snapshot: what is there from the beginning to the end is listed exactly once, what comes or
+//! goes meanwhile perhaps, and each line is true of the moment at which it was written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Engine;
+use super::job::{Job, Progress, SLICE_SLOTS};
+use crate::clock::{Epoch, Tick};
+use crate::protocol::{Owed, reply};
+use crate::store::{Cursor, Entry, Marks, Verdict};
+
+/// `stats sizes` rounds up to this many bytes. Source: memcached.
+const SIZE_STEP_BYTES: u64 = 32;
+/// From here on `stats sizes` rounds up to this many bytes instead, so that even with `-I 1g` there are fewer than
+/// 34,000 sizes to remember.
+const SIZE_STEP_BYTES_MAX: u64 = 1 << 20;
+/// How many sizes one slice of `stats sizes` lists.
+const SIZES_PER_SLICE: usize = 1000;
+
+/// What a walk is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// One line of everything but the value for each key that begins with `prefix`.
+    Metadump { prefix: Box<[u8]> },
+    /// An `mg` command for each key that begins with `prefix`.
+    Mgdump { prefix: Box<[u8]> },
+    /// Key, length and exptime of at most so many items.
+    Cachedump { items_left: u64 },
+    /// How many items there are of each size, rounded up.
+    Sizes { counts: BTreeMap<u64, u64> },
+    /// Nothing but to have the dead taken away, among at most so many items.
+    Crawl { items_left: u64 },
+}
+
+/// A walk over all items for one client.
+#[derive(Debug)]
+pub(super) struct Listing {
+    purpose: Purpose,
+    /// `None` once the walk has ended.
+    cursor: Option<Cursor>,
+    _running: Running,
+}
+
+/// Counts one of those that are running, as long as it is kept.
+#[derive(Debug)]
+struct Running(Arc<AtomicU64>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed); // a plain count
+    }
+}
+
+/// Walks over all items that clients have asked for.
+#[derive(Debug, Default)]
+pub(super) struct Listings {
+    running: Arc<AtomicU64>,
+    starts: AtomicU64,
+}
+
+impl Listings {
+    /// One more, from the beginning.
+    pub(super) fn start(&self, purpose: Purpose) -> Listing {
+        Listing { cursor: Some(Cursor::default()), ..self.start_at_end(purpose) }
+    }
+
+    /// One more, of nothing.
+    pub(super) fn start_at_end(&self, purpose: Purpose) -> Listing {
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Listing { purpose, cursor: None, _running: Running(Arc::clone(&self.running)) }
+    }
+
+    /// How many are under way.
+    pub(super) fn running(&self) -> u64 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// How many were started since the last reset.
+    pub(super) fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    /// Forgets how many were started.
+    pub(super) fn reset(&self) {
+        self.starts.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Job for Listing {
+    fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress {
+        if let Some(cursor) = &mut self.cursor {
+            let line = Line { epoch: engine.epoch, has_cas: engine.settings.cas_enabled };
+            let goes_on = engine.store.walk(cursor, now, SLICE_SLOTS, |entry| {
+                self.purpose.meet(entry, line, owed);
+                Verdict::Keep
+            });
+            if goes_on && !self.purpose.has_enough() {
+                return Progress::GoesOn;
+            }
+            self.cursor = None;
+        }
+        self.purpose.end(owed)
+    }
+}
+
+impl Purpose {
+    fn meet(&mut self, entry: Entry<'_>, line: Line, owed: &mut Owed) {
+        match self {
+            Purpose::Metadump { prefix } if entry.key.starts_with(prefix) => line.metadump(entry, owed),
+            Purpose::Mgdump { prefix } if entry.key.starts_with(prefix) => line.mgdump(entry, owed),
+            Purpose::Metadump { .. } | Purpose::Mgdump { .. } => {}
+            Purpose::Cachedump { items_left: 0 } => {}
+            Purpose::Cachedump { items_left } => {
+                *items_left -= 1;
+                line.cachedump(entry, owed);
+            }
+            Purpose::Sizes { counts } => {
+                let step =
+                    if entry.bytes > SIZE_STEP_BYTES_MAX { SIZE_STEP_BYTES_MAX } else { SIZE_STEP_BYTES };
+                *counts.entry(entry.bytes.next_multiple_of(step)).or_default() += 1;
+            }
+            Purpose::Crawl { items_left } => *items_left = items_left.saturating_sub(1),
+        }
+    }
+
+    fn has_enough(&self) -> bool {
+        matches!(self, Purpose::Cachedump { items_left: 0 } | Purpose::Crawl { items_left: 0 })
+    }
+
+    /// Says what there is to say when the walk is over, or a slice of it.
+    fn end(&mut self, owed: &mut Owed) -> Progress {
+        match self {
+            Purpose::Metadump { .. } | Purpose::Cachedump { .. } => owed.say(reply::END),
+            Purpose::Mgdump { .. } => owed.say(b"EN\r\n"),
+            Purpose::Crawl { .. } => {}
+            Purpose::Sizes { counts } => {
+                for _ in 0..SIZES_PER_SLICE {
+                    let Some((size, count)) = counts.pop_first() else {
+                        owed.say(reply::END);
+                        return Progress::Done;
+                    };
+                    say_all(owed, &[b"STAT "], size);
+                    say_all(owed, &[b" "], count);
+                    owed.say(b"\r\n");
+                }
+                return Progress::GoesOn;
+            }
+        }
+        Progress::Done
+    }
+}
+
+/// How items are worded, one line each.
+#[derive(Clone, Copy)]
+struct Line {
+    epoch: Epoch,
+    has_cas: bool,
+}
+
+impl Line {
+    /// What memcached's `lru_crawler metadump` says, `flags` as since 1.6.43 included.
+    fn metadump(self, Entry { key, item, bytes }: Entry<'_>, owed: &mut Owed) {
+        owed.say(b"key=");
+        say_uri_encoded(owed, key);
+        match self.epoch.unix_deadline(item.deadline) {
+            Some(second) => say_all(owed, &[b" exp="], second),
+            None => owed.say(b" exp=-1"),
+        }
+        say_all(owed, &[b" la="], self.epoch.unix_seconds(item.last_access));
+        say_all(owed, &[b" cas="], if self.has_cas { item.cas } else { 0 });
+        let fetched: &[u8] = if item.marks.has(Marks::FETCHED) { b"yes" } else { b"no" };
+        say_all(owed, &[b" fetch=", fetched, b" cls=1 size="], bytes);
+        say_all(owed, &[b" flags="], u64::from(item.flags));
+        owed.say(b" \n");
+    }
+
+    fn mgdump(self, Entry { key, .. }: Entry<'_>, owed: &mut Owed) {
+        for words in [b"mg ", key, b"\r\n"] {
+            owed.say(words);
+        }
+    }
+
+    fn cachedump(self, Entry { key, item, .. }: Entry<'_>, owed: &mut Owed) {
+        say_all(owed, &[b"ITEM ", key, b" ["], item.value.len() as u64);
+        say_all(owed, &[b" b; "], self.epoch.unix_deadline(item.deadline).unwrap_or(0));
+        owed.say(b" s]\r\n");
+    }
+}
+
+fn say_all(owed: &mut Owed, words: &[&[u8]], number: u64) {
+    for words in words {
+        owed.say(words);
+    }
+    owed.say_number(number);
+}
+
+/// Says `key` with everything but ASCII letters, digits and `-._~` as `%` and two capital hexadecimal digits.
+fn say_uri_encoded(owed: &mut Owed, key: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    for run in key.chunk_by(|before, after| is_plain(before) && is_plain(after)) {
+        if is_plain(&run[0]) {
+            owed.say(run);
+        } else {
+            let byte = run[0];
+            owed.say(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    }
+}
