@@ -4,8 +4,8 @@
 //! `FERROCACHED_TEST_SERVER` names another server binary to test.
 //!
 //! Rule: nothing is left out in silence. What cannot run fails, unless `FERROCACHED_WITHOUT_PYTHON=1`,
-//! `FERROCACHED_WITHOUT_TELNET=1` or `FERROCACHED_WITHOUT_TWEMPROXY=1` says that its absence is known; then a
-//! line on standard error tells so. Under `CI=true` those three are ignored.
+//! `FERROCACHED_WITHOUT_TELNET=1`, `FERROCACHED_WITHOUT_TOOLS=1` or `FERROCACHED_WITHOUT_TWEMPROXY=1` says that
+//! its absence is known; then a line on standard error tells so. Under `CI=true` those four are ignored.
 
 use std::env;
 use std::ffi::OsStr;
@@ -55,6 +55,13 @@ fn hash_client_survives_a_death() {
 fn telnet_session() {
     if has_program("telnet", "inetutils-telnet", "FERROCACHED_WITHOUT_TELNET") {
         run("test_telnet.py");
+    }
+}
+
+#[test]
+fn administrators_tools() {
+    if has_program("memcstat", "libmemcached-tools", "FERROCACHED_WITHOUT_TOOLS") {
+        run("test_tools.py");
     }
 }
 
