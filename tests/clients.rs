@@ -66,6 +66,11 @@ fn administrators_tools() {
 }
 
 #[test]
+fn dumps_beside_writers() {
+    run("test_dump.py");
+}
+
+#[test]
 fn many_nodes_behind_twemproxy() {
     if has_program("nutcracker", "nutcracker", "FERROCACHED_WITHOUT_TWEMPROXY") {
         run("test_many_nodes_twemproxy.py");
