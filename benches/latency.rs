@@ -1,4 +1,5 @@
-//! What a client waits: while the cache grows (and how long a change holds a lock then), beside clients that read large values, and on one key that all want.
+//! What a client waits: while the cache grows (and how long a change holds a lock then), beside clients that read large
+//! values, beside dumps of all keys, and on one key that all want.
 //!
 //! `cargo bench --bench latency -- --help`. Times are taken where replies are received, from sending a batch to the last
 //! byte of its last reply.
@@ -9,6 +10,9 @@
 mod common;
 
 use std::cell::Cell;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -41,14 +45,17 @@ struct Options {
     /// Items that the growing cache comes to hold
     #[arg(long, default_value_t = 5_000_000)]
     items: u64,
-    /// Seconds of each run beside large values and on the hot key
+    /// Keys that are dumped
+    #[arg(long, default_value_t = 1_000_000)]
+    dumped: u64,
+    /// Seconds of each run beside large values or dumps and on the hot key
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Rounds on the hot key
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Parts, by name; all by default
-    #[arg(long, value_delimiter = ',', value_parser = ["growth", "locks", "large", "hot"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["growth", "locks", "large", "dump", "hot"])]
     parts: Vec<String>,
 }
 
@@ -80,6 +87,9 @@ fn main() -> Result<()> {
     }
     if options.wants("large") {
         beside_large_values(&options, &cores)?;
+    }
+    if options.wants("dump") {
+        beside_dumps(&options, &cores)?;
     }
     if options.wants("hot") {
         hot_key(&options, &cores)?;
@@ -266,6 +276,109 @@ fn beside_large_values(options: &Options, cores: &Cores) -> Result<()> {
         "Single gets of 32 bytes on 10 connections, with and without clients that read 1 MB values\n\n{table}"
     );
     Ok(())
+}
+
+/// Single gets and sets, with and without one client that dumps all keys over and over.
+fn beside_dumps(options: &Options, cores: &Cores) -> Result<()> {
+    const HEAD: [&str; 9] = [
+        "server",
+        "beside dumps",
+        "gets/s",
+        "p50",
+        "p99",
+        "to no dumps",
+        "p99.9",
+        "longest",
+        "lines dumped/s",
+    ];
+    let values = Values::by_key();
+    let mut table = Table::new(HEAD);
+    for &kind in &options.servers {
+        eprintln!("dumps, {} …", kind.name());
+        let launch = Launch {
+            memory_megabytes: ((options.dumped * 250) >> 20).max(256),
+            threads: 1,
+            cpus: cores.for_server()?,
+            floor_value_bytes: 0,
+        };
+        let server = Server::start(kind, &options.server, &launch)?;
+        let all = (0..options.dumped).map(|number| Item::new(number, SMALL_BYTES));
+        Client::connect(server.port)?.fill(all, 0, &values)?;
+        let mut p99_alone = None;
+        for is_dumped in [false, true] {
+            let gets = Gets { random: Random::seeded(7), keys: || options.dumped };
+            let sets = Sets { random: Random::seeded(8), keys: options.dumped, values: &values };
+            let groups = vec![Group::new(8, gets), Group::new(2, sets)];
+            let mut generator = Generator::connect(server.port, groups, &values)?;
+            let is_over = AtomicBool::new(!is_dumped);
+            let (seconds, lines) = thread::scope(|scope| -> Result<_> {
+                let dumper = scope.spawn(|| dump(server.port, &is_over).map_err(|error| error.to_string()));
+                let time = generator.run(options.time());
+                is_over.store(true, Ordering::Relaxed);
+                let lines = dumper.join().map_err(|_| "the dumping thread panicked")??;
+                Ok((time?.as_secs_f64(), lines))
+            })?;
+            let latencies: &Histogram = &generator.groups[0].latencies;
+            let p99 = latencies.quantile(0.99);
+            let alone = *p99_alone.get_or_insert(p99);
+            table.row([
+                kind.name().to_owned(),
+                if is_dumped { "yes" } else { "no" }.to_owned(),
+                whole(generator.groups[0].tally.hits as f64 / seconds),
+                microseconds(latencies.quantile(0.5)),
+                microseconds(p99),
+                ratio(p99.div_duration_f64(alone)),
+                microseconds(latencies.quantile(0.999)),
+                microseconds(latencies.longest()),
+                whole(lines as f64 / seconds),
+            ]);
+        }
+    }
+    println!(
+        "Single gets of 32 bytes on 8 connections and sets on 2, with and without `lru_crawler metadump all` of {} \
+         keys, one after the other\n\n{table}",
+        whole(options.dumped as f64)
+    );
+    Ok(())
+}
+
+/// Dumps all keys again and again until told that it is over, within a dump too. Returns how many lines came.
+fn dump(port: u16, is_over: &AtomicBool) -> Result<u64> {
+    const BUFFER_BYTES: usize = 256 << 10;
+    const END: &[u8] = b"END\r\n";
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let (mut lines, mut kept) = (0, END.len());
+    buffer[..kept].copy_from_slice(END);
+    while !is_over.load(Ordering::Relaxed) {
+        if buffer[..kept].ends_with(END) {
+            stream.write_all(b"lru_crawler metadump all\r\n")?;
+        }
+        // The last bytes stay, for an end cut in two to be seen.
+        let tail = kept.saturating_sub(END.len());
+        buffer.copy_within(tail..kept, 0);
+        kept -= tail;
+        let read = stream.read(&mut buffer[kept..])?;
+        if read == 0 {
+            return Err("the server closed the connection".into());
+        }
+        lines += memchr::memchr_iter(b'\n', &buffer[kept..kept + read]).count() as u64;
+        kept += read;
+    }
+    Ok(lines)
+}
+
+/// Single sets of keys below a bound.
+struct Sets<'a> {
+    random: Random,
+    keys: u64,
+    values: &'a Values,
+}
+
+impl Script for Sets<'_> {
+    fn next(&mut self, batch: &mut Batch) {
+        batch.set(Item::new(self.random.below(self.keys), SMALL_BYTES), 0, self.values);
+    }
 }
 
 /// Reads the item once, checks every byte, and says how many there are: later reads are only counted.
