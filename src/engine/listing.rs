@@ -213,3 +213,55 @@ fn say_uri_encoded(owed: &mut Owed, key: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+
+    use super::*;
+    use crate::clock::Deadline;
+    use crate::engine::OWED_BYTES_MAX;
+    use crate::store::Item;
+
+    #[test]
+    fn what_is_not_plain_in_a_uri_is_encoded() {
+        let mut owed = Owed::default();
+        say_uri_encoded(&mut owed, b"aZ09-._~ !%/\x00\x7f\xff\xe9\xe9z");
+        assert_eq!(owed.into_bytes(), b"aZ09-._~%20%21%25%2F%00%7F%FF%E9%E9z"[..]);
+    }
+
+    #[test]
+    fn sizes_are_bounded_and_listed_in_slices() {
+        let mut sizes = Purpose::Sizes { counts: BTreeMap::new() };
+        let (epoch, _) = Epoch::starting_at(1_700_000_000);
+        let line = Line { epoch, has_cas: true };
+        let item = Item {
+            value: b"",
+            shared: None,
+            flags: 0,
+            cas: 1,
+            deadline: Deadline::NEVER,
+            last_access: Tick(20),
+            marks: Marks::default(),
+        };
+        // All that there can be with -I 1g.
+        for bytes in (1..=1 << 20).step_by(16).chain((1 << 20..=1 << 30).step_by(1 << 16)) {
+            sizes.meet(Entry { key: b"k", item, bytes }, line, &mut Owed::default());
+        }
+        let Purpose::Sizes { counts } = &sizes else { unreachable!("it was made above") };
+        assert!(counts.len() < 34_000, "{} sizes", counts.len());
+        assert_eq!(counts.iter().next(), Some((&32, &2)));
+        let listed = counts.len();
+        let mut lines = 0;
+        loop {
+            let mut owed = Owed::default();
+            let progress = sizes.end(&mut owed);
+            assert!(owed.remaining() < OWED_BYTES_MAX / 8);
+            lines += owed.into_bytes().iter().filter(|&&byte| byte == b'\n').count();
+            if progress == Progress::Done {
+                break;
+            }
+        }
+        assert_eq!(lines, listed + 1);
+    }
+}

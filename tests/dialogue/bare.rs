@@ -281,6 +281,11 @@ pub(crate) fn settings(options: &[String]) -> Settings {
             "-R" => settings.requests_per_event = value().parse().expect("-R is a number"),
             "-W" => settings.watch_enabled = false,
             "-X" => settings.dump_enabled = false,
+            "-o" => value().split(',').for_each(|suboption| match suboption {
+                "no_lru_crawler" => settings.sweep_enabled = false,
+                "no_slab_reassign" => settings.compat.slab_reassign = false,
+                other => panic!("the bare engine is not taught -o {other}; add it here"),
+            }),
             "-m" => settings.memory_bytes = value().parse::<u64>().expect("-m is in megabytes") << 20,
             other => panic!("the bare engine is not taught {other}; add it here"),
         }
