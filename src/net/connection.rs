@@ -169,7 +169,8 @@ impl Connection {
         if self.session.is_at_work() {
             // A job takes long, so sockets are looked at between two of its slices. The runtime does that only
             // every 61st time while there is a task to run; the future that yields to it, polled once, has it done
-            // before this task is woken.
+            // before this task is woken. (Beside a dump half of all gets took 0.15 ms so, and 8 ms otherwise:
+            // `cargo bench --bench latency -- --parts dump`.)
             let _: Poll<()> = pin!(tokio::task::yield_now()).poll(cx);
         } else {
             // To the back of the worker's queue.
