@@ -121,6 +121,41 @@ fn a_roomy_store_forgets_nothing() {
 }
 
 #[test]
+fn what_cannot_fit_evicts_nothing() {
+    const SMALL_ITEMS: u32 = 1000;
+    let store = Store::new(StoreConfig { memory_bytes: 8 << 20, evictions_enabled: true, workers: 1 });
+    let set = |key: &[u8], value: &[u8]| {
+        let content = Content::Whole(value);
+        let (cas, marks) = (Cas::Next, Marks::default());
+        let draft = Draft { content, flags: 0, deadline: Deadline::NEVER, cas, marks };
+        store.update(store.hash(key), key, Tick(1), |_| (Change::Put(draft), ())).1
+    };
+    let get = |key: &[u8]| {
+        store.read(store.hash(key), key, Tick(1), Access::Peek, |found| {
+            found.item().map(|item| item.shared.cloned())
+        })
+    };
+    for number in 0..SMALL_ITEMS {
+        set(&number.to_be_bytes(), b"small").expect("there is room");
+    }
+    // Readers hold on to values of items that are long gone: their memory cannot be had.
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        set(b"large", &vec![7; 1 << 20]).expect("there is room");
+        held.push(get(b"large").flatten().expect("large values are shared"));
+    }
+    assert_eq!(set(b"larger", &vec![8; 4 << 20]), Err(NoMemory));
+    assert!(
+        (0..SMALL_ITEMS).all(|number| get(&number.to_be_bytes()).is_some()),
+        "nothing was evicted for it"
+    );
+    store.validate();
+    drop(held);
+    set(b"larger", &vec![8; 4 << 20]).expect("there is room again");
+    store.validate();
+}
+
+#[test]
 fn many_threads_see_whole_values_of_their_keys() {
     let store = Store::new(StoreConfig { memory_bytes: 4 << 20, evictions_enabled: true, workers: 4 });
     // Every value is one byte over and over, the key's first; and every length of it is fine.

@@ -66,8 +66,8 @@ impl Shard {
             if self.return_segment() {
                 continue;
             }
-            if bytes > self.common.budget.limit() {
-                return Err(NoMemory);
+            if !self.common.budget.may_overdraw(bytes) {
+                return Err(NoMemory); // nothing that could be evicted would make enough
             }
             if !self.should_ask_others(bytes) && self.reclaim(&mut effort, now) {
                 continue;
