@@ -33,6 +33,11 @@ const VISIT_SECONDS_MAX: u32 = 60;
 /// A segment is looked through again when about one part in this many of what lives there has died.
 const VISIT_PARTS: u64 = 8;
 
+/// One sweep looks through one part in this many of a shard's segments: all of it in some three seconds.
+const SWEEP_PARTS: usize = 32;
+/// Or so many, where that is more.
+const SWEEP_SEGMENTS_MIN: usize = 2;
+
 /// The most free segments the sweep leaves with a shard that holds something.
 const FREE_SEGMENTS_KEPT: usize = 1;
 
@@ -373,15 +378,19 @@ impl Shard {
         visited
     }
 
-    /// One slice of looking for the dead.
-    pub(super) fn sweep(&mut self, now: Tick) {
+    /// How many segments one sweep may look through.
+    pub(super) fn sweep_share(&self) -> usize {
         let segments: usize = self.lines.iter().map(|line| line.segments.len()).sum();
-        for _ in 0..(segments / 32).max(2) {
-            let Some(id) = self.due(now) else { break };
-            let visited = self.visit(id, now);
-            self.stats.swept += u64::from(visited.died);
-            self.stats.sweep_checked += u64::from(visited.checked);
-        }
+        (segments / SWEEP_PARTS).max(SWEEP_SEGMENTS_MIN)
+    }
+
+    /// Looks for the dead in one segment; `false` when none is due.
+    pub(super) fn sweep(&mut self, now: Tick) -> bool {
+        let Some(id) = self.due(now) else { return false };
+        let visited = self.visit(id, now);
+        self.stats.swept += u64::from(visited.died);
+        self.stats.sweep_checked += u64::from(visited.checked);
+        true
     }
 
     /// One slice of giving back what is free.
