@@ -71,6 +71,9 @@ fn serve(config: Config) -> Result<(), Failure> {
     let memory_bytes = settings.memory_bytes;
     let (clock, epoch) = Clock::start();
     let engine = Arc::new(Engine::new(settings, epoch).with_usage(usage));
+    if !process::are_huge_pages_allowed() {
+        engine.store().refuse_huge_pages();
+    }
     if process.lock_memory {
         warnings.extend(process::lock_memory());
     }

@@ -212,6 +212,13 @@ pub fn allow_locked_memory() {
     let _ = raise_limit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY);
 }
 
+/// Whether the operator lets the system have transparent huge pages at all, for asking for them one by one overrides
+/// what was set.
+pub fn are_huge_pages_allowed() -> bool {
+    let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    setting.is_ok_and(|setting| !setting.contains("[never]"))
+}
+
 /// Keeps all memory, present and to come, from being swapped out (`-k`). A failure comes back as a warning.
 ///
 /// To be called when the store has reserved its addresses, for a limit on locked memory would count them all.

@@ -156,6 +156,28 @@ fn what_cannot_fit_evicts_nothing() {
 }
 
 #[test]
+fn an_index_above_a_lowered_limit_keeps_nothing_out() {
+    let store = Store::new(StoreConfig { memory_bytes: 16 << 20, evictions_enabled: true, workers: 1 });
+    let set = |number: u32, value: &[u8]| {
+        let (content, cas, marks) = (Content::Whole(value), Cas::Next, Marks::default());
+        let draft = Draft { content, flags: 0, deadline: Deadline::NEVER, cas, marks };
+        let key = number.to_be_bytes();
+        store.update(store.hash(&key), &key, Tick(1), |_| (Change::Put(draft), ())).1
+    };
+    // Of items as small as these the index is nearly half.
+    for number in 0..1_000_000 {
+        set(number, b"").expect("evicting makes room");
+    }
+    assert!(store.stats().index_bytes > 5 << 20);
+    assert!(store.set_memory_bytes(4 << 20));
+    (0..10).for_each(|tick| store.sweep(Tick(2 + tick))); // what a second brings
+    for number in 0..100 {
+        set(2_000_000 + number, &[1; 20_000]).expect("evicting makes room, in the index too");
+    }
+    store.validate();
+}
+
+#[test]
 fn many_threads_see_whole_values_of_their_keys() {
     let store = Store::new(StoreConfig { memory_bytes: 4 << 20, evictions_enabled: true, workers: 4 });
     // Every value is one byte over and over, the key's first; and every length of it is fine.

@@ -79,7 +79,7 @@ pub(super) static OPTIONS: &[Row] = &[
         .says("Do without CAS ids.")
         .switches(|config| config.settings.cas_enabled = false),
     option('L', "enable-largepages", Group::Memory)
-        .accepted("Memory is not taken in advance; the system's transparent huge pages decide."),
+        .accepted("Memory that is in use gets huge pages anyway, unless transparent huge pages are set to `never`."),
     option('f', "slab-growth-factor", Group::Memory)
         .takes("NUM")
         .default("1.25")

@@ -21,7 +21,7 @@ use tracing::{debug, trace};
 use super::clients::Client;
 use super::stream::Stream;
 use super::{Shared, StopKind};
-use crate::engine::{Session, Then, Turn};
+use crate::engine::{OWED_BYTES_MAX, Session, Then, Turn};
 use crate::protocol::{Owed, reply};
 
 /// How much one read may bring, in bytes.
@@ -31,8 +31,9 @@ const READ_BYTES_MAX: usize = 64 << 10;
 /// one gets a buffer of its own, so that tiny writes cannot have it copied over and over.
 const SHORT_BYTES_MAX: usize = 16 << 10;
 
-/// Below this capacity, in bytes, a worker keeps the output buffer that a turn has grown.
-const SCRATCH_OWED_BYTES_MAX: usize = 1 << 20;
+/// Up to this capacity, in bytes, a worker keeps the output buffer that a turn has grown: that of a turn which owes all
+/// that it may.
+const SCRATCH_OWED_BYTES_MAX: usize = 2 * OWED_BYTES_MAX;
 
 /// How many pieces one vectored write takes.
 const SLICES_MAX: usize = 64;

@@ -38,6 +38,8 @@ pub(super) struct View {
     items: Addresses,
 }
 
+const _: () = assert!(size_of::<View>() == 64, "a hint waits for one line of each shard");
+
 impl View {
     /// A view of a shard whose index is in `index` and whose items are at `items`.
     pub(super) fn new(index: Words, items: Addresses) -> View {

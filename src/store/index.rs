@@ -13,11 +13,12 @@
 
 mod walk;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::hint::{Hashed, View};
-use super::memory::{LINE_WORDS, PAGE_BYTES, PAGE_LINES, Words};
+use super::memory::{LINE_WORDS, PAGE_BYTES, PAGE_LINES, WORDS_STRIPE_BYTES, Words};
 use super::slot::{BUCKETS_MAX, FREQUENCY_MAX, TAG_HASH_SHIFT, bucket_of, position_of, slot, tag, tag_of};
 
 pub(super) use walk::RANKS;
@@ -95,9 +96,15 @@ impl Index {
         ((self.pages + self.overflow_pages) * PAGE_BYTES) as u64
     }
 
-    /// So many bytes at the head of its words are in use without a gap.
+    /// So many bytes at the head of its words, whole stripes, are in use without a gap.
     pub(super) fn resident_head(&self) -> usize {
-        self.pages * PAGE_BYTES
+        self.pages * PAGE_BYTES / WORDS_STRIPE_BYTES * WORDS_STRIPE_BYTES
+    }
+
+    /// Gives the pages in `range`, in bytes, that are not in use back once more.
+    pub(super) fn return_again(&mut self, range: Range<usize>) {
+        let (start, end) = (self.pages.max(range.start / PAGE_BYTES), range.end / PAGE_BYTES);
+        self.words.discard(start..end.min(self.overflow_start / PAGE_LINES).max(start));
     }
 
     /// How many slots it has.

@@ -32,6 +32,8 @@ pub(super) struct Pool {
     budget: Arc<Budget>,
     /// What is charged for values that are alive, held by a shard or not, in bytes.
     alive: AtomicU64,
+    /// What of that belongs to items, in bytes.
+    owned: AtomicU64,
     /// Free blocks have no pages and cost nothing.
     classes: Mutex<Vec<Class>>,
     this: Weak<Pool>,
@@ -65,6 +67,7 @@ impl Pool {
         Some(Arc::new_cyclic(|this| Pool {
             budget,
             alive: AtomicU64::new(0),
+            owned: AtomicU64::new(0),
             classes: Mutex::new(classes),
             this: this.clone(),
         }))
@@ -87,6 +90,21 @@ impl Pool {
     /// What is charged for values that are alive, in bytes.
     pub(super) fn alive_bytes(&self) -> u64 {
         self.alive.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a value of `bytes` has become an item's.
+    pub(super) fn own(&self, bytes: u64) {
+        self.owned.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that a value of `bytes` is an item's no more.
+    pub(super) fn disown(&self, bytes: u64) {
+        self.owned.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What is charged for values that only readers hold, so that no eviction frees it, in bytes.
+    pub(super) fn pinned_bytes(&self) -> u64 {
+        self.alive_bytes().saturating_sub(self.owned.load(Ordering::Relaxed))
     }
 
     fn classes(&self) -> MutexGuard<'_, Vec<Class>> {

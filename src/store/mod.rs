@@ -38,7 +38,7 @@ use budget::Budget;
 use header::UNIT_BYTES;
 use hint::View;
 use large::Pool;
-use memory::{HUGE_PAGE_BYTES, HugePages, PAGE_BYTES, Region, Words};
+use memory::{HUGE_PAGE_BYTES, HugePages, PAGE_BYTES, Region, WORDS_STRIPE_BYTES, Words};
 use policy::Ghost;
 use shard::{Common, Shard};
 
@@ -194,7 +194,8 @@ impl Store {
             Some(region.split_off(bytes)?.share(count.trailing_zeros(), stripe_bytes.trailing_zeros()))
         };
         let (arenas, huge_arenas) = shared(arena_bytes, segment_bytes)?;
-        let (indexes, huge_indexes) = shared((arena_bytes / 2).next_multiple_of(PAGE_BYTES), PAGE_BYTES)?;
+        let index_bytes = (arena_bytes / 2).next_multiple_of(2 * WORDS_STRIPE_BYTES);
+        let (indexes, huge_indexes) = shared(index_bytes, WORDS_STRIPE_BYTES)?;
         let ghost_bytes = Ghost::bytes_for(share);
         let mut ghosts = Region::reserve(ghost_bytes.checked_mul(count)?)?;
         let common = Common {
@@ -305,6 +306,12 @@ impl Store {
         fits
     }
 
+    /// Makes no huge pages from now on. They are made whatever the system's own policy for them is, so whoever knows
+    /// that the operator wants none has to say so.
+    pub fn refuse_huge_pages(&self) {
+        self.huge_pages.iter().for_each(HugePages::refuse);
+    }
+
     /// The memory limit, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.common.budget.limit()
@@ -317,7 +324,8 @@ impl Store {
         let first = self.next_swept.load(Ordering::Relaxed);
         let mut segments_left = (SWEEP_BYTES_MAX / self.common.segment_bytes).max(count);
         for number in (first..first + count).map(|number| number % count) {
-            let mut share = self.lock(number).sweep_share();
+            // At most half of what is left, so that every shard has its turn before long.
+            let mut share = self.lock(number).sweep_share().min(segments_left.div_ceil(2));
             // Others may have the shard after each segment.
             while share > 0 && segments_left > 0 {
                 let mut shard = self.lock(number);
@@ -330,7 +338,7 @@ impl Store {
                 segments_left -= 1;
             }
             if segments_left == 0 {
-                self.next_swept.store(number, Ordering::Relaxed);
+                self.next_swept.store((number + 1) % count, Ordering::Relaxed);
                 break;
             }
         }
@@ -348,8 +356,17 @@ impl Store {
             release(shard);
             heads = [heads[0].min(resident[0]), heads[1].min(resident[1])];
         }
-        for (pages, head) in self.huge_pages.iter().zip(heads) {
-            pages.adjust(head * self.shards.len(), HUGE_PAGES_PER_TIDY);
+        let count = self.shards.len();
+        let [items, index] = &self.huge_pages;
+        let retreats = [(items, heads[0]), (index, heads[1])]
+            .map(|(pages, head)| pages.adjust(head * count, HUGE_PAGES_PER_TIDY));
+        if retreats.iter().any(Option::is_some) {
+            // Whoever gave something back while huge pages were made there has it again.
+            let parts =
+                retreats.map(|retreat| retreat.map(|bytes| bytes.start / count..bytes.end.div_ceil(count)));
+            for number in 0..count {
+                self.lock(number).return_again(parts.clone());
+            }
         }
         let segments = self.common.budget.used() / SETTLE_SHARE / self.common.segment_bytes as u64;
         self.settle(now, segments.max(SETTLE_SEGMENTS_MIN));

@@ -122,6 +122,7 @@ impl Shard {
         };
         let number = self.large.insert(value);
         self.common.budget.hold(self.number, charge);
+        self.common.pool.own(charge);
         let number_bytes = number.to_le_bytes();
         let content = Content::Whole(&number_bytes);
         let record = Record { content, len: LARGE_NUMBER_BYTES, charge, ..record };

@@ -71,8 +71,8 @@ impl Shard {
             if self.return_segment() {
                 continue;
             }
-            if !self.common.budget.may_overdraw(bytes) {
-                return Err(NoMemory); // nothing that could be evicted would make enough
+            if self.common.pool.pinned_bytes() + bytes > self.common.budget.limit() {
+                return Err(NoMemory); // no eviction would make enough
             }
             if !self.should_ask_others(bytes) && self.reclaim(&mut effort, now) {
                 continue;

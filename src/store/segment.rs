@@ -3,8 +3,8 @@
 //! A segment's records follow each other without gaps up to `used`; what died among them stays until no live
 //! item is left, then the whole segment is free. Rule: segments are charged to the budget by the caller.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::header::{self, Header, UNIT_BYTES};
 use super::memory::Stripes;
@@ -56,9 +56,8 @@ pub(super) struct Arena {
     stripes: Stripes,
     shift: u32,
     segments: Vec<Segment>,
-    free: Vec<SegmentId>,
-    /// The lowest first, so that what is in use stays together.
-    returned: BinaryHeap<Reverse<SegmentId>>,
+    free: BTreeSet<SegmentId>,
+    returned: BTreeSet<SegmentId>,
 }
 
 impl Arena {
@@ -69,8 +68,8 @@ impl Arena {
             shift: stripes.stripe_bytes().trailing_zeros(),
             stripes,
             segments: Vec::new(),
-            free: Vec::new(),
-            returned: BinaryHeap::new(),
+            free: BTreeSet::new(),
+            returned: BTreeSet::new(),
         }
     }
 
@@ -110,7 +109,7 @@ impl Arena {
 
     /// The first so many bytes are resident, in use or free.
     pub(super) fn resident_head(&self) -> usize {
-        let returned = self.returned.peek().map_or(usize::MAX, |&Reverse(id)| id as usize);
+        let returned = self.returned.first().map_or(usize::MAX, |&id| id as usize);
         self.segments.len().min(returned) << self.shift
     }
 
@@ -144,17 +143,25 @@ impl Arena {
         self.free.len()
     }
 
-    /// Takes a free, resident segment.
+    /// Takes a free, resident segment. If one below it was returned, that becomes resident in its stead: so gaps move
+    /// to the end, and do not keep what lies behind them from having huge pages.
     pub(super) fn take_free(&mut self, queue: Queue, visit: Tick) -> Option<SegmentId> {
-        let id = self.free.pop()?;
+        let mut id = self.free.pop_first()?;
+        if let Some(&gap) = self.returned.first()
+            && gap < id
+        {
+            self.returned.pop_first();
+            self.discard(id);
+            id = gap;
+        }
         self.open(id, queue, visit);
         Some(id)
     }
 
     /// Takes a segment that is not resident; `None` when the address space is used up.
     pub(super) fn take_fresh(&mut self, queue: Queue, visit: Tick) -> Option<SegmentId> {
-        let id = match self.returned.pop() {
-            Some(Reverse(id)) => id,
+        let id = match self.returned.pop_first() {
+            Some(id) => id,
             None if (self.segments.len() + 1) << self.shift <= self.stripes.len() => {
                 self.segments.push(Segment::empty(queue, visit));
                 (self.segments.len() - 1) as SegmentId
@@ -175,23 +182,36 @@ impl Arena {
         debug_assert!(segment.is_in_use && segment.live_items == 0 && segment.live_bytes == 0);
         debug_assert_eq!(segment.large_bytes, 0, "large values die with their items");
         *segment = Segment::empty(segment.queue, segment.visit);
-        self.free.push(id);
+        self.free.insert(id);
     }
 
     /// Frees all segments, whatever they hold.
     pub(super) fn free_all(&mut self) {
         for (id, segment) in self.segments.iter_mut().enumerate().filter(|(_, segment)| segment.is_in_use) {
             *segment = Segment::empty(segment.queue, segment.visit);
-            self.free.push(id as SegmentId);
+            self.free.insert(id as SegmentId);
         }
     }
 
-    /// Gives the pages of one free segment back to the system; `false` when there is none.
+    /// Gives the pages of the last free segment back to the system; `false` when there is none.
     pub(super) fn return_one(&mut self) -> bool {
-        let Some(id) = self.free.pop() else { return false };
-        self.stripes.discard(self.start(id));
-        self.returned.push(Reverse(id));
+        let Some(id) = self.free.pop_last() else { return false };
+        self.discard(id);
         true
+    }
+
+    fn discard(&mut self, id: SegmentId) {
+        self.stripes.discard(self.start(id));
+        self.returned.insert(id);
+    }
+
+    /// Gives the pages of segments in `range`, in bytes, that were returned before back once more.
+    pub(super) fn return_again(&mut self, range: Range<usize>) {
+        let first = self.segment_of(range.start);
+        let end = (range.end >> self.shift).min(self.segments.len()) as SegmentId;
+        for &id in self.returned.range(first..end.max(first)) {
+            self.stripes.discard((id as usize) << self.shift);
+        }
     }
 
     /// Room left in segment `id`, in bytes.
@@ -352,7 +372,9 @@ mod tests {
         arena.free(ids[2]);
         assert!(arena.return_one() && !arena.return_one());
         assert_eq!(arena.resident_head(), 2 * PAGE_BYTES);
-        assert_eq!(arena.take_fresh(Queue::Main, Tick(0)), Some(ids[2]));
+        arena.free(ids[3]);
+        assert_eq!(arena.take_free(Queue::Main, Tick(0)), Some(ids[2]), "the gap is filled");
+        assert_eq!(arena.resident_head(), 3 * PAGE_BYTES);
         assert_eq!(arena.record(arena.start(ids[2]))[0], 0);
     }
 

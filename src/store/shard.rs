@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -284,6 +285,7 @@ impl Shard {
     pub(super) fn unlink_large(&mut self, number: u32) -> Bytes {
         let value = self.large.remove(number);
         self.common.budget.let_go(self.number, large::charge(value.len()));
+        self.common.pool.disown(large::charge(value.len()));
         value
     }
 
@@ -346,6 +348,7 @@ impl Shard {
         self.lines = Default::default();
         for value in self.large.clear() {
             self.common.budget.let_go(self.number, large::charge(value.len()));
+            self.common.pool.disown(large::charge(value.len()));
             self.graveyard.push(value);
         }
         self.ghost.clear();
@@ -355,6 +358,16 @@ impl Shard {
     /// So many bytes at the head of its items' memory and of its index are resident without a gap.
     pub(super) fn resident_heads(&self) -> [usize; 2] {
         [self.arena.resident_head(), self.index.resident_head()]
+    }
+
+    /// Gives what of `range`, in bytes of its items' memory or of its index, is not in use back once more.
+    pub(super) fn return_again(&mut self, [items, index]: [Option<Range<usize>>; 2]) {
+        if let Some(range) = items {
+            self.arena.return_again(range);
+        }
+        if let Some(range) = index {
+            self.index.return_again(range);
+        }
     }
 
     pub(super) fn add_stats(&self, total: &mut StoreStats) {

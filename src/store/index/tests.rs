@@ -6,7 +6,7 @@ use super::*;
 use crate::store::memory::Region;
 
 fn index() -> Index {
-    let (mut words, _) = Region::reserve(128 << 20).unwrap().share(1, 12);
+    let (mut words, _) = Region::reserve(128 << 20).unwrap().share(1, 16);
     let (mut arena, _) = Region::reserve(2 * PAGE_BYTES).unwrap().share(1, 12);
     Index::new(Arc::new([View::new(Words::new(words.remove(1)), arena.remove(1).addresses())]), 0)
 }

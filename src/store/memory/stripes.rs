@@ -1,0 +1,326 @@
+//! A region that several owners share, stripe by stripe in turn.
+
+use std::fmt;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::huge::{HUGE_PAGE_BYTES, HugePages};
+use super::{PAGE_BYTES, Region, Reservation, discard_pages, prefetch};
+
+/// Words of a cache line of 64 bytes.
+pub(in crate::store) const LINE_WORDS: usize = 8;
+/// Lines of a page.
+pub(in crate::store) const PAGE_LINES: usize = PAGE_BYTES / (LINE_WORDS * size_of::<u64>());
+/// The length of a stripe of [`Words`], in bytes: long enough for few calls to give it back.
+pub(in crate::store) const WORDS_STRIPE_BYTES: usize = 64 << 10;
+
+impl Region {
+    /// Cuts off what is needed for the region to start with a huge page; `None` when it is shorter.
+    pub(in crate::store) fn align(&mut self) -> Option<()> {
+        let past = self.base.as_ptr() as usize % HUGE_PAGE_BYTES;
+        self.split_off((HUGE_PAGE_BYTES - past) % HUGE_PAGE_BYTES).map(|_| ())
+    }
+
+    /// Shares the region out to `1 << owners_shift` owners, stripes of `1 << stripe_shift` bytes in turn, as far as
+    /// there is one more for everybody; and what can make it huge pages.
+    pub(in crate::store) fn share(self, owners_shift: u32, stripe_shift: u32) -> (Vec<Stripes>, HugePages) {
+        assert!(stripe_shift >= PAGE_BYTES.trailing_zeros(), "stripes are whole pages");
+        let len = (self.len >> (owners_shift + stripe_shift)) << stripe_shift;
+        let stripes = |owner: usize| {
+            let striping = Striping { mask: (1 << stripe_shift) - 1, owners_shift };
+            // SAFETY: the first stripe of each owner lies within the region if there are any; with none, the
+            // address is the region's own and used for nothing.
+            let base = if len == 0 { self.base } else { unsafe { self.base.add(owner << stripe_shift) } };
+            Stripes { reservation: Arc::clone(&self.reservation), base, striping, len }
+        };
+        let all = (0..1 << owners_shift).map(stripes).collect();
+        (all, HugePages::none_yet(self))
+    }
+}
+
+/// How an owner's stripes lie among those of others.
+#[derive(Clone, Copy, Debug)]
+struct Striping {
+    /// The length of a stripe, a power of two, less one.
+    mask: usize,
+    owners_shift: u32,
+}
+
+impl Striping {
+    /// How far from the owner's first stripe its byte `at` is, in bytes.
+    #[inline]
+    fn offset(self, at: usize) -> usize {
+        let within = at & self.mask;
+        ((at - within) << self.owners_shift) + within
+    }
+}
+
+/// One owner's part of a region: every n-th stripe of it, where n owners share it. To the owner they are bytes from 0 to `len`, of which a
+/// slice never reaches beyond its stripe. Invariant: no two owners have a stripe in common.
+pub(in crate::store) struct Stripes {
+    reservation: Arc<Reservation>,
+    base: NonNull<u8>,
+    striping: Striping,
+    len: usize,
+}
+
+// SAFETY: stripes have one owner, as a `Box<[u8]>` has.
+unsafe impl Send for Stripes {}
+// SAFETY: shared stripes give out shared slices only, as a `Box<[u8]>` would.
+unsafe impl Sync for Stripes {}
+
+impl Stripes {
+    /// Their length in all, in bytes.
+    #[inline]
+    pub(in crate::store) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The length of each, in bytes.
+    pub(in crate::store) fn stripe_bytes(&self) -> usize {
+        self.striping.mask + 1
+    }
+
+    /// What lies from `at` to the end of its stripe.
+    ///
+    /// # Panics
+    /// When the owner has no such byte.
+    #[inline]
+    pub(in crate::store) fn tail(&self, at: usize) -> &[u8] {
+        let (start, len) = self.place(at);
+        // SAFETY: the range is the end of one stripe of this owner, mapped readable for as long as the reservation
+        // lives; writing needs `&mut self`, so it cannot change while this borrow lasts.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// What lies from `at` to the end of its stripe, to be written to.
+    ///
+    /// # Panics
+    /// As [`Stripes::tail`].
+    #[inline]
+    pub(in crate::store) fn tail_mut(&mut self, at: usize) -> &mut [u8] {
+        let (start, len) = self.place(at);
+        // SAFETY: as for `tail`, mapped writable too, and `&mut self` on the only owner makes this the only
+        // reference.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
+    }
+
+    /// Copies `len` bytes at `from` to `to`, each within a stripe; they may overlap.
+    ///
+    /// # Panics
+    /// When either reaches beyond its stripe.
+    #[inline]
+    pub(in crate::store) fn copy(&mut self, from: usize, len: usize, to: usize) {
+        let ((from, from_len), (to, to_len)) = (self.place(from), self.place(to));
+        assert!(len <= from_len && len <= to_len, "what is copied lies within a stripe");
+        // SAFETY: both ranges were just checked to lie in stripes of this owner, on which `&mut self` is the only
+        // reference; `copy` allows them to overlap.
+        unsafe { std::ptr::copy(from, to, len) }
+    }
+
+    /// The address of byte `at` and the bytes from there to the end of its stripe.
+    #[inline]
+    fn place(&self, at: usize) -> (*mut u8, usize) {
+        assert!(at < self.len, "an owner stays within its stripes");
+        // SAFETY: `at` lies in one of the owner's stripes, so its offset lies in the region they were cut from.
+        let start = unsafe { self.base.as_ptr().add(self.striping.offset(at)) };
+        (start, self.stripe_bytes() - (at & self.striping.mask))
+    }
+
+    /// Where hints find these bytes.
+    pub(in crate::store) fn addresses(&self) -> Addresses {
+        Addresses { base: self.base.as_ptr() as usize, striping: self.striping }
+    }
+
+    /// Gives the pages of the stripe that starts at `at` back to the system; they read as zeros from now on.
+    ///
+    /// # Panics
+    /// When no stripe starts there.
+    pub(in crate::store) fn discard(&mut self, at: usize) {
+        let (start, len) = self.place(at);
+        assert_eq!(len, self.stripe_bytes(), "stripes are discarded as a whole");
+        // SAFETY: the stripe is this owner's, who has lent out nothing of it.
+        if !unsafe { discard_pages(start, len) } {
+            self.tail_mut(at).fill(0);
+        }
+    }
+}
+
+impl fmt::Debug for Stripes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stripes({} bytes of {}, {:?})", self.len, self.reservation.len, self.striping)
+    }
+}
+
+/// Where an owner's stripes lie, for those who only ask the processor for them.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Addresses {
+    base: usize,
+    striping: Striping,
+}
+
+impl Addresses {
+    /// Asks the processor to fetch the line of byte `at` and the next one.
+    #[inline]
+    pub(in crate::store) fn prefetch_two_lines(self, at: usize) {
+        let address = self.base.wrapping_add(self.striping.offset(at));
+        prefetch(address as *const u8);
+        prefetch(address.wrapping_add(64) as *const u8);
+    }
+}
+
+/// Stripes of [`WORDS_STRIPE_BYTES`], used as lines of words that many threads may read at any time, whoever writes
+/// them.
+#[derive(Clone)]
+pub(in crate::store) struct Words {
+    stripes: Arc<Stripes>,
+    base: NonNull<AtomicU64>,
+    lines: u32,
+    owners_shift: u32,
+}
+
+// SAFETY: words are atomics in memory that `stripes` keeps alive.
+unsafe impl Send for Words {}
+// SAFETY: as above; atomics may be shared.
+unsafe impl Sync for Words {}
+
+impl Words {
+    /// The words of `stripes`.
+    pub(in crate::store) fn new(stripes: Stripes) -> Words {
+        assert_eq!(stripes.stripe_bytes(), WORDS_STRIPE_BYTES, "words come in stripes of their own length");
+        let lines =
+            u32::try_from(stripes.len / (LINE_WORDS * size_of::<u64>())).expect("fewer than 2^32 lines");
+        let (base, owners_shift) = (stripes.base.cast::<AtomicU64>(), stripes.striping.owners_shift);
+        Words { stripes: Arc::new(stripes), base, lines, owners_shift }
+    }
+
+    /// How far from the first word the one that starts at `byte` is, in bytes.
+    #[inline]
+    fn offset(&self, byte: usize) -> usize {
+        // The length is a constant, so that what hints look at fits a cache line.
+        Striping { mask: WORDS_STRIPE_BYTES - 1, owners_shift: self.owners_shift }.offset(byte)
+    }
+
+    /// How many lines there are.
+    #[inline]
+    pub(in crate::store) fn lines(&self) -> usize {
+        self.lines as usize
+    }
+
+    /// The words of line `number`.
+    ///
+    /// # Panics
+    /// When there is no such line.
+    #[inline]
+    pub(in crate::store) fn line(&self, number: usize) -> &[AtomicU64; LINE_WORDS] {
+        assert!(number < self.lines(), "lines are within the stripes");
+        let offset = self.offset(number * LINE_WORDS * size_of::<u64>());
+        // SAFETY: the line lies in one of the stripes, which are mapped for as long as `self` lives, start on page
+        // boundaries and were given up to `Words` (no slice of bytes of them is ever made); any bits are a valid
+        // `AtomicU64`.
+        unsafe { self.base.byte_add(offset).cast::<[AtomicU64; LINE_WORDS]>().as_ref() }
+    }
+
+    /// Word `number`, counted over all lines.
+    ///
+    /// # Panics
+    /// When there is no such word.
+    #[inline]
+    pub(in crate::store) fn word(&self, number: usize) -> &AtomicU64 {
+        assert!(number < self.lines() * LINE_WORDS, "words are within the stripes");
+        let offset = self.offset(number * size_of::<u64>());
+        // SAFETY: as for `line`.
+        unsafe { self.base.byte_add(offset).as_ref() }
+    }
+
+    /// Asks the processor to fetch line `number`.
+    #[inline]
+    pub(in crate::store) fn prefetch(&self, number: usize) {
+        let offset = self.offset(number * LINE_WORDS * size_of::<u64>());
+        prefetch(self.base.as_ptr().cast::<u8>().wrapping_add(offset));
+    }
+
+    /// Gives pages back to the system; their words read as 0 from now on. To other threads it is as if 0 had been
+    /// stored in each.
+    ///
+    /// # Panics
+    /// When there are no such pages.
+    pub(in crate::store) fn discard(&self, pages: Range<usize>) {
+        let (mut at, end) = (pages.start * PAGE_BYTES, pages.end * PAGE_BYTES);
+        while at < end {
+            let (start, stripe_rest) = self.stripes.place(at);
+            let len = stripe_rest.min(end - at);
+            // SAFETY: the pages are within one of the stripes, and atomics may become 0 at any time.
+            if !unsafe { discard_pages(start, len) } {
+                let lines = (at / PAGE_BYTES * PAGE_LINES..(at + len) / PAGE_BYTES * PAGE_LINES)
+                    .map(|number| self.line(number));
+                lines.flatten().for_each(|word| word.store(0, Ordering::Relaxed));
+            }
+            at += len;
+        }
+    }
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Words({} lines of {:?})", self.lines, self.stripes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stripes_are_apart_and_cover_the_region() {
+        let (mut all, _) = Region::reserve(17 * PAGE_BYTES).unwrap().share(2, 13);
+        assert_eq!(all.len(), 4);
+        for (owner, stripes) in all.iter_mut().enumerate() {
+            assert_eq!(stripes.len(), 4 * PAGE_BYTES, "two stripes of two pages each");
+            stripes.tail_mut(0).fill(owner as u8 + 1);
+            stripes.tail_mut(2 * PAGE_BYTES).fill(owner as u8 + 11);
+            assert_eq!(stripes.tail(PAGE_BYTES - 1).len(), PAGE_BYTES + 1);
+        }
+        all[1].copy(10, 100, 2 * PAGE_BYTES + 50);
+        all[2].discard(0);
+        let whole =
+            |stripes: &Stripes| [0, 50, 2 * PAGE_BYTES, 2 * PAGE_BYTES + 50].map(|at| stripes.tail(at)[0]);
+        assert_eq!(whole(&all[0]), [1, 1, 11, 11]);
+        assert_eq!(whole(&all[1]), [2, 2, 12, 2]);
+        assert_eq!(whole(&all[2]), [0, 0, 13, 13]);
+        assert_eq!(whole(&all[3]), [4, 4, 14, 14]);
+        let first = all[0].base.as_ptr() as usize;
+        assert_eq!(all[3].place(2 * PAGE_BYTES).0 as usize - first, 14 * PAGE_BYTES, "they lie in turn");
+    }
+
+    #[test]
+    #[should_panic(expected = "an owner stays within its stripes")]
+    fn nobody_looks_beyond_their_stripes() {
+        let (all, _) = Region::reserve(8 * PAGE_BYTES).unwrap().share(1, 12);
+        all[0].tail(4 * PAGE_BYTES);
+    }
+
+    #[test]
+    #[should_panic(expected = "what is copied lies within a stripe")]
+    fn nothing_is_copied_into_the_next_owners_stripe() {
+        let (mut all, _) = Region::reserve(8 * PAGE_BYTES).unwrap().share(1, 12);
+        all[0].copy(0, 100, PAGE_BYTES - 99);
+    }
+
+    #[test]
+    fn words_are_shared_and_go_back_to_zero() {
+        let (mut all, _) = Region::reserve(4 * WORDS_STRIPE_BYTES).unwrap().share(1, 16);
+        let words = Words::new(all.remove(1));
+        let other = words.clone();
+        assert_eq!(words.lines(), 32 * PAGE_LINES);
+        words.line(PAGE_LINES + 5)[7].store(9, Ordering::Relaxed);
+        words.word((16 * PAGE_LINES + 1) * LINE_WORDS).store(9, Ordering::Relaxed);
+        words.line(1)[0].store(9, Ordering::Relaxed);
+        words.discard(1..17);
+        assert_eq!(words.line(16 * PAGE_LINES + 1)[0].load(Ordering::Relaxed), 0);
+        assert_eq!(other.line(PAGE_LINES + 5)[7].load(Ordering::Relaxed), 0);
+        assert_eq!(other.line(1)[0].load(Ordering::Relaxed), 9);
+    }
+}
