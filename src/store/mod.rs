@@ -4,10 +4,11 @@
 //! and say what is to become of it. Every command of every dialect is one of these plus a pure decision.
 //!
 //! Rules: a closure runs under its shard's lock, so it must be short and cannot wait (it is not async); one
-//! shard is locked at a time, and under it nothing but, for a moment, the pool of large values. The store reads no clock: callers say what
-//! time it is.
+//! shard is locked at a time, and under it nothing but, for a moment, the pool of large values or the list of what was
+//! evicted. The store reads no clock: callers say what time it is.
 
 mod budget;
+mod evicted;
 mod header;
 mod hint;
 mod index;
@@ -28,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::quality::RandomState;
 
+pub use evicted::{EVICTIONS_MAX, Eviction};
 pub use hint::Hashed;
 pub use item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
 pub use queues::{QueueStats, QueuesStats};
@@ -203,6 +205,7 @@ impl Store {
             budget: Arc::clone(budget),
             hasher: RandomState::default(),
             last_cas: Arc::new(AtomicU64::new(0)),
+            evictions: Arc::default(),
             evictions_enabled: config.evictions_enabled,
             segment_bytes,
         };
@@ -389,6 +392,17 @@ impl Store {
                 break;
             }
         }
+    }
+
+    /// Has what is evicted from now on listed for [`Store::take_evictions`], or no longer.
+    pub fn watch_evictions(&self, wanted: bool) {
+        self.common.evictions.want(wanted);
+    }
+
+    /// What was evicted since this was last called, in order, and how many evictions more than
+    /// [`EVICTIONS_MAX`] there were.
+    pub fn take_evictions(&self) -> (Vec<Eviction>, u64) {
+        self.common.evictions.take()
     }
 
     /// Totals over all shards.

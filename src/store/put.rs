@@ -85,7 +85,7 @@ impl Shard {
     }
 
     /// The length of `found`'s value, in bytes.
-    fn value_len(&self, found: Found) -> usize {
+    pub(super) fn value_len(&self, found: Found) -> usize {
         match self.large_number(found) {
             Some(number) => self.large.value(number).len(),
             None => found.header.value_len(),

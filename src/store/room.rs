@@ -5,6 +5,7 @@
 //! used since it came (or was last looked at) is carried to the tail of main with a lower frequency; the rest
 //! goes. A batch ends as soon as there is room, so no operation holds the lock for long.
 
+use super::evicted::Eviction;
 use super::header::{self, Header, IDLE_VISIT_SECONDS};
 use super::item::{Marks, NoMemory};
 use super::policy::lowered;
@@ -264,6 +265,9 @@ impl Shard {
                 self.stats.evicted_idle_seconds = u64::from(header.idle_seconds(now));
                 let is_active = fetched && header.idle_seconds(now) < ACTIVE_SECONDS;
                 self.stats.evicted_active += u64::from(is_active);
+                if self.common.evictions.are_wanted() {
+                    self.tell_evicted(found, now);
+                }
                 self.ghost.insert(hash, queue);
                 self.balance.dropped(queue);
                 // Dropped under the lock, for its memory is needed now.
@@ -278,6 +282,21 @@ impl Shard {
             effort.segments += 1;
         }
         true
+    }
+
+    /// Has those who watch know that `found` goes.
+    #[cold]
+    fn tell_evicted(&self, found: Found, now: Tick) {
+        let Found { at, header, .. } = found;
+        let record = self.arena.record(at);
+        self.common.evictions.add(Eviction {
+            key: Box::from(&record[header.key_start()..][..header.key_len()]),
+            is_fetched: header.marks().has(Marks::FETCHED),
+            deadline: header.deadline(record),
+            at: now,
+            idle_seconds: u32::from(header.idle_seconds(now)),
+            value_bytes: self.value_len(found) as u64,
+        });
     }
 
     /// The queue that eviction is to look at.

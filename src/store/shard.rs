@@ -12,6 +12,7 @@ use foldhash::quality::RandomState;
 
 use super::StoreStats;
 use super::budget::Budget;
+use super::evicted::Evictions;
 use super::header::{self, Header, INLINE_BYTES_MAX, UNIT_BYTES, bits};
 use super::hint::{Hashed, View};
 use super::index::{Index, Place};
@@ -35,6 +36,8 @@ pub(super) struct Common {
     /// The last CAS id given out. One counter, so ids rise over the whole store; it orders nothing else.
     pub(super) last_cas: Arc<AtomicU64>,
     pub(super) evictions_enabled: bool,
+    /// What was evicted, while somebody wants to know.
+    pub(super) evictions: Arc<Evictions>,
     pub(super) segment_bytes: usize,
 }
 
