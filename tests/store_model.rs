@@ -425,7 +425,8 @@ impl Model {
             2 => Cas::Exact(self.random(5)),
             _ => Cas::Next,
         };
-        let marks = Marks(self.random(8) as u8);
+        let marks = Marks(self.random(16) as u8);
+        let amends = self.random(5) == 0;
         let (mut drafted, value_max) = (None, self.scenario.value_bytes_max as usize);
         let now = self.now;
         let (found, outcome) = self.store.update(hash, &key, now, |lookup| {
@@ -450,9 +451,11 @@ impl Model {
                             Cas::Next | Cas::Exact(0) => None,
                             Cas::Exact(id) => Some(id),
                         };
-                        drafted =
-                            Some((exact, Known { value, flags, cas: 0, deadline, marks, last_access: now }));
-                        Change::Put(Draft { content, flags, deadline, cas, marks })
+                        let before = item.filter(|_| amends).map(|item| item.last_access);
+                        let last_access = before.unwrap_or(now);
+                        drafted = Some((exact, Known { value, flags, cas: 0, deadline, marks, last_access }));
+                        let draft = Draft { content, flags, deadline, cas, marks };
+                        if amends { Change::Amend(draft) } else { Change::Put(draft) }
                     }
                 }
             };

@@ -5,7 +5,7 @@
 //! | 1 | key length; 0 makes it a filler, whose length in units is in the next three |
 //! | 1 | bits, see [`bits`] |
 //! | 6 | the low 48 bits of the CAS id |
-//! | 2 | length of what stands in the value's place |
+//! | 2 | length of what stands in the value's place, and a bit of the marks |
 //! | 2 | second of last access, its low 16 bits |
 //! | 0 or 4 | deadline |
 //! | 0 or 4 | client flags |
@@ -25,7 +25,9 @@ const FIXED_BYTES: usize = 12;
 /// CAS ids up to this one need no optional field.
 const NARROW_CAS_MAX: u64 = (1 << 48) - 1;
 /// The most that fits in a value's place, in bytes.
-pub(super) const INLINE_BYTES_MAX: usize = u16::MAX as usize;
+pub(super) const INLINE_BYTES_MAX: usize = (1 << 15) - 1;
+/// Where `Marks::BINARY_KEY`, the fourth of them, is shifted from to stand above the length of the value.
+const BINARY_KEY_SHIFT: u32 = 12;
 
 /// The bits of a header.
 pub(super) mod bits {
@@ -37,7 +39,7 @@ pub(super) mod bits {
     pub(crate) const WIDE_CAS: u8 = 4;
     /// The value is large: its place holds its number.
     pub(crate) const LARGE: u8 = 8;
-    /// Where `Marks` start; they are three bits.
+    /// Where the first three of `Marks` start.
     pub(crate) const MARKS_SHIFT: u8 = 4;
     /// No item any more.
     pub(crate) const DEAD: u8 = 128;
@@ -85,13 +87,13 @@ impl Header {
 
     #[inline]
     pub(super) fn marks(self) -> Marks {
-        Marks((self.low >> 8) as u8 >> bits::MARKS_SHIFT & 7)
+        Marks((self.low >> 8) as u8 >> bits::MARKS_SHIFT & 7 | (self.high >> BINARY_KEY_SHIFT) as u8 & 8)
     }
 
     /// The length of what stands in the value's place, in bytes.
     #[inline]
     pub(super) fn value_len(self) -> usize {
-        (self.high & 0xffff) as usize
+        (self.high & 0x7fff) as usize
     }
 
     /// Where the key starts, in bytes from the start of the record.
@@ -195,9 +197,10 @@ pub(super) fn clamp_idle(record: &mut [u8], header: Header, now: Tick) {
     }
 }
 
-/// Adds `marks` to `record`'s item.
+/// Adds `marks`, of the first three, to `record`'s item.
 #[inline]
 pub(super) fn add_marks(record: &mut [u8], marks: Marks) {
+    debug_assert!(marks.0 < 8, "the fourth stands elsewhere");
     record[1] |= marks.0 << bits::MARKS_SHIFT;
 }
 
@@ -224,7 +227,7 @@ pub(super) fn filler_bytes(record: &[u8]) -> usize {
 impl Layout {
     #[inline]
     fn bits(&self) -> u8 {
-        let mut all = self.marks.0 << bits::MARKS_SHIFT;
+        let mut all = (self.marks.0 & 7) << bits::MARKS_SHIFT;
         if self.deadline != Deadline::NEVER {
             all |= bits::DEADLINE;
         }
@@ -257,7 +260,9 @@ impl Layout {
         debug_assert!(key_len <= 0xff && value_len <= INLINE_BYTES_MAX, "lengths fit their fields");
         Header {
             low: key_len as u64 | u64::from(self.bits()) << 8 | self.cas << 16,
-            high: value_len as u32 | u32::from(access_second(now)) << 16,
+            high: value_len as u32
+                | u32::from(self.marks.0 & 8) << BINARY_KEY_SHIFT
+                | u32::from(access_second(now)) << 16,
         }
     }
 
@@ -305,7 +310,7 @@ mod tests {
         for flags in [0, 1, u32::MAX] {
             for deadline in [Deadline::NEVER, Deadline::PAST, Deadline(77)] {
                 for cas in [1, NARROW_CAS_MAX, NARROW_CAS_MAX + 1, u64::MAX] {
-                    for marks in 0..8 {
+                    for marks in 0..=Marks::ALL.0 {
                         let layout = layout(flags, deadline, cas, marks);
                         let mut bytes = [0xaa; 300];
                         layout.write(&mut bytes[8..], b"key", 5, now);

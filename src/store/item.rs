@@ -37,8 +37,10 @@ impl Marks {
     pub const STALE: Marks = Marks(2);
     /// Somebody was already told to recache it.
     pub const TOKEN_SENT: Marks = Marks(4);
+    /// Its key was sent in base64, and is to be shown in it (meta flag `b`).
+    pub const BINARY_KEY: Marks = Marks(8);
     /// All there are.
-    pub const ALL: Marks = Marks(7);
+    pub const ALL: Marks = Marks(15);
 
     /// Whether all of `other` is marked.
     pub fn has(self, other: Marks) -> bool {
@@ -49,6 +51,12 @@ impl Marks {
     #[must_use]
     pub fn with(self, other: Marks) -> Marks {
         Marks(self.0 | other.0)
+    }
+
+    /// Those of these marks that are in `other`.
+    #[must_use]
+    pub fn only(self, other: Marks) -> Marks {
+        Marks(self.0 & other.0)
     }
 
     /// These marks without `other`.
@@ -95,6 +103,8 @@ pub enum Change<'c> {
     Keep,
     /// This.
     Put(Draft<'c>),
+    /// This, and it does not count as use: last access and the chance of being evicted stay.
+    Amend(Draft<'c>),
     /// It goes.
     Remove,
 }

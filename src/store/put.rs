@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::header::{Layout, bits};
-use super::item::{Cas, Content, Draft, Marks, NoMemory};
+use super::item::{Access, Cas, Content, Draft, Marks, NoMemory};
 use super::large;
 use super::memory::PAGE_BYTES;
 use super::segment::{Queue, SegmentId};
@@ -23,6 +23,10 @@ struct Record<'c> {
     len: usize,
     /// What the large value it names is charged, in bytes.
     charge: u64,
+    /// Whether writing it counts as use.
+    access: Access,
+    /// The last access that is to be written down.
+    accessed: Tick,
 }
 
 impl Record<'_> {
@@ -39,6 +43,7 @@ impl Shard {
         key: &[u8],
         found: Option<Found>,
         draft: &Draft<'_>,
+        access: Access,
         now: Tick,
     ) -> Result<u64, NoMemory> {
         let was_large = found.is_some_and(|found| found.header.has(bits::LARGE));
@@ -66,7 +71,11 @@ impl Shard {
         if !is_same && layout.record_bytes(key.len(), len) > self.large_min {
             layout.is_large = true;
         }
-        let mut record = Record { key, layout, content: draft.content, len, charge: 0 };
+        let accessed = match (access, found) {
+            (Access::Peek, Some(found)) => found.header.last_access(now),
+            _ => now,
+        };
+        let mut record = Record { key, layout, content: draft.content, len, charge: 0, access, accessed };
 
         self.pinned = found.map(|found| position(found.at));
         let put = if layout.is_large && !is_same {
@@ -152,8 +161,10 @@ impl Shard {
         };
         let growable = self.arena.growable(old.at, old.header.record_bytes());
         if bytes <= growable {
-            self.rewrite(old, &record, growable, now);
-            self.note_use(self.reread(old), now);
+            self.rewrite(old, &record, growable);
+            if record.access == Access::Use {
+                self.note_use(self.reread(old), now);
+            }
         } else {
             self.replace(hash, old, &record, now)?;
         }
@@ -165,11 +176,11 @@ impl Shard {
     }
 
     /// Writes `record` over the record of `old`, in the `growable` bytes there are.
-    fn rewrite(&mut self, old: Found, record: &Record<'_>, growable: usize, now: Tick) {
+    fn rewrite(&mut self, old: Found, record: &Record<'_>, growable: usize) {
         let Found { at, header, .. } = old;
         let old_charge = self.large_charge(at, header);
         self.change_large(self.arena.segment_of(at), old_charge, record.charge);
-        self.write(at, Some(old), record, now);
+        self.write(at, Some(old), record);
         self.arena.resize(at, header.record_bytes(), record.bytes(), growable);
         self.item_bytes = self.item_bytes + record.bytes() as u64 + record.charge
             - header.record_bytes() as u64
@@ -183,11 +194,13 @@ impl Shard {
         let id = self.room(queue, record.bytes(), now)?;
         let old = self.relocate(hash).expect("a pinned item stays");
         let old_footprint = self.footprint(old.at, old.header);
-        let at = self.append(id, Some(old), record, now);
+        let at = self.append(id, Some(old), record);
         self.index.set_position(old.place, position(at));
         self.bury(old.at, old.header);
         self.item_bytes -= old_footprint;
-        self.note_use(self.reread(Found { at, ..old }), now);
+        if record.access == Access::Use {
+            self.note_use(self.reread(Found { at, ..old }), now);
+        }
         Ok(())
     }
 
@@ -223,15 +236,15 @@ impl Shard {
                 return Err(NoMemory);
             }
         };
-        let at = self.append(id, None, record, now);
+        let at = self.append(id, None, record);
         self.index.insert(hash, position(at), 0);
         Ok(())
     }
 
     /// Writes `record` at the end of segment `id`, which has room for it, with its value made from `old`'s.
-    fn append(&mut self, id: SegmentId, old: Option<Found>, record: &Record<'_>, now: Tick) -> usize {
+    fn append(&mut self, id: SegmentId, old: Option<Found>, record: &Record<'_>) -> usize {
         let at = self.arena.append(id, record.bytes());
-        self.write(at, old, record, now);
+        self.write(at, old, record);
         self.item_bytes += record.bytes() as u64 + record.charge;
         self.change_large(id, 0, record.charge);
         self.note_deadline(id, record.layout.deadline);
@@ -239,7 +252,7 @@ impl Shard {
     }
 
     /// Writes `record` at `at`, which may be where `old` is: its value is moved before anything is overwritten.
-    fn write(&mut self, at: usize, old: Option<Found>, record: &Record<'_>, now: Tick) {
+    fn write(&mut self, at: usize, old: Option<Found>, record: &Record<'_>) {
         let value = at + record.layout.value_start(record.key.len());
         let (old, old_len) =
             old.map_or((at, 0), |old| (old.at + old.header.value_start(), old.header.value_len()));
@@ -255,7 +268,7 @@ impl Shard {
                 self.arena.write(value, more);
             }
         }
-        record.layout.write(self.arena.record_mut(at), record.key, record.len, now);
+        record.layout.write(self.arena.record_mut(at), record.key, record.len, record.accessed);
     }
 
     /// Notes that segment `id` has an item that dies at `deadline`.

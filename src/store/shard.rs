@@ -162,7 +162,8 @@ impl Shard {
         });
         let found = if let Search::Live(found) = found { Some(found) } else { None };
         let outcome = match (change, found) {
-            (Change::Put(draft), _) => self.put(hash, key, found, &draft, now),
+            (Change::Put(draft), _) => self.put(hash, key, found, &draft, Access::Use, now),
+            (Change::Amend(draft), _) => self.put(hash, key, found, &draft, Access::Peek, now),
             (Change::Keep, Some(found)) => {
                 self.note_use(found, now);
                 Ok(found.header.cas(self.arena.record(found.at)))
