@@ -31,7 +31,7 @@ const PROCESS: &[&str] = &["clap", "nix", "thiserror", "tokio", "tracing", "trac
 /// The house. Two modules of one floor do not know each other, except on the floor of the process.
 const MODULES: [Module; 8] = [
     module("clock", 0, &[]),
-    module("protocol", 1, &["arrayvec", "bytes", "itoa", "memchr"]),
+    module("protocol", 1, &["arrayvec", "base64", "bytes", "itoa", "memchr"]),
     module("store", 1, &["bytes", "foldhash", "nix"]), // nix for the mapping of memory only
     module("engine", 2, &["arrayvec", "bytes", "dashmap", "itoa", "thiserror"]),
     module("net", 3, &["bytes", "dashmap", "socket2", "thiserror", "tokio", "tracing"]),

@@ -10,7 +10,7 @@ use super::listing::Purpose;
 use super::settings::{MEMORY_BYTES_MIN, VERSION};
 use super::{Engine, Session, Then};
 use crate::clock::Tick;
-use crate::protocol::{Owed, Words, exptime, reply, unsigned};
+use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, decode_key, exptime, reply, unsigned};
 
 /// The highest level that the `verbosity` command can set. Source: memcached (`MAX_VERBOSITY_LEVEL`).
 const VERBOSITY_MAX: u64 = 2;
@@ -67,6 +67,18 @@ pub const COMMANDS: &[Command] = &[
                     sleep <microseconds> | tocrawl <items>",
         help: "lists all keys, or those with a prefix; frees what has expired; switches the search for it",
         run: crawler::lru_crawler,
+    },
+    Command {
+        name: "me",
+        arguments: "<key> [b]",
+        help: "shows what is known of an item beside its value",
+        run: me,
+    },
+    Command {
+        name: "mn",
+        arguments: "",
+        help: "answers MN: what was asked before is answered",
+        run: |_, call| say(false, b"MN\r\n", call),
     },
     Command { name: "quit", arguments: "", help: "closes the connection", run: |_, _| Some(Then::Close) },
     Command {
@@ -183,6 +195,19 @@ fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         engine.flush_now(call.now);
     }
     say(quiet, reply::OK, call)
+}
+
+fn me(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    call.session.counters.cmd_meta.add(1);
+    let key = call.words.next().filter(|key| key.len() <= KEY_BYTES_MAX);
+    let is_binary = call.words.any(|word| word == b"b");
+    let buffer = &mut KeyBuffer::new();
+    let key = if is_binary { key.and_then(|key| decode_key(key, buffer)) } else { key };
+    match key {
+        Some(key) => engine.say_about(key, call.owed, call.now),
+        None => call.owed.say(reply::BAD_LINE),
+    }
+    None
 }
 
 fn shutdown(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {

@@ -230,7 +230,7 @@ impl Engine {
             match step {
                 Step::Request(request) => {
                     work.push(Work::Run(request, keys.len()));
-                    keys.push(self.store.hash(keyvalue::key(&request)));
+                    keys.push(keyvalue::hash(&self.store, &request));
                 }
                 Step::Say(words) => work.push(Work::Say(words)),
                 Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => break Some(step),
@@ -285,8 +285,7 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) -> Then {
-        if self.is_too_large(put.key.len(), put.flags, put.value_bytes) {
-            self.refuse_too_large(session, put, self.store.hash(put.key), owed, now);
+        if self.refuses(session, put, owed, now) {
             session.decoder.swallow(line_bytes, put.value_bytes);
             return Then::Again;
         }

@@ -66,6 +66,8 @@ counters! {
     cmd_flush,
     /// Touches, with or without a value.
     cmd_touch,
+    /// `me`; the other meta commands count as what they do.
+    cmd_meta,
     /// Keys found.
     get_hits,
     /// Keys not found.
@@ -448,7 +450,7 @@ fn say_commands(lines: &mut Lines<'_>, counted: &Totals) {
     lines.number("cmd_set", counted.cmd_set);
     lines.number("cmd_flush", counted.cmd_flush);
     lines.number("cmd_touch", counted.cmd_touch);
-    lines.number("cmd_meta", 0);
+    lines.number("cmd_meta", counted.cmd_meta);
     lines.number("get_hits", counted.get_hits);
     lines.number("get_misses", counted.get_misses);
     lines.number("get_expired", counted.get_expired);

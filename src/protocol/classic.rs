@@ -6,8 +6,8 @@
 use super::replies::reply;
 use super::tokens::{Words, exptime, unsigned, word_end};
 use super::{
-    Count, Delete, Fetch, KEY_BYTES_MAX, LINE_BYTES_MAX, Mode, Put, PutMode, Request, Step, Touch,
-    VALUE_BYTES_MAX,
+    Count, Delete, Fetch, KEY_BYTES_MAX, LINE_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style, Touch,
+    VALUE_BYTES_MAX, meta,
 };
 
 /// What the keys of a retrieval line are asked for.
@@ -48,12 +48,19 @@ pub(super) fn plain_key<'a>(mode: &mut Mode, input: &'a [u8]) -> Option<(Fetch<'
         return None;
     }
     *mode = if is_last { Mode::Line } else { Mode::Keys(GET) };
-    let fetch = Fetch { key: &input[start..key_end], with_cas: false, exptime: None, is_last };
+    let style = Style::Classic;
+    let fetch = Fetch { key: &input[start..key_end], with_cas: false, exptime: None, is_last, style };
     Some((fetch, end + usize::from(is_last)))
 }
 
 /// One step at the start of a line.
 pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
+    if input.starts_with(b"mg ") {
+        return match whole_line(input) {
+            Ok((text, used)) => (meta::fetch(Words::new(&text[2..])), used),
+            Err(step) => (step, 0),
+        };
+    }
     let spaces = input.iter().position(|&byte| byte != b' ').unwrap_or(input.len());
     for (verb, with_cas, exptime) in [
         (&b"get "[..], false, WantedExptime::Keep),
@@ -65,14 +72,22 @@ pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
             return begin_keys(mode, input, spaces + verb.len(), with_cas, exptime);
         }
     }
+    match whole_line(input) {
+        Ok((text, used)) => command(mode, text, &input[used..], used),
+        Err(step) => (step, 0),
+    }
+}
+
+/// The line at the head of `input` without its end, and how many bytes it takes with it.
+#[inline]
+fn whole_line<'a>(input: &'a [u8]) -> Result<(&'a [u8], usize), Step<'a>> {
     let Some(end) = memchr::memchr(b'\n', &input[..input.len().min(LINE_BYTES_MAX + 1)]) else {
         if input.len() > LINE_BYTES_MAX {
-            return (Step::Hopeless, 0);
+            return Err(Step::Hopeless);
         }
-        return (Step::Incomplete { bytes_min: input.len() + 1 }, 0);
+        return Err(Step::Incomplete { bytes_min: input.len() + 1 });
     };
-    let text = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
-    command(mode, text, &input[end + 1..], end + 1)
+    Ok((input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]), end + 1))
 }
 
 fn begin_keys<'a>(
@@ -127,7 +142,8 @@ pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8
         retrieval.any_key = true;
         *mode = if is_last { Mode::Line } else { Mode::Keys(retrieval) };
         let exptime = if let WantedExptime::Set(exptime) = retrieval.exptime { Some(exptime) } else { None };
-        let fetch = Fetch { key: word, with_cas: retrieval.with_cas, exptime, is_last };
+        let fetch =
+            Fetch { key: word, with_cas: retrieval.with_cas, exptime, is_last, style: Style::Classic };
         return (Step::Request(Request::Fetch(fetch)), end + usize::from(is_last));
     }
 }
@@ -142,21 +158,26 @@ fn command<'a>(mode: &mut Mode, text: &'a [u8], after: &'a [u8], line_bytes: usi
         b"replace" => PutMode::Replace,
         b"append" => PutMode::Append,
         b"prepend" => PutMode::Prepend,
-        b"cas" => PutMode::Compare(0),
+        b"cas" => return put(mode, PutMode::Set, true, words, after, line_bytes),
         b"incr" => return (count(words, false), line_bytes),
         b"decr" => return (count(words, true), line_bytes),
         b"touch" => return (touch(words), line_bytes),
         b"delete" => return (delete(words), line_bytes),
+        b"ms" => return meta::put(mode, words, after, line_bytes),
+        b"mg" => return (meta::fetch(words), line_bytes),
+        b"md" => return (meta::delete(words), line_bytes),
+        b"ma" => return (meta::count(words), line_bytes),
         // The forms with a space behind were taken as retrievals: these have no key.
         b"get" | b"gets" | b"gat" | b"gats" => return (Step::Say(reply::BAD_LINE), line_bytes),
         _ => return (Step::Request(Request::Admin { line: text }), line_bytes),
     };
-    put(mode, put_mode, words, after, line_bytes)
+    put(mode, put_mode, false, words, after, line_bytes)
 }
 
 fn put<'a>(
     mode: &mut Mode,
     put_mode: PutMode,
+    compares: bool,
     mut words: Words<'a>,
     after: &'a [u8],
     line_bytes: usize,
@@ -166,7 +187,7 @@ fn put<'a>(
     else {
         return (Step::Say(reply::BAD_LINE), line_bytes);
     };
-    let cas_word = if let PutMode::Compare(_) = put_mode {
+    let cas_word = if compares {
         let Some(word) = words.next() else { return (Step::Say(reply::BAD_LINE), line_bytes) };
         Some(word)
     } else {
@@ -176,25 +197,19 @@ fn put<'a>(
         return (Step::Say(reply::BAD_LINE), line_bytes);
     };
     let quiet = is_quiet(&words);
-    let put_mode = match cas_word.map(unsigned) {
-        None => Some(put_mode),
-        Some(cas) => cas.map(PutMode::Compare),
-    };
+    let cas = cas_word.map_or(Some(0), unsigned);
     let flags =
         unsigned(flags.strip_prefix(b"+").unwrap_or(flags)).and_then(|flags| u32::try_from(flags).ok());
-    let (Some(put_mode), Some(flags), Some(exptime), 1..=KEY_BYTES_MAX) =
-        (put_mode, flags, exptime(exptime_word), key.len())
+    let (Some(cas), Some(flags), Some(exptime), 1..=KEY_BYTES_MAX) =
+        (cas, flags, exptime(exptime_word), key.len())
     else {
         *mode = Mode::RefusedValue(value_bytes + 2);
         return (Step::Say(if quiet { b"" } else { reply::BAD_LINE }), line_bytes);
     };
-    let put = Put { mode: put_mode, key, flags, exptime, value: None, value_bytes, quiet };
-    let length = usize::try_from(value_bytes).expect("at most VALUE_BYTES_MAX, which is 31 bits");
-    let Some(data) = after.get(..length + 2) else {
-        return (Step::Announced { put, line_bytes }, 0);
-    };
-    let value = data.strip_suffix(b"\r\n");
-    (Step::Request(Request::Put(Put { value, ..put })), line_bytes + length + 2)
+    let style = Style::Classic;
+    let put =
+        Put { mode: put_mode, key, flags, exptime, value: None, value_bytes, compares, cas, quiet, style };
+    put.with_value(after, line_bytes)
 }
 
 fn count<'a>(mut words: Words<'a>, down: bool) -> Step<'a> {
@@ -204,7 +219,7 @@ fn count<'a>(mut words: Words<'a>, down: bool) -> Step<'a> {
         return refuse(quiet, reply::BAD_LINE);
     }
     let Some(delta) = unsigned(delta) else { return refuse(quiet, reply::BAD_DELTA) };
-    Step::Request(Request::Count(Count { key, delta, down, quiet }))
+    Step::Request(Request::Count(Count { key, delta, down, quiet, style: Style::Classic }))
 }
 
 fn touch<'a>(mut words: Words<'a>) -> Step<'a> {
@@ -223,7 +238,7 @@ fn delete<'a>(mut words: Words<'a>) -> Step<'a> {
     if key.len() > KEY_BYTES_MAX {
         return refuse(quiet, reply::BAD_LINE);
     }
-    Step::Request(Request::Delete(Delete { key, quiet }))
+    Step::Request(Request::Delete(Delete { key, quiet, style: Style::Classic }))
 }
 
 /// Whether the last of the words that are left asks for silence.

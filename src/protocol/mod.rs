@@ -5,9 +5,11 @@
 //! as they arrive, so they may be of any length without ever being held.
 
 mod classic;
+mod meta;
 mod replies;
 mod tokens;
 
+pub use meta::{Flags, KeyBuffer, Letters, MetaHit, SecondsLeft, Shown, decode_key};
 pub use replies::{ItemReply, Outcome, Owed, reply};
 pub use tokens::{Words, exptime, signed, unsigned};
 
@@ -22,7 +24,28 @@ pub const VALUE_BYTES_MAX: u64 = i32::MAX as u64 - 2;
 /// The first byte of a request in the binary protocol, which is not spoken here.
 const BINARY_MAGIC: u8 = 0x80;
 
-/// What a client asks.
+/// In whose words a request was made and is to be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style<'a> {
+    /// The classic text commands, to which every flag is unknown.
+    #[default]
+    Classic,
+    /// The meta commands, and what their flags ask for.
+    Meta(Flags<'a>),
+}
+
+impl<'a> Style<'a> {
+    /// The flags; none in the classic style.
+    #[inline]
+    pub fn flags(self) -> Flags<'a> {
+        match self {
+            Style::Classic => Flags::default(),
+            Style::Meta(flags) => flags,
+        }
+    }
+}
+
+/// What a client asks. Keys are as they came: [`Flags::plain_key`] is what the store knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Show an item.
@@ -49,10 +72,12 @@ pub struct Fetch<'a> {
     pub key: &'a [u8],
     /// Whether the CAS id is to be told.
     pub with_cas: bool,
-    /// The exptime to set on the way (`gat`).
+    /// The exptime to set on the way (`gat`, flag `T`).
     pub exptime: Option<i64>,
     /// Whether it is the last key of its line, after which the client waits for END.
     pub is_last: bool,
+    /// Whose words.
+    pub style: Style<'a>,
 }
 
 /// How a [`Put`] depends on what is there.
@@ -68,8 +93,6 @@ pub enum PutMode {
     Append,
     /// Put the value before the one there is.
     Prepend,
-    /// Store if the item's CAS id is still this one.
-    Compare(u64),
 }
 
 /// A request to store.
@@ -87,8 +110,14 @@ pub struct Put<'a> {
     pub value: Option<&'a [u8]>,
     /// How long the value was announced to be, in bytes.
     pub value_bytes: u64,
+    /// Whether to store only if the item's CAS id is still `cas`.
+    pub compares: bool,
+    /// The CAS id to compare with.
+    pub cas: u64,
     /// Whether no reply is wanted.
     pub quiet: bool,
+    /// Whose words.
+    pub style: Style<'a>,
 }
 
 /// A request to count.
@@ -102,6 +131,8 @@ pub struct Count<'a> {
     pub down: bool,
     /// Whether no reply is wanted.
     pub quiet: bool,
+    /// Whose words.
+    pub style: Style<'a>,
 }
 
 /// A request to set a new exptime.
@@ -122,6 +153,20 @@ pub struct Delete<'a> {
     pub key: &'a [u8],
     /// Whether no reply is wanted.
     pub quiet: bool,
+    /// Whose words.
+    pub style: Style<'a>,
+}
+
+impl<'a> Put<'a> {
+    /// This request with its value, if that is at the head of `after`, the input behind its line.
+    fn with_value(self, after: &'a [u8], line_bytes: usize) -> (Step<'a>, usize) {
+        let length = usize::try_from(self.value_bytes).expect("at most VALUE_BYTES_MAX, which is 31 bits");
+        let Some(data) = after.get(..length + 2) else {
+            return (Step::Announced { put: self, line_bytes }, 0);
+        };
+        let value = data.strip_suffix(b"\r\n");
+        (Step::Request(Request::Put(Put { value, ..self })), line_bytes + length + 2)
+    }
 }
 
 /// What the decoder found at its place in the input.
@@ -174,11 +219,12 @@ impl Decoder {
     /// Takes one step at the head of `input`: what is there, and how many bytes of input it used up.
     ///
     /// ```
-    /// use ferrocached::protocol::{Decoder, Delete, Request, Step};
+    /// use ferrocached::protocol::{Decoder, Delete, Request, Step, Style};
     ///
     /// let mut decoder = Decoder::default();
     /// let (step, used) = decoder.step(b"delete k noreply\r\nversion\r\n");
-    /// assert_eq!(step, Step::Request(Request::Delete(Delete { key: b"k", quiet: true })));
+    /// let delete = Delete { key: b"k", quiet: true, style: Style::Classic };
+    /// assert_eq!(step, Step::Request(Request::Delete(delete)));
     /// assert_eq!(used, 18);
     /// ```
     pub fn step<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {

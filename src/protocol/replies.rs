@@ -9,23 +9,34 @@ use bytes::{Buf, Bytes};
 pub mod reply {
     #![expect(missing_docs, reason = "each constant is its own text")]
 
+    pub const BAD_COUNT_FLAG: &[u8] = b"CLIENT_ERROR invalid or duplicate flag\r\n";
+    pub const BAD_COUNT_MODE: &[u8] = b"CLIENT_ERROR invalid mode for ma M token\r\n";
     pub const BAD_DATA_CHUNK: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
     pub const BAD_DELTA: &[u8] = b"CLIENT_ERROR invalid numeric delta argument\r\n";
     pub const BAD_EXPTIME: &[u8] = b"CLIENT_ERROR invalid exptime argument\r\n";
+    pub const BAD_INITIAL: &[u8] = b"CLIENT_ERROR invalid numeric initial value\r\n";
+    pub const BAD_KEY: &[u8] = b"CLIENT_ERROR error decoding key\r\n";
     pub const BAD_LINE: &[u8] = b"CLIENT_ERROR bad command line format\r\n";
+    pub const BAD_META_DELTA: &[u8] = b"CLIENT_ERROR invalid numeric delta value\r\n";
+    pub const BAD_PUT_MODE: &[u8] = b"CLIENT_ERROR invalid mode for ms M token\r\n";
+    pub const BAD_TOKEN: &[u8] = b"CLIENT_ERROR bad token in command line format\r\n";
     pub const DELETED: &[u8] = b"DELETED\r\n";
+    pub const DUPLICATE_FLAG: &[u8] = b"CLIENT_ERROR duplicate flag\r\n";
     pub const END: &[u8] = b"END\r\n";
     pub const ERROR: &[u8] = b"ERROR\r\n";
     pub const EXISTS: &[u8] = b"EXISTS\r\n";
+    pub const INVALID_FLAG: &[u8] = b"CLIENT_ERROR invalid flag\r\n";
     pub const NOT_A_NUMBER: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
     pub const NOT_FOUND: &[u8] = b"NOT_FOUND\r\n";
     pub const NOT_STORED: &[u8] = b"NOT_STORED\r\n";
     pub const OK: &[u8] = b"OK\r\n";
+    pub const OPAQUE_TOO_LONG: &[u8] = b"CLIENT_ERROR opaque token too long\r\n";
     pub const OUT_OF_MEMORY: &[u8] = b"SERVER_ERROR out of memory\r\n";
     pub const OUT_OF_MEMORY_READING: &[u8] = b"SERVER_ERROR out of memory reading request\r\n";
     pub const OUT_OF_MEMORY_STORING: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
     pub const STORED: &[u8] = b"STORED\r\n";
     pub const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
+    pub const TOO_MANY_FLAGS: &[u8] = b"CLIENT_ERROR options flags are too long\r\n";
     pub const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
     pub const TOUCHED: &[u8] = b"TOUCHED\r\n";
 }
@@ -170,7 +181,7 @@ impl Owed {
     }
 
     /// Owes `value` without copying it.
-    fn share(&mut self, value: Bytes) {
+    pub(super) fn share(&mut self, value: Bytes) {
         if value.is_empty() {
             return;
         }

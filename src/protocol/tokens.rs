@@ -38,6 +38,12 @@ impl<'a> Words<'a> {
         Words { rest: line }
     }
 
+    /// What no word was taken of yet.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The last word, if any is left.
     pub fn last_word(&self) -> Option<&'a [u8]> {
         let end = self.rest.iter().rposition(|&byte| byte != b' ')? + 1;

@@ -1,100 +1,37 @@
 //! What the key-value commands mean: pure decisions about the item there is, and the methods that carry them
-//! to the store, count them and word them.
+//! to the store, count them and word them. Classic and meta commands share the decisions: a classic command is a
+//! meta command with few flags, and a style of its own.
 
-use arrayvec::ArrayVec;
+mod count;
+mod delete;
+mod fetch;
+mod put;
 
 use super::{Engine, Session};
 use crate::clock::{Deadline, Tick};
-use crate::protocol::{Count, Delete, Fetch, ItemReply, Outcome, Owed, Put, PutMode, Request, Touch};
-use crate::store::{Access, Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
+use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Request, Style, Touch};
+use crate::store::{Cas, Change, Content, Draft, Hashed, Item, Marks, Store};
 
-/// What memcached's item header, the NUL behind a key and the CRLF behind a value take, in bytes. `-I` is
-/// compared with the same sum, so that the same values fit. Source: memcached 1.6 (`item_make_header`).
-const ITEM_HEADER_BYTES: u64 = 48 + 1 + 2;
-/// What memcached adds for client flags other than 0, in bytes.
-const ITEM_FLAGS_BYTES: u64 = 4;
-/// What memcached adds for the CAS id, in bytes.
-const ITEM_CAS_BYTES: u64 = 8;
-
-/// The most digits a counter has.
-const NUMBER_BYTES_MAX: usize = 20;
-
-/// The key that `request` is about; empty if it is about none.
+/// The hash of the key that `request` is about; that of an empty key if it is about none.
 #[inline]
-pub(super) fn key<'a>(request: &Request<'a>) -> &'a [u8] {
-    match request {
-        Request::Fetch(fetch) => fetch.key,
-        Request::Put(put) => put.key,
-        Request::Count(count) => count.key,
-        Request::Touch(touch) => touch.key,
-        Request::Delete(delete) => delete.key,
-        Request::Admin { .. } => b"",
-    }
-}
-
-/// What `put` makes of what was found.
-fn decide_put<'c>(
-    put: &Put<'c>,
-    value: &'c [u8],
-    deadline: Deadline,
-    fits: impl Fn(&Item<'_>) -> bool,
-    found: Lookup<'_>,
-) -> (Change<'c>, Outcome) {
-    let whole = Change::Put(Draft {
-        content: Content::Whole(value),
-        flags: put.flags,
-        deadline,
-        cas: Cas::Next,
-        marks: Marks::default(),
-    });
-    match (put.mode, found.item()) {
-        (PutMode::Set, _) | (PutMode::Add, None) | (PutMode::Replace, Some(_)) => (whole, Outcome::Stored),
-        (PutMode::Compare(cas), Some(item)) if item.cas == cas => (whole, Outcome::Stored),
-        (PutMode::Compare(_), Some(_)) => (Change::Keep, Outcome::Exists),
-        (PutMode::Compare(_), None) => (Change::Keep, Outcome::NotFound),
-        (PutMode::Append | PutMode::Prepend, Some(item)) if fits(&item) => {
-            let content =
-                if put.mode == PutMode::Append { Content::Append(value) } else { Content::Prepend(value) };
-            let Item { flags, deadline, marks, .. } = item;
-            (Change::Put(Draft { content, flags, deadline, cas: Cas::Next, marks }), Outcome::Stored)
-        }
-        (PutMode::Add | PutMode::Append | PutMode::Prepend, Some(_))
-        | (PutMode::Replace | PutMode::Append | PutMode::Prepend, None) => (Change::Keep, Outcome::NotStored),
-    }
-}
-
-/// What `count` makes of what was found; the new number's text goes into `text`.
-fn decide_count<'c>(
-    count: &Count<'_>,
-    text: &'c mut ArrayVec<u8, NUMBER_BYTES_MAX>,
-    found: Lookup<'_>,
-) -> (Change<'c>, Outcome) {
-    let Some(item) = found.item() else { return (Change::Keep, Outcome::NotFound) };
-    let Some(number) = stored_number(item.value) else { return (Change::Keep, Outcome::NotANumber) };
-    let number =
-        if count.down { number.saturating_sub(count.delta) } else { number.wrapping_add(count.delta) };
-    text.extend(itoa::Buffer::new().format(number).bytes());
-    // As memcached does: a number that got shorter is padded, so that it can be overwritten where it stands.
-    while text.len() < item.value.len().min(NUMBER_BYTES_MAX) {
-        text.push(b' ');
-    }
-    let draft = Draft {
-        content: Content::Whole(text),
-        flags: item.flags,
-        deadline: item.deadline,
-        cas: Cas::Next,
-        marks: item.marks,
+pub(super) fn hash(store: &Store, request: &Request<'_>) -> Hashed {
+    let (key, style) = match request {
+        Request::Fetch(fetch) => (fetch.key, fetch.style),
+        Request::Put(put) => (put.key, put.style),
+        Request::Count(count) => (count.key, count.style),
+        Request::Touch(touch) => (touch.key, Style::Classic),
+        Request::Delete(delete) => (delete.key, delete.style),
+        Request::Admin { .. } => (&b""[..], Style::Classic),
     };
-    (Change::Put(draft), Outcome::Number(number))
+    match style {
+        Style::Meta(flags) if flags.has(b'b') => store.hash(flags.plain_key(key, &mut KeyBuffer::new())),
+        Style::Classic | Style::Meta(_) => store.hash(key),
+    }
 }
 
-/// The number that a value begins with, if it is one: strtoull's reading, which is memcached's. White space may
-/// go before it and anything may follow behind white space; decr's padding is such.
-fn stored_number(value: &[u8]) -> Option<u64> {
-    let text = value.trim_ascii_start();
-    let text = text.strip_prefix(b"+").unwrap_or(text);
-    let digits = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
-    crate::protocol::unsigned(&text[..digits])
+/// The CAS id that `E` asks for, or else the next one.
+fn exact(flags: Flags<'_>) -> Cas {
+    flags.number(b'E').map_or(Cas::Next, Cas::Exact)
 }
 
 /// The same item with a new deadline.
@@ -109,156 +46,6 @@ fn touched(item: &Item<'_>, deadline: Deadline) -> Change<'static> {
 }
 
 impl Engine {
-    #[inline]
-    pub(super) fn fetch(
-        &self,
-        session: &Session,
-        fetch: &Fetch<'_>,
-        hashed: Hashed,
-        owed: &mut Owed,
-        now: Tick,
-    ) {
-        if let Some(exptime) = fetch.exptime {
-            return self.fetch_and_touch(session, fetch, exptime, hashed, owed, now);
-        }
-        let counters = &session.counters;
-        counters.cmd_get.add(1);
-        self.store.read(hashed, fetch.key, now, Access::Use, |found| match found {
-            Lookup::Hit(item) => {
-                counters.get_hits.add(1);
-                owed.say_item(self.item_reply(fetch, &item));
-            }
-            Lookup::Miss => counters.get_misses.add(1),
-            Lookup::Expired => {
-                counters.get_misses.add(1);
-                counters.get_expired.add(1);
-            }
-        });
-    }
-
-    fn fetch_and_touch(
-        &self,
-        session: &Session,
-        fetch: &Fetch<'_>,
-        exptime: i64,
-        hashed: Hashed,
-        owed: &mut Owed,
-        now: Tick,
-    ) {
-        let deadline = self.epoch.deadline(exptime, now);
-        let (hit, _) = self.store.update(hashed, fetch.key, now, |found| match found.item() {
-            Some(item) => {
-                owed.say_item(self.item_reply(fetch, &item));
-                (touched(&item, deadline), true)
-            }
-            None => (Change::Keep, false),
-        });
-        session.counters.cmd_touch.add(1);
-        if hit { session.counters.touch_hits.add(1) } else { session.counters.touch_misses.add(1) }
-    }
-
-    #[inline]
-    fn item_reply<'r>(&self, fetch: &Fetch<'r>, item: &Item<'r>) -> ItemReply<'r> {
-        let cas = fetch.with_cas.then_some(if self.settings.cas_enabled { item.cas } else { 0 });
-        ItemReply { key: fetch.key, flags: item.flags, cas, value: item.value, shared: item.shared }
-    }
-
-    pub(super) fn put(&self, session: &Session, put: &Put<'_>, hashed: Hashed, owed: &mut Owed, now: Tick) {
-        if self.is_too_large(put.key.len(), put.flags, put.value_bytes) {
-            return self.refuse_too_large(session, put, hashed, owed, now);
-        }
-        let counters = &session.counters;
-        counters.cmd_set.add(1);
-        let Some(value) = put.value else { return say(put.quiet, Outcome::BadDataChunk, owed) };
-        let mode = match put.mode {
-            // Without CAS ids none can match.
-            PutMode::Compare(_) if !self.settings.cas_enabled => PutMode::Compare(0),
-            mode => mode,
-        };
-        let put = &Put { mode, ..*put };
-        let deadline = self.epoch.deadline(put.exptime, now);
-        let fits = |item: &Item<'_>| {
-            !self.is_too_large(put.key.len(), item.flags, (item.value.len() + value.len()) as u64)
-        };
-        let (outcome, stored) =
-            self.store.update(hashed, put.key, now, |found| decide_put(put, value, deadline, fits, found));
-        let outcome = match (stored, put.mode) {
-            (Ok(_), _) => outcome,
-            (Err(_), PutMode::Append | PutMode::Prepend) => Outcome::NotStored,
-            (Err(_), mode) => {
-                counters.store_no_memory.add(1);
-                if mode == PutMode::Set {
-                    self.drop_stale(put.key, hashed, now);
-                }
-                Outcome::OutOfMemoryStoring
-            }
-        };
-        if let PutMode::Compare(_) = put.mode {
-            match outcome {
-                Outcome::Stored => counters.cas_hits.add(1),
-                Outcome::Exists => counters.cas_badval.add(1),
-                Outcome::NotFound => counters.cas_misses.add(1),
-                _ => {}
-            }
-        }
-        say(put.quiet, outcome, owed);
-    }
-
-    /// Whether such an item exceeds `-I`.
-    #[inline]
-    pub(super) fn is_too_large(&self, key_bytes: usize, flags: u32, value_bytes: u64) -> bool {
-        let flags_bytes = if flags == 0 { 0 } else { ITEM_FLAGS_BYTES };
-        let cas_bytes = if self.settings.cas_enabled { ITEM_CAS_BYTES } else { 0 };
-        let item_bytes = ITEM_HEADER_BYTES + key_bytes as u64 + flags_bytes + value_bytes + cas_bytes;
-        item_bytes > self.settings.item_bytes_max
-    }
-
-    pub(super) fn refuse_too_large(
-        &self,
-        session: &Session,
-        put: &Put<'_>,
-        hashed: Hashed,
-        owed: &mut Owed,
-        now: Tick,
-    ) {
-        session.counters.store_too_large.add(1);
-        if put.mode == PutMode::Set {
-            self.drop_stale(put.key, hashed, now);
-        }
-        say(put.quiet, Outcome::TooLarge, owed);
-    }
-
-    /// After a refused `set` the value it was to replace must not be served any more.
-    fn drop_stale(&self, key: &[u8], hashed: Hashed, now: Tick) {
-        // Removing needs no room, so it cannot be refused.
-        let _ = self.store.update(hashed, key, now, |_| (Change::Remove, ()));
-    }
-
-    pub(super) fn count(
-        &self,
-        session: &Session,
-        count: &Count<'_>,
-        hashed: Hashed,
-        owed: &mut Owed,
-        now: Tick,
-    ) {
-        let text = &mut ArrayVec::new();
-        let (outcome, stored) =
-            self.store.update(hashed, count.key, now, move |found| decide_count(count, text, found));
-        let counters = &session.counters;
-        let (hits, misses) = if count.down {
-            (&counters.decr_hits, &counters.decr_misses)
-        } else {
-            (&counters.incr_hits, &counters.incr_misses)
-        };
-        match outcome {
-            Outcome::Number(_) => hits.add(1),
-            Outcome::NotFound => misses.add(1),
-            _ => {}
-        }
-        say(count.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
-    }
-
     pub(super) fn touch(
         &self,
         session: &Session,
@@ -279,83 +66,11 @@ impl Engine {
         }
         say(touch.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
     }
-
-    pub(super) fn delete(
-        &self,
-        session: &Session,
-        delete: &Delete<'_>,
-        hashed: Hashed,
-        owed: &mut Owed,
-        now: Tick,
-    ) {
-        let (outcome, _) = self.store.update(hashed, delete.key, now, |found| match found {
-            Lookup::Hit(_) => (Change::Remove, Outcome::Deleted),
-            Lookup::Miss | Lookup::Expired => (Change::Keep, Outcome::NotFound),
-        });
-        match outcome {
-            Outcome::Deleted => session.counters.delete_hits.add(1),
-            _ => session.counters.delete_misses.add(1),
-        }
-        say(delete.quiet, outcome, owed);
-    }
 }
 
 #[inline]
 fn say(quiet: bool, outcome: Outcome, owed: &mut Owed) {
     if !quiet {
         owed.say_outcome(outcome);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Deadline;
-
-    fn check_count(stored: Option<&str>, down: bool, delta: u64, expected: Outcome, text: &str) {
-        let item = stored.map(|value| Item {
-            value: value.as_bytes(),
-            shared: None,
-            flags: 3,
-            cas: 1,
-            deadline: Deadline(90),
-            last_access: Tick(0),
-            marks: Marks::default(),
-        });
-        let mut buffer = ArrayVec::new();
-        let count = Count { key: b"k", delta, down, quiet: false };
-        let (change, outcome) = decide_count(&count, &mut buffer, item.map_or(Lookup::Miss, Lookup::Hit));
-        assert_eq!(outcome, expected);
-        if let Change::Put(draft) = change {
-            assert_eq!((draft.flags, draft.deadline), (3, Deadline(90)), "flags and deadline stay");
-        }
-        assert_eq!(buffer.as_slice(), text.as_bytes());
-    }
-
-    #[test]
-    fn incr_wraps_past_the_largest_number() {
-        check_count(Some("18446744073709551615"), false, 1, Outcome::Number(0), "0                   ");
-    }
-
-    #[test]
-    fn decr_stops_at_nothing_and_pads() {
-        check_count(Some("10"), true, 1, Outcome::Number(9), "9 ");
-        check_count(Some("5"), true, 6, Outcome::Number(0), "0");
-    }
-
-    #[test]
-    fn a_number_may_grow() {
-        check_count(Some("99"), false, 1, Outcome::Number(100), "100");
-    }
-
-    #[test]
-    fn only_decimal_text_counts() {
-        for text in ["", "12a", "abc", "-1", "18446744073709551616", "123456789012345678901", " ", "+"] {
-            check_count(Some(text), false, 1, Outcome::NotANumber, "");
-        }
-        check_count(Some("12 "), false, 1, Outcome::Number(13), "13 ");
-        check_count(Some(" 12"), false, 1, Outcome::Number(13), "13 ");
-        check_count(Some("+12"), false, 1, Outcome::Number(13), "13 ");
-        check_count(None, false, 1, Outcome::NotFound, "");
     }
 }

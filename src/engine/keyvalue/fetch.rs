@@ -1,0 +1,348 @@
+//! Retrievals: `get` `gets` `gat` `gats` `mg`.
+
+use super::exact;
+use crate::clock::{Deadline, Tick};
+use crate::engine::{Engine, Session};
+use crate::protocol::{
+    Fetch, Flags, ItemReply, KeyBuffer, Letters, MetaHit, Owed, SecondsLeft, Shown, Style,
+};
+use crate::store::{Access, Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
+
+/// The flags of `mg` that may change the item, and so cannot be served by a look at it.
+const CHANGING: Letters = Letters::of(b"NRT");
+
+/// What was known of an item before it was looked at: what `h` and `l` show.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    marks: Marks,
+    last_access: Tick,
+}
+
+/// How a retrieval that may change the item ended.
+enum Ending {
+    Hit,
+    Created,
+    Missed { expired: bool },
+}
+
+/// What `fetch` makes of what was found, and whether its client is the one to recache the item.
+fn decide_fetch(
+    fetch: &Fetch<'_>,
+    deadline: impl Fn(i64) -> Deadline,
+    found: Option<&Item<'_>>,
+) -> (Change<'static>, bool) {
+    let flags = fetch.style.flags();
+    let traces = if flags.has(b'u') { Marks::default() } else { Marks::FETCHED };
+    let Some(item) = found else {
+        let Some(created) = flags.exptime(b'N') else { return (Change::Keep, false) };
+        // The later of the two decides.
+        let exptime = fetch.exptime.filter(|_| flags.has_in_order(b'N', b'T')).unwrap_or(created);
+        let draft = Draft {
+            content: Content::Whole(b""),
+            flags: 0,
+            deadline: deadline(exptime),
+            cas: exact(flags),
+            marks: traces.with(Marks::TOKEN_SENT).with(key_mark(flags)),
+        };
+        return (Change::Put(draft), true);
+    };
+    let after = fetch.exptime.map_or(item.deadline, &deadline);
+    let wins = flags.exptime(b'R').is_some_and(|exptime| {
+        let until = if flags.has_in_order(b'R', b'T') { item.deadline } else { after };
+        exptime > 0 && until != Deadline::NEVER && until < deadline(exptime)
+    });
+    // A classic client could not be told.
+    let may_win = fetch.style != Style::Classic && !item.marks.has(Marks::TOKEN_SENT);
+    let won = may_win && (wins || item.marks.has(Marks::STALE));
+    let draft = Draft {
+        content: Content::Same,
+        flags: item.flags,
+        deadline: after,
+        cas: Cas::Same,
+        marks: item.marks.with(traces).with(if won { Marks::TOKEN_SENT } else { Marks::default() }),
+    };
+    (if flags.has(b'u') { Change::Amend(draft) } else { Change::Put(draft) }, won)
+}
+
+/// The mark of an item whose key came as the flags say.
+pub(super) fn key_mark(flags: Flags<'_>) -> Marks {
+    if flags.has(b'b') { Marks::BINARY_KEY } else { Marks::default() }
+}
+
+impl Engine {
+    #[inline]
+    pub(in crate::engine) fn fetch(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
+        if let Style::Meta(flags) = fetch.style {
+            return self.fetch_meta(session, fetch, flags, hashed, owed, now);
+        }
+        if fetch.exptime.is_some() {
+            return self.fetch_and_change(session, fetch, fetch.key, None, hashed, owed, now);
+        }
+        let counters = &session.counters;
+        counters.cmd_get.add(1);
+        self.store.read(hashed, fetch.key, now, Access::Use, |found| match found {
+            Lookup::Hit(item) => {
+                counters.get_hits.add(1);
+                owed.say_item(self.item_reply(fetch, &item));
+            }
+            Lookup::Miss => counters.get_misses.add(1),
+            Lookup::Expired => {
+                counters.get_misses.add(1);
+                counters.get_expired.add(1);
+            }
+        });
+    }
+
+    #[inline]
+    fn fetch_meta(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        flags: Flags<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
+        let buffer = &mut KeyBuffer::new();
+        let key = flags.plain_key(fetch.key, buffer);
+        if flags.has_any(CHANGING) {
+            return self.fetch_and_change(session, fetch, key, None, hashed, owed, now);
+        }
+        let access = if flags.has(b'u') { Access::Peek } else { Access::Use };
+        let mut awaits_winner = None;
+        self.store.read(hashed, key, now, access, |found| match found {
+            Lookup::Hit(item) if item.marks.has(Marks::STALE) && !item.marks.has(Marks::TOKEN_SENT) => {
+                awaits_winner = Some(Before { marks: item.marks, last_access: item.last_access });
+            }
+            Lookup::Hit(item) => {
+                session.counters.cmd_get.add(1);
+                session.counters.get_hits.add(1);
+                let left = if flags.has(b't') { item.deadline.seconds_left(now) } else { None };
+                let left = SecondsLeft { before: left, ..SecondsLeft::default() };
+                owed.say_meta_hit(flags, &self.meta_hit(key, flags, &item, left, false, now));
+            }
+            Lookup::Miss => miss(session, flags, key, false, owed),
+            Lookup::Expired => miss(session, flags, key, true, owed),
+        });
+        if awaits_winner.is_some() {
+            self.fetch_and_change(session, fetch, key, awaits_winner, hashed, owed, now);
+        }
+    }
+
+    /// A retrieval that may set an exptime, create the item, or note that somebody is to recache it. A new
+    /// exptime for which there is no room is not set, and nothing is said of it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the turn's four, the request, its key and what is known of it"
+    )]
+    fn fetch_and_change(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        key: &[u8],
+        before: Option<Before>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
+        let deadline = |exptime| self.epoch.deadline(exptime, now);
+        let seconds_left = |exptime: i64| deadline(exptime).seconds_left(now);
+        let flags = fetch.style.flags();
+        let mut left =
+            SecondsLeft { touched: fetch.exptime.and_then(seconds_left), ..SecondsLeft::default() };
+        let (ending, stored) = self.store.update(hashed, key, now, |found| {
+            let item = found.item();
+            let (change, won) = decide_fetch(fetch, deadline, item.as_ref());
+            let Some(mut item) = item else {
+                let expired = matches!(found, Lookup::Expired);
+                return (change, if won { Ending::Created } else { Ending::Missed { expired } });
+            };
+            match fetch.style {
+                Style::Classic => owed.say_item(self.item_reply(fetch, &item)),
+                Style::Meta(flags) => {
+                    left.before = item.deadline.seconds_left(now);
+                    if let Some(Before { marks, last_access }) = before {
+                        item = Item { marks, last_access, ..item };
+                    }
+                    owed.say_meta_hit(flags, &self.meta_hit(key, flags, &item, left, won, now));
+                }
+            }
+            (change, Ending::Hit)
+        });
+        let counters = &session.counters;
+        match (fetch.style, ending, stored) {
+            (Style::Classic, Ending::Hit, _) => {
+                counters.cmd_touch.add(1);
+                counters.touch_hits.add(1);
+                return;
+            }
+            (Style::Classic, ..) => {
+                counters.cmd_touch.add(1);
+                counters.touch_misses.add(1);
+                return;
+            }
+            (_, Ending::Missed { expired }, _) => return miss(session, flags, key, expired, owed),
+            (_, Ending::Created, Err(_)) => return miss(session, flags, key, false, owed),
+            (_, Ending::Created, Ok(cas)) => {
+                left.created = flags.exptime(b'N').map(seconds_left);
+                let is_binary_key = flags.has(b'b');
+                let cas = if self.settings.cas_enabled { cas } else { 0 };
+                let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
+                let value = flags.has(b'v').then_some(&b""[..]);
+                let hit = MetaHit { shown, value, shared: None, won: true, token_sent: false, stale: false };
+                owed.say_meta_hit(flags, &hit);
+            }
+            (_, Ending::Hit, _) => {}
+        }
+        if flags.has(b'T') {
+            counters.cmd_touch.add(1);
+            counters.touch_hits.add(1);
+        } else {
+            counters.cmd_get.add(1);
+            counters.get_hits.add(1);
+        }
+    }
+
+    /// `me`: what is known of the item under `key`, without a trace.
+    pub(in crate::engine) fn say_about(&self, key: &[u8], owed: &mut Owed, now: Tick) {
+        self.store.read(self.store.hash(key), key, now, Access::Peek, |found| match found.item() {
+            Some(item) => {
+                let left = SecondsLeft { before: item.deadline.seconds_left(now), ..SecondsLeft::default() };
+                let hit = self.meta_hit(key, Flags::default(), &item, left, false, now);
+                let item_bytes = self.item_bytes(key.len(), item.flags, item.value.len() as u64);
+                owed.say_meta_about(&hit.shown, item_bytes);
+            }
+            None => owed.say_meta_miss(Flags::default(), key),
+        });
+    }
+
+    #[inline]
+    fn item_reply<'r>(&self, fetch: &Fetch<'r>, item: &Item<'r>) -> ItemReply<'r> {
+        let cas = fetch.with_cas.then_some(if self.settings.cas_enabled { item.cas } else { 0 });
+        ItemReply { key: fetch.key, flags: item.flags, cas, value: item.value, shared: item.shared }
+    }
+
+    #[inline]
+    fn meta_hit<'r>(
+        &self,
+        key: &'r [u8],
+        flags: Flags<'_>,
+        item: &Item<'r>,
+        left: SecondsLeft,
+        won: bool,
+        now: Tick,
+    ) -> MetaHit<'r> {
+        let cas = if self.settings.cas_enabled { item.cas } else { 0 };
+        let is_known = flags.has(b'C') && cas != 0 && flags.number(b'C') == Some(cas);
+        let shown = Shown {
+            key,
+            is_binary_key: item.marks.has(Marks::BINARY_KEY),
+            value_bytes: item.value.len(),
+            flags: item.flags,
+            cas,
+            left,
+            idle_seconds: now.seconds_since(item.last_access),
+            was_fetched: item.marks.has(Marks::FETCHED),
+        };
+        MetaHit {
+            shown,
+            value: (flags.has(b'v') && !is_known).then_some(item.value),
+            shared: item.shared,
+            won,
+            token_sent: item.marks.has(Marks::TOKEN_SENT),
+            stale: item.marks.has(Marks::STALE),
+        }
+    }
+}
+
+/// Counts and words a miss of `mg`.
+fn miss(session: &Session, flags: Flags<'_>, key: &[u8], expired: bool, owed: &mut Owed) {
+    session.counters.cmd_get.add(1);
+    session.counters.get_misses.add(1);
+    session.counters.get_expired.add(u64::from(expired));
+    if !flags.has(b'q') {
+        owed.say_meta_miss(flags, key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Decoder, Request, Step};
+
+    /// Decides on what `line` asks for, where an item with 50 ticks to live and these marks is there or not, and an
+    /// exptime is as many ticks. Whether the client wins, and what the item's deadline and marks are after it.
+    fn check(line: &str, item: Option<Marks>, won: bool, after: Option<(u32, Marks)>) {
+        let input = format!("{line}\r\n").into_bytes();
+        let (Step::Request(Request::Fetch(fetch)), _) = Decoder::default().step(&input) else {
+            panic!("{line} is a retrieval")
+        };
+        let item = item.map(|marks| Item {
+            value: b"old",
+            shared: None,
+            flags: 3,
+            cas: 10,
+            deadline: Deadline(50),
+            last_access: Tick(0),
+            marks,
+        });
+        let deadline = |exptime| Deadline(u32::try_from(exptime).unwrap_or(0));
+        let (change, wins) = decide_fetch(&fetch, deadline, item.as_ref());
+        let drafted = match change {
+            Change::Put(draft) | Change::Amend(draft) => Some((draft.deadline.0, draft.marks)),
+            Change::Keep | Change::Remove => None,
+        };
+        assert_eq!((wins, drafted), (won, after), "{line}");
+        assert_eq!(matches!(change, Change::Amend(_)), item.is_some() && line.contains(" u"), "{line}");
+    }
+
+    const NONE: Option<Marks> = Some(Marks(0));
+    const FETCHED: Marks = Marks::FETCHED;
+    const SENT: Marks = Marks(Marks::FETCHED.0 | Marks::TOKEN_SENT.0);
+
+    #[test]
+    fn n_creates_and_the_client_has_won() {
+        check("mg k N30", None, true, Some((30, SENT)));
+        check("mg k N30 T20", None, true, Some((20, SENT)));
+        check("mg k T20 N30", None, true, Some((30, SENT)));
+        check("mg k N30 u", None, true, Some((30, Marks::TOKEN_SENT)));
+        check("mg aw== N30 b", None, true, Some((30, SENT.with(Marks::BINARY_KEY))));
+        check("mg k T20", None, false, None);
+        check("mg k R20", None, false, None);
+        check("mg k N30", NONE, false, Some((50, FETCHED)));
+    }
+
+    #[test]
+    fn r_wins_once_when_time_runs_out() {
+        check("mg k R50", NONE, false, Some((50, FETCHED)));
+        check("mg k R51", NONE, true, Some((50, SENT)));
+        check("mg k R51", Some(Marks::TOKEN_SENT), false, Some((50, SENT)));
+        check("mg k R51 u", NONE, true, Some((50, Marks::TOKEN_SENT)));
+        check("mg k T80 R51", NONE, false, Some((80, FETCHED)));
+        check("mg k R51 T80", NONE, true, Some((80, SENT)));
+        check("mg k R-1", NONE, false, Some((50, FETCHED)));
+    }
+
+    #[test]
+    fn the_first_to_see_a_stale_item_wins_if_it_can_be_told() {
+        let stale = Some(Marks::STALE);
+        check("mg k", stale, true, Some((50, SENT.with(Marks::STALE))));
+        check("mg k", Some(Marks(6)), false, Some((50, SENT.with(Marks::STALE))));
+        check("gat 20 k", stale, false, Some((20, FETCHED.with(Marks::STALE))));
+    }
+
+    #[test]
+    fn gat_and_mg_t_set_a_deadline() {
+        check("gat 20 k", NONE, false, Some((20, FETCHED)));
+        check("mg k T20", NONE, false, Some((20, FETCHED)));
+        check("mg k T20 u", NONE, false, Some((20, Marks(0))));
+        check("gat 20 k", None, false, None);
+    }
+}

@@ -1,0 +1,305 @@
+//! Stores: `set` `add` `replace` `append` `prepend` `cas` `ms`.
+
+use super::exact;
+use super::fetch::key_mark;
+use crate::clock::{Deadline, Tick};
+use crate::engine::{Engine, Session};
+use crate::protocol::{KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
+use crate::store::{Change, Content, Draft, Hashed, Item, Lookup, Marks};
+
+/// What memcached's item header, the NUL behind a key and the CRLF behind a value take, in bytes. `-I` is
+/// compared with the same sum, so that the same values fit. Source: memcached 1.6 (`item_make_header`).
+const ITEM_HEADER_BYTES: u64 = 48 + 1 + 2;
+/// What memcached adds for client flags other than 0, in bytes.
+const ITEM_FLAGS_BYTES: u64 = 4;
+/// What memcached adds for the CAS id, in bytes.
+const ITEM_CAS_BYTES: u64 = 8;
+
+/// When a stored item is to die.
+#[derive(Clone, Copy, Debug)]
+struct Deadlines {
+    stored: Deadline,
+    /// If `append` or `prepend` has to create it; `None` if it may not.
+    created: Option<Deadline>,
+}
+
+/// What `put` makes of what was found.
+fn decide_put<'c>(
+    put: &Put<'c>,
+    value: &'c [u8],
+    deadlines: Deadlines,
+    fits: impl Fn(&Item<'_>) -> bool,
+    found: Lookup<'_>,
+) -> (Change<'c>, Outcome) {
+    let flags = put.style.flags();
+    let cas = exact(flags);
+    let whole = Draft {
+        content: Content::Whole(value),
+        flags: put.flags,
+        deadline: deadlines.stored,
+        cas,
+        marks: key_mark(flags),
+    };
+    match (put.mode, found.item()) {
+        (PutMode::Set | PutMode::Replace, None) if put.compares => (Change::Keep, Outcome::NotFound),
+        (PutMode::Set | PutMode::Replace, Some(item)) if put.compares && put.cas != item.cas => {
+            // Late, but better than nothing: it is served as stale.
+            if flags.has(b'I') && put.cas != 0 && put.cas < item.cas {
+                let marks = whole.marks.with(Marks::STALE).with(item.marks.only(Marks::TOKEN_SENT));
+                return (Change::Put(Draft { deadline: item.deadline, marks, ..whole }), Outcome::Stored);
+            }
+            (Change::Keep, Outcome::Exists)
+        }
+        (PutMode::Set, _) | (PutMode::Add, None) | (PutMode::Replace, Some(_)) => {
+            (Change::Put(whole), Outcome::Stored)
+        }
+        (PutMode::Append | PutMode::Prepend, Some(item)) if put.compares && put.cas != item.cas => {
+            (Change::Keep, Outcome::Exists)
+        }
+        (PutMode::Append | PutMode::Prepend, Some(item)) if fits(&item) => {
+            let content =
+                if put.mode == PutMode::Append { Content::Append(value) } else { Content::Prepend(value) };
+            let Item { flags, deadline, marks, .. } = item;
+            let marks = marks.only(Marks::BINARY_KEY);
+            (Change::Put(Draft { content, flags, deadline, cas, marks }), Outcome::Stored)
+        }
+        (PutMode::Append | PutMode::Prepend, None) => match deadlines.created {
+            Some(deadline) => (Change::Put(Draft { deadline, ..whole }), Outcome::Stored),
+            None => (Change::Keep, Outcome::NotStored),
+        },
+        (PutMode::Add | PutMode::Append | PutMode::Prepend, Some(_)) | (PutMode::Replace, None) => {
+            (Change::Keep, Outcome::NotStored)
+        }
+    }
+}
+
+impl Engine {
+    pub(in crate::engine) fn put(
+        &self,
+        session: &Session,
+        put: &Put<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
+        let buffer = &mut KeyBuffer::new();
+        let flags = put.style.flags();
+        let key = flags.plain_key(put.key, buffer);
+        if self.is_too_large(key.len(), put.flags, put.value_bytes) {
+            return self.refuse_too_large(session, put, key, hashed, owed, now);
+        }
+        let counters = &session.counters;
+        counters.cmd_set.add(1);
+        let Some(value) = put.value else {
+            return self.say_put(put, key, Outcome::BadDataChunk, Shown::default(), owed);
+        };
+        // Without CAS ids none can match.
+        let cas = if self.settings.cas_enabled { put.cas } else { 0 };
+        let put = &Put { cas, ..*put };
+        let deadlines = Deadlines {
+            stored: self.epoch.deadline(put.exptime, now),
+            created: flags.exptime(b'N').map(|exptime| self.epoch.deadline(exptime, now)),
+        };
+        let fits = |item: &Item<'_>| {
+            !self.is_too_large(key.len(), item.flags, (item.value.len() + value.len()) as u64)
+        };
+        let mut value_bytes = value.len();
+        let (outcome, stored) = self.store.update(hashed, key, now, |found| {
+            let decided = decide_put(put, value, deadlines, fits, found);
+            if let (PutMode::Append | PutMode::Prepend, Outcome::Stored, Some(item)) =
+                (put.mode, decided.1, found.item())
+            {
+                value_bytes += item.value.len();
+            }
+            decided
+        });
+        let outcome = match (stored, put.mode) {
+            (Ok(_), _) => outcome,
+            (Err(_), PutMode::Append | PutMode::Prepend) => Outcome::NotStored,
+            (Err(_), _) => {
+                counters.store_no_memory.add(1);
+                self.drop_stale(put, key, hashed, now);
+                Outcome::OutOfMemoryStoring
+            }
+        };
+        if put.compares && matches!(put.mode, PutMode::Set | PutMode::Replace) {
+            match outcome {
+                Outcome::Stored => counters.cas_hits.add(1),
+                Outcome::Exists => counters.cas_badval.add(1),
+                Outcome::NotFound => counters.cas_misses.add(1),
+                _ => {}
+            }
+        }
+        let cas = match stored {
+            Ok(cas) if outcome == Outcome::Stored && self.settings.cas_enabled => cas,
+            _ => 0,
+        };
+        self.say_put(put, key, outcome, Shown { cas, value_bytes, ..Shown::default() }, owed);
+    }
+
+    #[inline]
+    fn say_put(&self, put: &Put<'_>, key: &[u8], outcome: Outcome, shown: Shown<'_>, owed: &mut Owed) {
+        match put.style {
+            Style::Classic if put.quiet => {}
+            Style::Classic => owed.say_outcome(outcome),
+            Style::Meta(_) if put.quiet && outcome == Outcome::Stored => {}
+            Style::Meta(flags) => {
+                owed.say_meta_put(flags, outcome, &Shown { key, is_binary_key: flags.has(b'b'), ..shown });
+            }
+        }
+    }
+
+    /// Whether such an item exceeds `-I`.
+    #[inline]
+    pub(in crate::engine) fn is_too_large(&self, key_bytes: usize, flags: u32, value_bytes: u64) -> bool {
+        self.item_bytes(key_bytes, flags, value_bytes) > self.settings.item_bytes_max
+    }
+
+    /// What such an item takes in memcached, in bytes.
+    #[inline]
+    pub(in crate::engine) fn item_bytes(&self, key_bytes: usize, flags: u32, value_bytes: u64) -> u64 {
+        let flags_bytes = if flags == 0 { 0 } else { ITEM_FLAGS_BYTES };
+        let cas_bytes = if self.settings.cas_enabled { ITEM_CAS_BYTES } else { 0 };
+        ITEM_HEADER_BYTES + key_bytes as u64 + flags_bytes + value_bytes + cas_bytes
+    }
+
+    /// A value that has not arrived in full: whether it was refused, because it exceeds `-I`.
+    pub(in crate::engine) fn refuses(
+        &self,
+        session: &Session,
+        put: &Put<'_>,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> bool {
+        let buffer = &mut KeyBuffer::new();
+        let key = put.style.flags().plain_key(put.key, buffer);
+        let refuses = self.is_too_large(key.len(), put.flags, put.value_bytes);
+        if refuses {
+            self.refuse_too_large(session, put, key, self.store.hash(key), owed, now);
+        }
+        refuses
+    }
+
+    fn refuse_too_large(
+        &self,
+        session: &Session,
+        put: &Put<'_>,
+        key: &[u8],
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
+        session.counters.store_too_large.add(1);
+        self.drop_stale(put, key, hashed, now);
+        self.say_put(put, key, Outcome::TooLarge, Shown::default(), owed);
+    }
+
+    /// After a refused `set`, and a refused `ms` in every mode, the value there was must not be served any more.
+    fn drop_stale(&self, put: &Put<'_>, key: &[u8], hashed: Hashed, now: Tick) {
+        let is_set = put.mode == PutMode::Set && !put.compares;
+        if is_set || put.style != Style::Classic {
+            // Removing needs no room, so it cannot be refused.
+            let _ = self.store.update(hashed, key, now, |_| (Change::Remove, ()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Decoder, Request, Step};
+    use crate::store::Cas;
+
+    const OLD: Deadline = Deadline(90);
+    const NEW: Deadline = Deadline(70);
+    const CREATED: Deadline = Deadline(50);
+
+    /// Decides on what `line` asks for, where an item with CAS id 10, `marks` and the value `old` is there or not.
+    fn decide(line: &str, item: Option<Marks>) -> (Option<Draft<'static>>, Outcome) {
+        let input = format!("{line}\r\nnew\r\n").into_bytes().leak();
+        let (Step::Request(Request::Put(put)), _) = Decoder::default().step(input) else {
+            panic!("{line} is a store")
+        };
+        let item = item.map(|marks| Item {
+            value: b"old",
+            shared: None,
+            flags: 3,
+            cas: 10,
+            deadline: OLD,
+            last_access: Tick(0),
+            marks,
+        });
+        let created = put.style.flags().has(b'N').then_some(CREATED);
+        let deadlines = Deadlines { stored: NEW, created };
+        let found = item.map_or(Lookup::Miss, Lookup::Hit);
+        let (change, outcome) = decide_put(&put, b"new", deadlines, |_| true, found);
+        (if let Change::Put(draft) = change { Some(draft) } else { None }, outcome)
+    }
+
+    #[test]
+    fn classic_and_meta_words_lead_to_the_same_decision() {
+        for item in [None, Some(Marks::ALL)] {
+            for (classic, meta) in [
+                ("set k 7 0 3", "ms k 3 F7"),
+                ("add k 7 0 3", "ms k 3 F7 ME"),
+                ("replace k 7 0 3", "ms k 3 F7 MR"),
+                ("append k 7 0 3", "ms k 3 F7 MA"),
+                ("prepend k 7 0 3", "ms k 3 F7 MP"),
+                ("cas k 7 0 3 10", "ms k 3 F7 C10"),
+                ("cas k 7 0 3 11", "ms k 3 F7 C11"),
+                ("cas k 7 0 3 0", "ms k 3 F7 C0"),
+            ] {
+                let (one, other) = (decide(classic, item), decide(meta, item));
+                assert_eq!(format!("{one:?}"), format!("{other:?}"), "{classic} and {meta}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_value_has_no_past() {
+        for line in ["set k 0 0 3", "ms k 3", "ms k 3 MR", "ms k 3 I", "ms k 3 I C10"] {
+            let (draft, outcome) = decide(line, Some(Marks::ALL));
+            let draft = draft.expect("it is stored");
+            assert_eq!((draft.marks, draft.deadline, outcome), (Marks::default(), NEW, Outcome::Stored));
+        }
+    }
+
+    #[test]
+    fn what_is_joined_keeps_flags_deadline_and_how_the_key_came() {
+        for line in ["append k 7 0 3", "ms k 3 MA F7 T30", "ms k 3 MP N30", "ms k 3 MA C10"] {
+            let (draft, outcome) = decide(line, Some(Marks::ALL));
+            let draft = draft.expect("it is stored");
+            assert_eq!((draft.flags, draft.deadline, draft.marks), (3, OLD, Marks::BINARY_KEY), "{line}");
+            assert_eq!(outcome, Outcome::Stored);
+        }
+    }
+
+    #[test]
+    fn a_late_value_with_i_is_stale_and_keeps_deadline_and_token() {
+        let (draft, outcome) = decide("ms k 3 I C9 T30", Some(Marks::TOKEN_SENT));
+        let draft = draft.expect("it is stored");
+        assert_eq!(draft.marks, Marks::STALE.with(Marks::TOKEN_SENT));
+        assert_eq!((draft.deadline, outcome), (OLD, Outcome::Stored));
+        let (draft, _) = decide("ms k 3 I C9", Some(Marks::FETCHED));
+        assert_eq!(draft.expect("it is stored").marks, Marks::STALE);
+        for line in ["ms k 3 I C11", "ms k 3 I C0", "ms k 3 C9", "ms k 3 I C9 MA"] {
+            assert_eq!(decide(line, Some(Marks::ALL)).1, Outcome::Exists, "{line}");
+        }
+    }
+
+    #[test]
+    fn append_creates_with_n_only() {
+        assert_eq!(decide("ms k 3 MA", None).1, Outcome::NotStored);
+        let (draft, outcome) = decide("ms k 3 MA N30 F7", None);
+        let draft = draft.expect("it is stored");
+        assert_eq!((draft.flags, draft.deadline, outcome), (7, CREATED, Outcome::Stored));
+        assert_eq!(decide("ms k 3 MR N30", None).1, Outcome::NotStored);
+    }
+
+    #[test]
+    fn e_names_the_cas_id() {
+        assert_eq!(decide("ms k 3 E77", None).0.expect("it is stored").cas, Cas::Exact(77));
+        assert_eq!(decide("ms k 3 MA E77", Some(Marks::default())).0.expect("it is").cas, Cas::Exact(77));
+        assert_eq!(decide("set k 0 0 3", None).0.expect("it is stored").cas, Cas::Next);
+    }
+}

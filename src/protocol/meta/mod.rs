@@ -1,0 +1,179 @@
+//! The meta commands, from bytes to requests. Each is one of the requests that the classic commands make, with
+//! flags: `mg` a retrieval, `ms` a store, `md` a delete, `ma` a count. (`mn` and `me` are administrative.)
+//!
+//! Errors are those of memcached 1.6.40 and later.
+
+mod flags;
+mod key;
+mod replies;
+
+pub use flags::{Flags, Letters};
+pub use key::{KeyBuffer, decode as decode_key};
+pub use replies::{MetaHit, SecondsLeft, Shown};
+
+use super::replies::reply;
+use super::tokens::{Words, unsigned};
+use super::{Count, Delete, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style, VALUE_BYTES_MAX};
+
+impl<'a> Flags<'a> {
+    /// `key` as it is looked up: decoded into `buffer` if it came in base64.
+    #[inline]
+    pub fn plain_key<'k>(self, key: &'k [u8], buffer: &'k mut KeyBuffer) -> &'k [u8] {
+        if self.has(b'b') { key::decode(key, buffer).expect("the decoder has tried it") } else { key }
+    }
+}
+
+/// A line after `mg`.
+#[inline]
+pub(super) fn fetch<'a>(words: Words<'a>) -> Step<'a> {
+    let (key, flags) = match key_and_flags(words) {
+        Ok(both) => both,
+        Err(said) => return Step::Say(said),
+    };
+    let exptime = flags.exptime(b'T');
+    let style = Style::Meta(flags);
+    Step::Request(Request::Fetch(Fetch { key, with_cas: false, exptime, is_last: false, style }))
+}
+
+/// A line after `md`.
+pub(super) fn delete<'a>(words: Words<'a>) -> Step<'a> {
+    match key_and_flags(words) {
+        Ok((key, flags)) => {
+            Step::Request(Request::Delete(Delete { key, quiet: flags.has(b'q'), style: Style::Meta(flags) }))
+        }
+        Err(said) => Step::Say(said),
+    }
+}
+
+/// A line after `ma`, which has one word for whatever is wrong with a flag.
+pub(super) fn count<'a>(mut words: Words<'a>) -> Step<'a> {
+    let Some(key) = words.next().filter(|key| key.len() <= KEY_BYTES_MAX) else {
+        return Step::Say(reply::BAD_LINE);
+    };
+    let flags = match flags_for(key, words.rest(), 2) {
+        Ok(flags) => flags,
+        Err(said @ (reply::TOO_MANY_FLAGS | reply::OPAQUE_TOO_LONG)) => return Step::Say(said),
+        Err(_) => return Step::Say(reply::BAD_COUNT_FLAG),
+    };
+    let down = match flags.mode() {
+        None | Some(b'I' | b'+') => false,
+        Some(b'D' | b'-') => true,
+        Some(_) => return Step::Say(reply::BAD_COUNT_MODE),
+    };
+    let delta = flags.number(b'D').unwrap_or(1);
+    Step::Request(Request::Count(Count {
+        key,
+        delta,
+        down,
+        quiet: flags.has(b'q'),
+        style: Style::Meta(flags),
+    }))
+}
+
+/// A line after `ms`; `after` is the input behind it, of which a value may take a part.
+pub(super) fn put<'a>(
+    mode: &mut Mode,
+    mut words: Words<'a>,
+    after: &'a [u8],
+    line_bytes: usize,
+) -> (Step<'a>, usize) {
+    let (Some(key), Some(length)) = (words.next(), words.next()) else {
+        return (Step::Say(reply::BAD_LINE), line_bytes);
+    };
+    let Some(value_bytes) = unsigned(length).filter(|&bytes| bytes <= VALUE_BYTES_MAX) else {
+        return (Step::Say(reply::BAD_LINE), line_bytes);
+    };
+    let said = match flags_for(key, words.rest(), 3) {
+        Ok(flags) => match put_mode(flags) {
+            Some(put_mode) => {
+                let put = Put {
+                    mode: put_mode,
+                    key,
+                    flags: flags.number(b'F').and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
+                    exptime: flags.exptime(b'T').unwrap_or(0),
+                    compares: flags.has(b'C'),
+                    cas: flags.number(b'C').unwrap_or(0),
+                    value: None,
+                    value_bytes,
+                    quiet: flags.has(b'q'),
+                    style: Style::Meta(flags),
+                };
+                return put.with_value(after, line_bytes);
+            }
+            None => reply::BAD_PUT_MODE,
+        },
+        Err(said) => said,
+    };
+    *mode = Mode::RefusedValue(value_bytes + 2);
+    (Step::Say(said), line_bytes)
+}
+
+fn put_mode(flags: Flags<'_>) -> Option<PutMode> {
+    Some(match flags.mode() {
+        None | Some(b'S') => PutMode::Set,
+        Some(b'E') => PutMode::Add,
+        Some(b'A') => PutMode::Append,
+        Some(b'P') => PutMode::Prepend,
+        Some(b'R') => PutMode::Replace,
+        Some(_) => return None,
+    })
+}
+
+/// The key and the flags of a line of which the verb was taken, or what the client is told.
+#[inline]
+fn key_and_flags(mut words: Words<'_>) -> Result<(&[u8], Flags<'_>), &'static [u8]> {
+    let key = words.next().ok_or(reply::BAD_LINE)?;
+    Ok((key, flags_for(key, words.rest(), 2)?))
+}
+
+#[inline]
+fn flags_for<'a>(key: &[u8], text: &'a [u8], words: usize) -> Result<Flags<'a>, &'static [u8]> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(reply::BAD_LINE);
+    }
+    let flags = Flags::parse(text, words)?;
+    if flags.has(b'b') && key::decode(key, &mut KeyBuffer::new()).is_none() {
+        return Err(reply::BAD_KEY);
+    }
+    Ok(flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Decoder, LINE_BYTES_MAX};
+    use super::*;
+
+    #[test]
+    fn meta_does_not_make_requests_much_longer() {
+        // A batch holds 64 of them on the stack; before there were flags they had 72 bytes.
+        assert!(size_of::<Request<'_>>() <= 88, "{}", size_of::<Request<'_>>());
+    }
+
+    #[test]
+    fn a_line_of_the_longest_length_is_taken_and_a_longer_one_is_hopeless() {
+        for (verb, tail) in [("mg k", "\n"), ("mg k", "\r\n"), ("md k", "\n"), ("ma k", "\n")] {
+            let line = |bytes: usize| format!("{verb}{}", " ".repeat(bytes - verb.len()));
+            let whole = line(LINE_BYTES_MAX + 1 - tail.len()) + tail;
+            let (step, used) = Decoder::default().step(whole.as_bytes());
+            assert!(matches!(step, Step::Request(_)), "{step:?}");
+            assert_eq!(used, whole.len());
+            let long = line(LINE_BYTES_MAX + 1) + tail;
+            assert_eq!(Decoder::default().step(long.as_bytes()), (Step::Hopeless, 0));
+            let cut = line(LINE_BYTES_MAX);
+            let wants = Step::Incomplete { bytes_min: LINE_BYTES_MAX + 1 };
+            assert_eq!(Decoder::default().step(cut.as_bytes()), (wants, 0));
+        }
+    }
+
+    #[test]
+    fn every_line_of_known_flags_is_a_request() {
+        for verb in ["mg", "md", "ma"] {
+            for flags in ["", " v", " O k q", " T1 N2 R3 C4 E5 F6 J7 D8 MI"] {
+                let input = format!("{verb} key{flags}\r\n");
+                let (step, used) = Decoder::default().step(input.as_bytes());
+                assert!(matches!(step, Step::Request(_)), "{input}: {step:?}");
+                assert_eq!(used, input.len());
+            }
+        }
+    }
+}
