@@ -115,7 +115,7 @@ fn material() -> Vec<Vec<u8>> {
 
 /// Lines made of words that mean something somewhere.
 fn words(random: &mut Random) -> Vec<u8> {
-    const WORDS: [&str; 60] = [
+    const WORDS: [&str; 80] = [
         "get",
         "gets",
         "gat",
@@ -133,6 +133,10 @@ fn words(random: &mut Random) -> Vec<u8> {
         "flush_all",
         "version",
         "verbosity",
+        "mg",
+        "ms",
+        "md",
+        "ma",
         "cache_memlimit",
         "stats",
         "settings",
@@ -165,12 +169,28 @@ fn words(random: &mut Random) -> Vec<u8> {
         "\t",
         "\0",
         "\r",
-        "mg",
-        "ms",
         "mn",
         "me",
         "v",
+        "q",
+        "b",
+        "I",
+        "x",
+        "t",
+        "c",
+        "s",
+        "h",
+        "Oopaque",
         "T10",
+        "N30",
+        "R30",
+        "C1",
+        "E7",
+        "F5",
+        "J9",
+        "D2",
+        "MA",
+        "MD",
         "HTTP/1.1",
         "watch",
         "slabs",
@@ -178,7 +198,7 @@ fn words(random: &mut Random) -> Vec<u8> {
         "lru_crawler",
     ];
     /// The first so many of them are verbs.
-    const VERBS: usize = 18;
+    const VERBS: usize = 22;
     let mut bytes = Vec::new();
     for _ in 0..1 + random.below(30) {
         let any = random.chance(4);
@@ -224,6 +244,46 @@ fn tamper(bytes: &mut Vec<u8>, material: &[Vec<u8>], random: &mut Random) {
         }
         5 => drop(bytes.splice(at..at, random.pick(material).iter().copied())),
         _ => bytes.truncate(at),
+    }
+}
+
+/// Whatever is asked in a meta line, there is an answer, unless `q` is there: then it may be the one that `q` hides.
+#[test]
+fn every_meta_line_is_answered_or_quiet() {
+    const FLAGS: &[u8] = b"bcfhklqstuvxCDEFIJLMNOPRTzZ5";
+    const ARGUMENTS: [&str; 12] =
+        ["", "", "", "0", "1", "30", "-1", "x", "I", "A", "E", "18446744073709551616"];
+    let (epoch, now) = Epoch::starting_at(UNIX_SECONDS);
+    let engine = Engine::new(Settings { threads: 1, ..Settings::default() }, epoch);
+    let mut connection = Connection::new(&engine, 0, false);
+    let random = &mut Random::new(7);
+    for _ in 0..30_000 {
+        let verb = *random.pick(&["mg", "ms", "md", "ma"]);
+        let mut line = format!("{verb} {}", random.pick(&["k", "aw==", "n", "bb=="]));
+        let length = *random.pick(&[0, 1, 7]);
+        if verb == "ms" {
+            line += &format!(" {length}");
+        }
+        let mut is_quiet = false;
+        for _ in 0..random.below(6) {
+            let flag = char::from(*random.pick(FLAGS));
+            is_quiet |= flag == 'q';
+            line += &format!(" {flag}{}", random.pick(&ARGUMENTS));
+        }
+        let value = if verb == "ms" { "7".repeat(length) + "\r\n" } else { String::new() };
+        connection
+            .offer(&engine, format!("{line}\r\n{value}mn\r\n").as_bytes(), now)
+            .unwrap_or_else(|error| panic!("{line}: {error}"));
+        let received = std::mem::take(&mut connection.received);
+        let answer =
+            received.strip_suffix(b"MN\r\n").unwrap_or_else(|| panic!("{line}: {}", shown(&received)));
+        assert!(is_quiet || !answer.is_empty(), "{line} was not answered");
+        let lines = answer.iter().filter(|byte| **byte == b'\n').count();
+        let has_value = answer.starts_with(b"VA ");
+        assert!(answer.is_empty() || lines == 1 + usize::from(has_value), "{line}: {}", shown(answer));
+        let words: [&[u8]; 7] = [b"HD", b"VA ", b"EN", b"NS", b"EX", b"NF", b"CLIENT_ERROR "];
+        let is_known = answer.is_empty() || words.iter().any(|word| answer.starts_with(word));
+        assert!(is_known, "{line}: {}", shown(answer));
     }
 }
 

@@ -7,6 +7,8 @@
 //! `FERROCACHED_SEED=n` replays one seed (printed when a run fails); `FERROCACHED_LONG=1` runs 5 million requests a
 //! scenario, best with `--release`.
 
+mod meta;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,7 +17,7 @@ use ferrocached::clock::{Deadline, Epoch, TICKS_PER_SECOND, Tick};
 use ferrocached::engine::settings::Settings;
 use ferrocached::engine::{Engine, Session, Then};
 use ferrocached::protocol::Owed;
-use ferrocached::store::{Access, Lookup};
+use ferrocached::store::{Access, Lookup, Marks};
 
 const UNIX_START: u64 = 1_700_000_000;
 
@@ -76,6 +78,7 @@ struct Known {
     /// The tick from which it is dead.
     dead_at: Option<u64>,
     cas: u64,
+    marks: Marks,
 }
 
 struct Model {
@@ -174,6 +177,15 @@ impl Model {
     }
 
     fn step(&mut self) {
+        if self.below(3) == 0 {
+            return match self.below(10) {
+                0..=4 => self.meta_fetch(),
+                5..=6 => self.meta_put(),
+                7 => self.meta_delete(),
+                8 => self.meta_count(),
+                _ => self.meta_about(),
+            };
+        }
         match self.below(100) {
             0..=1 => self.pass_time(),
             2 => self.flush(),
@@ -261,6 +273,7 @@ impl Model {
                 assert!(item.value == known.value, "{key} has its value");
                 let dead_at = (item.deadline != Deadline::NEVER).then_some(u64::from(item.deadline.0));
                 assert_eq!((item.flags, dead_at, item.cas), (known.flags, known.dead_at, known.cas), "{key}");
+                assert_eq!(item.marks, known.marks, "{key} has its marks");
                 true
             });
         if is_there {
@@ -314,16 +327,21 @@ impl Model {
         let with_cas = self.below(2) == 0;
         let mut request = if with_cas { "gets" } else { "get" }.to_owned();
         let mut wanted = Vec::new();
+        let mut fetched = Vec::new();
         for _ in 0..=self.below(4) {
             let key = self.key();
             write!(request, " {key}").unwrap();
             if let Some(item) = self.look(&key) {
                 wanted.extend(item.shown(&key, with_cas));
+                fetched.push(key);
             }
         }
         wanted.extend(b"END\r\n");
         let reply = self.ask(format!("{request}\r\n").as_bytes());
         assert!(reply == wanted, "{request}: {} instead of {}", shown(&reply), shown(&wanted));
+        for key in fetched {
+            self.known.entry(key).and_modify(Known::fetched);
+        }
     }
 
     fn fetch_and_touch(&mut self) {
@@ -336,26 +354,9 @@ impl Model {
         wanted.extend(b"END\r\n");
         let reply = self.ask(format!("gat {exptime} {key}\r\n").as_bytes());
         assert!(reply == wanted, "gat {key}: {} instead of {}", shown(&reply), shown(&wanted));
-        if let Some(item) = before {
-            self.note_touch(&key, item, exptime);
-        }
-    }
-
-    /// A new deadline may need room too; where nothing may be evicted it may therefore be the old one.
-    fn note_touch(&mut self, key: &str, item: Known, exptime: i64) {
-        let store = self.engine.store();
-        let hash = store.hash(key.as_bytes());
-        let deadline = store.read(hash, key.as_bytes(), self.now, Access::Peek, |found| {
-            found.item().map(|item| (item.deadline != Deadline::NEVER).then_some(u64::from(item.deadline.0)))
-        });
-        let dead_at = self.dead_at(exptime);
-        let is_refused = deadline == Some(item.dead_at) && deadline != Some(dead_at);
-        assert!(
-            !is_refused || !self.scenario.is_roomy && !self.scenario.evictions_enabled,
-            "{key} was touched"
-        );
-        if !is_refused {
-            self.known.insert(key.to_owned(), Known { dead_at, ..item });
+        if let Some(mut item) = before {
+            item.fetched();
+            self.note_deadline(&key, item, self.dead_at(exptime));
         }
     }
 
@@ -371,7 +372,8 @@ impl Model {
         };
         let request = block(&format!("{verb} {key} {flags} {exptime}"), &value, "");
         if stores {
-            let item = Known { value, flags, dead_at: self.dead_at(exptime), cas: 0 };
+            let item =
+                Known { value, flags, dead_at: self.dead_at(exptime), cas: 0, marks: Marks::default() };
             self.change(&request, &key, "STORED", Some(item), verb == "set");
         } else {
             self.change(&request, &key, "NOT_STORED", before, false);
@@ -398,7 +400,8 @@ impl Model {
         }
         assert_eq!(reply, b"STORED\r\n");
         let cas = self.new_cas(&key, 0);
-        self.known.insert(key, Known { value, cas, ..item });
+        let marks = item.marks.only(Marks::BINARY_KEY);
+        self.known.insert(key, Known { value, cas, marks, ..item });
     }
 
     fn compare(&mut self) {
@@ -411,7 +414,7 @@ impl Model {
             None => self.change(&request, &key, "NOT_FOUND", None, false),
             Some(item) if !is_right => self.change(&request, &key, "EXISTS", Some(item), false),
             Some(_) => {
-                let item = Known { value, flags: 3, dead_at: None, cas: 0 };
+                let item = Known { value, flags: 3, dead_at: None, cas: 0, marks: Marks::default() };
                 self.change(&request, &key, "STORED", Some(item), false);
             }
         }
@@ -424,10 +427,7 @@ impl Model {
         let before = self.look(&key);
         let request = format!("{} {key} {delta}\r\n", if is_down { "decr" } else { "incr" }).into_bytes();
         let Some(item) = before else { return self.change(&request, &key, "NOT_FOUND", None, false) };
-        let text = String::from_utf8_lossy(&item.value).into_owned();
-        // Padding may have been appended to: what follows a space does not count.
-        let digits = text.split(' ').next().filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
-        let Some(number) = digits.and_then(|digits| digits.parse::<u64>().ok()) else {
+        let Some(number) = item.number() else {
             let words = "CLIENT_ERROR cannot increment or decrement non-numeric value";
             return self.change(&request, &key, words, Some(item), false);
         };
@@ -442,7 +442,10 @@ impl Model {
         let reply = self.ask(format!("touch {key} {exptime}\r\n").as_bytes());
         match before {
             None => assert_eq!(reply, b"NOT_FOUND\r\n"),
-            Some(item) if reply == b"TOUCHED\r\n" => self.note_touch(&key, item, exptime),
+            Some(mut item) if reply == b"TOUCHED\r\n" => {
+                item.fetched();
+                self.note_deadline(&key, item, self.dead_at(exptime));
+            }
             Some(_) => {
                 assert!(
                     reply.starts_with(OUT_OF_MEMORY.as_bytes()) && !self.scenario.is_roomy,
@@ -461,6 +464,18 @@ impl Model {
 }
 
 impl Known {
+    fn fetched(&mut self) {
+        self.marks = self.marks.with(Marks::FETCHED);
+    }
+
+    /// The number that the value is, if it is one. Padding may have been appended to: what follows a space does
+    /// not count.
+    fn number(&self) -> Option<u64> {
+        let text = String::from_utf8_lossy(&self.value);
+        let digits = text.split(' ').next().filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse().ok())
+    }
+
     fn shown(&self, key: &str, with_cas: bool) -> Vec<u8> {
         let cas = if with_cas { format!(" {}", self.cas) } else { String::new() };
         let mut shown = format!("VALUE {key} {} {}{cas}\r\n", self.flags, self.value.len()).into_bytes();
