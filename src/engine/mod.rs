@@ -230,7 +230,7 @@ impl Engine {
             match step {
                 Step::Request(request) => {
                     work.push(Work::Run(request, keys.len()));
-                    keys.push(keyvalue::hash(&self.store, &request));
+                    keys.push(self.store.hash(keyvalue::key(&request)));
                 }
                 Step::Say(words) => work.push(Work::Say(words)),
                 Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => break Some(step),

@@ -55,12 +55,6 @@ pub(super) fn plain_key<'a>(mode: &mut Mode, input: &'a [u8]) -> Option<(Fetch<'
 
 /// One step at the start of a line.
 pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
-    if input.starts_with(b"mg ") {
-        return match whole_line(input) {
-            Ok((text, used)) => (meta::fetch(Words::new(&text[2..])), used),
-            Err(step) => (step, 0),
-        };
-    }
     let spaces = input.iter().position(|&byte| byte != b' ').unwrap_or(input.len());
     for (verb, with_cas, exptime) in [
         (&b"get "[..], false, WantedExptime::Keep),
@@ -256,8 +250,22 @@ mod tests {
 
     #[test]
     fn plain_keys_are_decoded_as_any_others() {
-        let lines =
-            ["get k\r\n", "get  k\r\n", "get k \r\n", "get k\n", "get kk l  m\r\n", "gets k\r\n", "get \r\n"];
+        let lines = [
+            "mg k v\r\n",
+            "mg k\r\n",
+            "mg k \r\n",
+            "mg k v\n",
+            "mg k v t\r\n",
+            "mg k v v\r\n",
+            "mg k T1 b\r\n",
+            "get k\r\n",
+            "get  k\r\n",
+            "get k \r\n",
+            "get k\n",
+            "get kk l  m\r\n",
+            "gets k\r\n",
+            "get \r\n",
+        ];
         let long = format!("get {} {}\r\nget {}\r\n", "k".repeat(250), "l".repeat(250), "m".repeat(251));
         let mut plain_ones = 0;
         for first in lines.iter().chain([&&long[..]]) {

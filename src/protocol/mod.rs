@@ -237,11 +237,12 @@ impl Decoder {
         }
     }
 
-    /// Takes one step as [`Decoder::step`] would, if that finds a key of a plain `get`; else does nothing. It may be
-    /// left out, but most of what a cache is asked is decoded twice as fast by it.
+    /// Takes one step as [`Decoder::step`] would, if that finds a key of a plain `get` or `mg`; else does nothing. It
+    /// may be left out, but most of what a cache is asked is decoded twice as fast by it.
     #[inline(always)]
     pub fn plain_fetch<'a>(&mut self, input: &'a [u8]) -> Option<(Fetch<'a>, usize)> {
-        classic::plain_key(&mut self.mode, input)
+        let plain = classic::plain_key(&mut self.mode, input);
+        if plain.is_none() && self.mode == Mode::Line { meta::plain_fetch(input) } else { plain }
     }
 
     /// Clients of the binary protocol would wait for an answer that they can read; they get none.

@@ -118,6 +118,15 @@ impl Owed {
         self.worded_behind += bytes;
     }
 
+    /// Says what `word` writes, at most `bytes` bytes.
+    #[inline(always)]
+    pub(super) fn write(&mut self, bytes: usize, word: impl FnOnce(&mut Writer<'_>)) {
+        let mut line = Writer::new(self.worded.room(bytes));
+        word(&mut line);
+        let written = line.written();
+        self.said(written);
+    }
+
     /// Says a number.
     #[inline]
     pub fn say_number(&mut self, number: u64) {
@@ -272,7 +281,7 @@ impl Worded {
 }
 
 /// Room that is being written to.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     room: &'a mut [u8],
     bytes_before: usize,
 }
@@ -284,14 +293,14 @@ impl<'a> Writer<'a> {
     }
 
     #[inline(always)]
-    fn write(&mut self, bytes: &[u8]) {
+    pub(super) fn write(&mut self, bytes: &[u8]) {
         let (head, tail) = std::mem::take(&mut self.room).split_at_mut(bytes.len());
         head.copy_from_slice(bytes);
         self.room = tail;
     }
 
     #[inline(always)]
-    fn write_number(&mut self, number: u64) {
+    pub(super) fn write_number(&mut self, number: u64) {
         match TWO_DIGITS.get(number as usize) {
             Some(digits) if number >= 10 => self.write(digits),
             Some([_, digit]) => self.write(&[*digit]),

@@ -2,8 +2,8 @@
 
 use arrayvec::ArrayVec;
 
-use super::exact;
 use super::fetch::key_mark;
+use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
 use crate::protocol::{Count, KeyBuffer, Outcome, Owed, SecondsLeft, Shown, Style};
@@ -79,8 +79,7 @@ impl Engine {
         now: Tick,
     ) {
         let buffer = &mut KeyBuffer::new();
-        let flags = count.style.flags();
-        let key = flags.plain_key(count.key, buffer);
+        let (key, hashed) = plain(&self.store, count.style, count.key, hashed, buffer);
         let deadline = |exptime| self.epoch.deadline(exptime, now);
         let text = &mut ArrayVec::new();
         let ((outcome, before), stored) = self.store.update(hashed, key, now, |found| {

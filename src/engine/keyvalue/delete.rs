@@ -1,6 +1,6 @@
 //! Removals, and what comes close to them: `delete` `md`.
 
-use super::exact;
+use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
 use crate::protocol::{Delete, KeyBuffer, Letters, Outcome, Owed, Shown, Style};
@@ -54,7 +54,7 @@ impl Engine {
     ) {
         let buffer = &mut KeyBuffer::new();
         let flags = delete.style.flags();
-        let key = flags.plain_key(delete.key, buffer);
+        let (key, hashed) = plain(&self.store, delete.style, delete.key, hashed, buffer);
         let touched = flags.exptime(b'T').map(|exptime| self.epoch.deadline(exptime, now));
         let (outcome, stored) = self.store.update(hashed, key, now, |found| {
             decide_delete(delete, touched, self.settings.cas_enabled, found)

@@ -1,6 +1,6 @@
 //! Retrievals: `get` `gets` `gat` `gats` `mg`.
 
-use super::exact;
+use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
 use crate::protocol::{
@@ -100,7 +100,8 @@ impl Engine {
         });
     }
 
-    #[inline]
+    // Kept out of the way of a classic get, which is to stay short.
+    #[inline(never)]
     fn fetch_meta(
         &self,
         session: &Session,
@@ -111,7 +112,7 @@ impl Engine {
         now: Tick,
     ) {
         let buffer = &mut KeyBuffer::new();
-        let key = flags.plain_key(fetch.key, buffer);
+        let (key, hashed) = plain(&self.store, fetch.style, fetch.key, hashed, buffer);
         if flags.has_any(CHANGING) {
             return self.fetch_and_change(session, fetch, key, None, hashed, owed, now);
         }
@@ -124,9 +125,7 @@ impl Engine {
             Lookup::Hit(item) => {
                 session.counters.cmd_get.add(1);
                 session.counters.get_hits.add(1);
-                let left = if flags.has(b't') { item.deadline.seconds_left(now) } else { None };
-                let left = SecondsLeft { before: left, ..SecondsLeft::default() };
-                owed.say_meta_hit(flags, &self.meta_hit(key, flags, &item, left, false, now));
+                self.say_hit(flags, &item, false, owed, || self.shown(key, &item, left_of(&item, now), now));
             }
             Lookup::Miss => miss(session, flags, key, false, owed),
             Lookup::Expired => miss(session, flags, key, true, owed),
@@ -171,7 +170,7 @@ impl Engine {
                     if let Some(Before { marks, last_access }) = before {
                         item = Item { marks, last_access, ..item };
                     }
-                    owed.say_meta_hit(flags, &self.meta_hit(key, flags, &item, left, won, now));
+                    self.say_hit(flags, &item, won, owed, || self.shown(key, &item, left, now));
                 }
             }
             (change, Ending::Hit)
@@ -196,8 +195,8 @@ impl Engine {
                 let cas = if self.settings.cas_enabled { cas } else { 0 };
                 let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
                 let value = flags.has(b'v').then_some(&b""[..]);
-                let hit = MetaHit { shown, value, shared: None, won: true, token_sent: false, stale: false };
-                owed.say_meta_hit(flags, &hit);
+                let hit = MetaHit { value, shared: None, won: true, token_sent: false, stale: false };
+                owed.say_meta_hit(flags, &hit, || shown);
             }
             (_, Ending::Hit, _) => {}
         }
@@ -214,10 +213,8 @@ impl Engine {
     pub(in crate::engine) fn say_about(&self, key: &[u8], owed: &mut Owed, now: Tick) {
         self.store.read(self.store.hash(key), key, now, Access::Peek, |found| match found.item() {
             Some(item) => {
-                let left = SecondsLeft { before: item.deadline.seconds_left(now), ..SecondsLeft::default() };
-                let hit = self.meta_hit(key, Flags::default(), &item, left, false, now);
                 let item_bytes = self.item_bytes(key.len(), item.flags, item.value.len() as u64);
-                owed.say_meta_about(&hit.shown, item_bytes);
+                owed.say_meta_about(&self.shown(key, &item, left_of(&item, now), now), item_bytes);
             }
             None => owed.say_meta_miss(Flags::default(), key),
         });
@@ -229,37 +226,50 @@ impl Engine {
         ItemReply { key: fetch.key, flags: item.flags, cas, value: item.value, shared: item.shared }
     }
 
-    #[inline]
-    fn meta_hit<'r>(
+    /// Says what `mg` shows of an item that is there.
+    #[inline(always)]
+    fn say_hit<'r>(
         &self,
-        key: &'r [u8],
         flags: Flags<'_>,
-        item: &Item<'r>,
-        left: SecondsLeft,
+        item: &Item<'_>,
         won: bool,
-        now: Tick,
-    ) -> MetaHit<'r> {
-        let cas = if self.settings.cas_enabled { item.cas } else { 0 };
-        let is_known = flags.has(b'C') && cas != 0 && flags.number(b'C') == Some(cas);
-        let shown = Shown {
-            key,
-            is_binary_key: item.marks.has(Marks::BINARY_KEY),
-            value_bytes: item.value.len(),
-            flags: item.flags,
-            cas,
-            left,
-            idle_seconds: now.seconds_since(item.last_access),
-            was_fetched: item.marks.has(Marks::FETCHED),
-        };
-        MetaHit {
-            shown,
-            value: (flags.has(b'v') && !is_known).then_some(item.value),
+        owed: &mut Owed,
+        shown: impl FnOnce() -> Shown<'r>,
+    ) {
+        let shows_value = flags.has(b'v') && !(flags.has(b'C') && self.is_known(flags, item));
+        let hit = MetaHit {
+            value: shows_value.then_some(item.value),
             shared: item.shared,
             won,
             token_sent: item.marks.has(Marks::TOKEN_SENT),
             stale: item.marks.has(Marks::STALE),
+        };
+        owed.say_meta_hit(flags, &hit, shown);
+    }
+
+    /// Whether the client has the value already, as its `C` tells.
+    #[cold]
+    fn is_known(&self, flags: Flags<'_>, item: &Item<'_>) -> bool {
+        self.settings.cas_enabled && flags.number(b'C') == Some(item.cas)
+    }
+
+    fn shown<'r>(&self, key: &'r [u8], item: &Item<'_>, left: SecondsLeft, now: Tick) -> Shown<'r> {
+        Shown {
+            key,
+            is_binary_key: item.marks.has(Marks::BINARY_KEY),
+            value_bytes: item.value.len(),
+            flags: item.flags,
+            cas: if self.settings.cas_enabled { item.cas } else { 0 },
+            left,
+            idle_seconds: now.seconds_since(item.last_access),
+            was_fetched: item.marks.has(Marks::FETCHED),
         }
     }
+}
+
+/// How long `item` has to live, whatever the request does to it.
+fn left_of(item: &Item<'_>, now: Tick) -> SecondsLeft {
+    SecondsLeft { before: item.deadline.seconds_left(now), ..SecondsLeft::default() }
 }
 
 /// Counts and words a miss of `mg`.

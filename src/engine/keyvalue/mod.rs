@@ -12,21 +12,35 @@ use crate::clock::{Deadline, Tick};
 use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Request, Style, Touch};
 use crate::store::{Cas, Change, Content, Draft, Hashed, Item, Marks, Store};
 
-/// The hash of the key that `request` is about; that of an empty key if it is about none.
+/// The key that `request` is about, as it came; empty if it is about none.
 #[inline]
-pub(super) fn hash(store: &Store, request: &Request<'_>) -> Hashed {
-    let (key, style) = match request {
-        Request::Fetch(fetch) => (fetch.key, fetch.style),
-        Request::Put(put) => (put.key, put.style),
-        Request::Count(count) => (count.key, count.style),
-        Request::Touch(touch) => (touch.key, Style::Classic),
-        Request::Delete(delete) => (delete.key, delete.style),
-        Request::Admin { .. } => (&b""[..], Style::Classic),
-    };
-    match style {
-        Style::Meta(flags) if flags.has(b'b') => store.hash(flags.plain_key(key, &mut KeyBuffer::new())),
-        Style::Classic | Style::Meta(_) => store.hash(key),
+pub(super) fn key<'a>(request: &Request<'a>) -> &'a [u8] {
+    match request {
+        Request::Fetch(fetch) => fetch.key,
+        Request::Put(put) => put.key,
+        Request::Count(count) => count.key,
+        Request::Touch(touch) => touch.key,
+        Request::Delete(delete) => delete.key,
+        Request::Admin { .. } => b"",
     }
+}
+
+/// A key as it is looked up, decoded into `buffer` if it came in base64. What was hashed, and hinted at, is the
+/// key as it came: for the few that are decoded the hash is made anew.
+#[inline]
+fn plain<'k>(
+    store: &Store,
+    style: Style<'_>,
+    key: &'k [u8],
+    hashed: Hashed,
+    buffer: &'k mut KeyBuffer,
+) -> (&'k [u8], Hashed) {
+    let flags = style.flags();
+    if !flags.has(b'b') {
+        return (key, hashed);
+    }
+    let key = flags.plain_key(key, buffer);
+    (key, store.hash(key))
 }
 
 /// The CAS id that `E` asks for, or else the next one.

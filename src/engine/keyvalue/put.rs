@@ -1,7 +1,7 @@
 //! Stores: `set` `add` `replace` `append` `prepend` `cas` `ms`.
 
-use super::exact;
 use super::fetch::key_mark;
+use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
 use crate::protocol::{KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
@@ -84,7 +84,7 @@ impl Engine {
     ) {
         let buffer = &mut KeyBuffer::new();
         let flags = put.style.flags();
-        let key = flags.plain_key(put.key, buffer);
+        let (key, hashed) = plain(&self.store, put.style, put.key, hashed, buffer);
         if self.is_too_large(key.len(), put.flags, put.value_bytes) {
             return self.refuse_too_large(session, put, key, hashed, owed, now);
         }

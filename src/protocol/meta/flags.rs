@@ -18,6 +18,9 @@ impl Letters {
     /// Those whose arguments are looked at by the decoder.
     const WITH_ARGUMENT: Letters = Letters::of(b"CDEFJNORT");
 
+    /// Those that say all by being there, but for `b`.
+    const PLAIN: Letters = Letters::of(b"cfhklqstuvx");
+
     /// The set of these ASCII letters.
     pub const fn of(letters: &[u8]) -> Letters {
         let mut bits = 0;
@@ -72,6 +75,28 @@ impl<'a> Flags<'a> {
             }
         }
         Ok(Flags { letters, text })
+    }
+
+    /// The flags at the head of `input`, where each is a letter that wants no argument and is no `b`, one space goes
+    /// before each, and CRLF ends them: as most clients ask. `None` for all else, which `parse` takes as well.
+    #[inline(always)]
+    pub(super) fn plain(input: &'a [u8]) -> Option<Flags<'a>> {
+        let mut letters = Letters::default();
+        let mut at = 0;
+        while let [b' ', letter, b' ' | b'\r', ..] = input[at..] {
+            if !letter.is_ascii_lowercase() || !Letters::PLAIN.has(letter) || letters.has(letter) {
+                return None;
+            }
+            letters.0 |= Letters::bit(letter);
+            at += 2;
+        }
+        input[at..].starts_with(b"\r\n").then_some(Flags { letters, text: &input[..at] })
+    }
+
+    /// How many bytes they take on their line.
+    #[inline]
+    pub(super) fn bytes(self) -> usize {
+        self.text.len()
     }
 
     /// Whether there is a flag `letter`.
@@ -217,6 +242,17 @@ mod tests {
         check(&format!("{all} D1"), Err(reply::TOO_MANY_FLAGS));
         check(&format!("v v {all}"), Err(reply::TOO_MANY_FLAGS));
         check(&format!("Tx {all} D1"), Err(reply::TOO_MANY_FLAGS));
+    }
+
+    #[test]
+    fn plain_flags_are_what_parse_makes_of_them() {
+        for text in ["", " v", " k v", " s v t f c k h l q u x"] {
+            let line = format!("{text}\r\nmg k");
+            assert_eq!(Flags::plain(line.as_bytes()), Flags::parse(text.as_bytes(), 2).ok(), "{text}");
+        }
+        for other in [" v", " v\n", " v \r\n", "  v\r\n", " v v\r\n", " b\r\n", " T1\r\n", " I\r\n", " v\r"] {
+            assert_eq!(Flags::plain(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use key::{KeyBuffer, decode as decode_key};
 pub use replies::{MetaHit, SecondsLeft, Shown};
 
 use super::replies::reply;
-use super::tokens::{Words, unsigned};
+use super::tokens::{Words, unsigned, word_end};
 use super::{Count, Delete, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style, VALUE_BYTES_MAX};
 
 impl<'a> Flags<'a> {
@@ -21,6 +21,28 @@ impl<'a> Flags<'a> {
     pub fn plain_key<'k>(self, key: &'k [u8], buffer: &'k mut KeyBuffer) -> &'k [u8] {
         if self.has(b'b') { key::decode(key, buffer).expect("the decoder has tried it") } else { key }
     }
+}
+
+/// An `mg` line written as most clients write it, with [plain](Flags::plain) flags. `None` for everything else.
+#[inline(always)]
+pub(super) fn plain_fetch<'a>(input: &'a [u8]) -> Option<(Fetch<'a>, usize)> {
+    const VERB_BYTES: usize = 3;
+    if !input.starts_with(b"mg ") {
+        return None;
+    }
+    let key_end = word_end(input, VERB_BYTES)?;
+    if !(1..=KEY_BYTES_MAX).contains(&(key_end - VERB_BYTES)) || input[key_end] == b'\n' {
+        return None;
+    }
+    let flags = Flags::plain(&input[key_end..])?;
+    let fetch = Fetch {
+        key: &input[VERB_BYTES..key_end],
+        with_cas: false,
+        exptime: None,
+        is_last: false,
+        style: Style::Meta(flags),
+    };
+    Some((fetch, key_end + flags.bytes() + 2))
 }
 
 /// A line after `mg`.

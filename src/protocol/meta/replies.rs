@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::super::replies::{Outcome, Owed};
+use super::super::replies::{Outcome, Owed, Writer};
 use super::key::encode;
 use super::{Flags, Letters};
 
@@ -51,8 +51,6 @@ pub struct SecondsLeft {
 /// An item as `mg` shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct MetaHit<'a> {
-    /// What may be shown.
-    pub shown: Shown<'a>,
     /// The value, if it is to be shown.
     pub value: Option<&'a [u8]>,
     /// The value as a handle, to be shared instead of copied.
@@ -65,64 +63,76 @@ pub struct MetaHit<'a> {
     pub stale: bool,
 }
 
+/// More than all flags of a line take in a reply, in bytes: the longest key in base64, the longest opaque, and some
+/// numbers of at most 20 digits.
+const SHOWN_BYTES_MAX: usize = 768;
+
 impl Owed {
-    /// Says `HD`, or `VA` and the value.
-    #[inline]
-    pub fn say_meta_hit(&mut self, flags: Flags<'_>, hit: &MetaHit<'_>) {
-        match hit.value {
-            None => self.say(b"HD"),
-            Some(value) => {
-                self.say(b"VA ");
-                self.say_number(value.len() as u64);
+    /// Says `HD`, or `VA` and the value; asks what else may be shown only if something is to be.
+    #[inline(always)]
+    pub fn say_meta_hit<'a>(
+        &mut self,
+        flags: Flags<'_>,
+        hit: &MetaHit<'_>,
+        shown: impl FnOnce() -> Shown<'a>,
+    ) {
+        let inline = hit.value.filter(|_| hit.shared.is_none()).unwrap_or(b"");
+        self.write(SHOWN_BYTES_MAX + inline.len(), |line| {
+            match hit.value {
+                None => line.write(b"HD"),
+                Some(value) => {
+                    line.write(b"VA ");
+                    line.write_number(value.len() as u64);
+                }
             }
-        }
-        self.say_shown(flags, OF_HIT, &hit.shown);
-        if hit.won || hit.token_sent || hit.stale {
-            for (mark, is_set) in [(b" Z", hit.token_sent), (b" X", hit.stale), (b" W", hit.won)] {
-                self.say(if is_set { mark } else { b"" });
+            if flags.has_any(OF_HIT) {
+                write_each(line, flags, OF_HIT, &shown());
             }
-        }
-        self.say(b"\r\n");
-        if let Some(value) = hit.value {
-            match hit.shared {
-                Some(value) => self.share(value.clone()),
-                None => self.say(value),
+            if hit.won || hit.token_sent || hit.stale {
+                for (mark, is_set) in [(b" Z", hit.token_sent), (b" X", hit.stale), (b" W", hit.won)] {
+                    line.write(if is_set { mark } else { b"" });
+                }
             }
+            line.write(b"\r\n");
+            if hit.value.is_some() && hit.shared.is_none() {
+                line.write(inline);
+                line.write(b"\r\n");
+            }
+        });
+        if let (Some(_), Some(value)) = (hit.value, hit.shared) {
+            self.share(value.clone());
             self.say(b"\r\n");
         }
     }
 
     /// Says `EN`.
-    #[inline]
     pub fn say_meta_miss(&mut self, flags: Flags<'_>, key: &[u8]) {
-        self.say_meta(
-            b"EN",
-            flags,
-            OF_MISS,
-            &Shown { key, is_binary_key: flags.has(b'b'), ..Shown::default() },
-        );
+        let shown = Shown { key, is_binary_key: flags.has(b'b'), ..Shown::default() };
+        self.say_meta(b"EN", flags, OF_MISS, &shown);
     }
 
     /// Says what `me` tells of an item that takes `item_bytes`. As memcached does, it tells the time left as if it
     /// were over: 100 s to live are `exp=-100`, and without a deadline it is -1.
     pub fn say_meta_about(&mut self, shown: &Shown<'_>, item_bytes: u64) {
-        self.say(b"ME ");
-        if shown.is_binary_key {
-            encode(shown.key, |text| self.say(text));
-        } else {
-            self.say(shown.key);
-        }
-        match shown.left.before {
-            Some(0) => self.say(b" exp=0"),
-            Some(seconds) => self.say_flag(b" exp=-", u64::from(seconds)),
-            None => self.say(b" exp=-1"),
-        }
-        self.say_flag(b" la=", u64::from(shown.idle_seconds));
-        self.say_flag(b" cas=", shown.cas);
-        self.say(if shown.was_fetched { b" fetch=yes" } else { b" fetch=no" });
-        // Where memcached has the number of a slab class.
-        self.say_flag(b" cls=1 size=", item_bytes);
-        self.say(b"\r\n");
+        self.write(SHOWN_BYTES_MAX, |line| {
+            line.write(b"ME ");
+            if shown.is_binary_key {
+                encode(shown.key, |text| line.write(text));
+            } else {
+                line.write(shown.key);
+            }
+            match shown.left.before {
+                Some(0) => line.write(b" exp=0"),
+                Some(seconds) => write_flag(line, b" exp=-", u64::from(seconds)),
+                None => line.write(b" exp=-1"),
+            }
+            write_flag(line, b" la=", u64::from(shown.idle_seconds));
+            write_flag(line, b" cas=", shown.cas);
+            line.write(if shown.was_fetched { b" fetch=yes" } else { b" fetch=no" });
+            // Where memcached has the number of a slab class.
+            write_flag(line, b" cls=1 size=", item_bytes);
+            line.write(b"\r\n");
+        });
     }
 
     /// Says how a store ended.
@@ -157,64 +167,104 @@ impl Owed {
         }
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(number).as_bytes();
-        self.say(b"VA ");
-        self.say_number(digits.len() as u64);
-        self.say_meta(b"", flags, OF_COUNT, shown);
-        self.say(digits);
-        self.say(b"\r\n");
+        self.write(SHOWN_BYTES_MAX, |line| {
+            line.write(b"VA ");
+            line.write_number(digits.len() as u64);
+            write_shown(line, flags, OF_COUNT, shown);
+            line.write(b"\r\n");
+            line.write(digits);
+            line.write(b"\r\n");
+        });
     }
 
-    fn say_meta(&mut self, words: &[u8], flags: Flags<'_>, letters: Letters, shown: &Shown<'_>) {
-        self.say(words);
-        self.say_shown(flags, letters, shown);
-        self.say(b"\r\n");
-    }
-
-    /// Says what those of `flags` that are among `letters` ask for.
     #[inline]
-    fn say_shown(&mut self, flags: Flags<'_>, letters: Letters, shown: &Shown<'_>) {
-        if flags.has_any(letters) {
-            self.say_each(flags, letters, shown);
-        }
+    fn say_meta(&mut self, words: &[u8], flags: Flags<'_>, letters: Letters, shown: &Shown<'_>) {
+        self.write(SHOWN_BYTES_MAX, |line| {
+            line.write(words);
+            write_shown(line, flags, letters, shown);
+            line.write(b"\r\n");
+        });
     }
+}
 
-    fn say_each(&mut self, flags: Flags<'_>, letters: Letters, shown: &Shown<'_>) {
-        let mut left = shown.left.before;
-        for (letter, word) in flags.each().filter(|&(letter, _)| letters.has(letter)) {
-            match letter {
-                b'O' => {
-                    self.say(b" ");
-                    self.say(word);
-                }
-                b'k' => self.say_key(shown),
-                b'c' => self.say_flag(b" c", shown.cas),
-                b'f' => self.say_flag(b" f", u64::from(shown.flags)),
-                b'h' => self.say(if shown.was_fetched { b" h1" } else { b" h0" }),
-                b'l' => self.say_flag(b" l", u64::from(shown.idle_seconds)),
-                b's' => self.say_flag(b" s", shown.value_bytes as u64),
-                b't' => match left {
-                    Some(seconds) => self.say_flag(b" t", u64::from(seconds)),
-                    None => self.say(b" t-1"),
-                },
-                b'T' => left = shown.left.touched,
-                b'N' => left = shown.left.created.unwrap_or(left),
-                _ => {}
+/// Writes what those of `flags` that are among `letters` ask for.
+#[inline(always)]
+fn write_shown(line: &mut Writer<'_>, flags: Flags<'_>, letters: Letters, shown: &Shown<'_>) {
+    if flags.has_any(letters) {
+        write_each(line, flags, letters, shown);
+    }
+}
+
+#[inline(never)]
+fn write_each(line: &mut Writer<'_>, flags: Flags<'_>, letters: Letters, shown: &Shown<'_>) {
+    let mut left = shown.left.before;
+    for (letter, word) in flags.each().filter(|&(letter, _)| letters.has(letter)) {
+        match letter {
+            b'O' => {
+                line.write(b" ");
+                line.write(word);
             }
+            b'k' => write_key(line, shown),
+            b'c' => write_flag(line, b" c", shown.cas),
+            b'f' => write_flag(line, b" f", u64::from(shown.flags)),
+            b'h' => line.write(if shown.was_fetched { b" h1" } else { b" h0" }),
+            b'l' => write_flag(line, b" l", u64::from(shown.idle_seconds)),
+            b's' => write_flag(line, b" s", shown.value_bytes as u64),
+            b't' => match left {
+                Some(seconds) => write_flag(line, b" t", u64::from(seconds)),
+                None => line.write(b" t-1"),
+            },
+            b'T' => left = shown.left.touched,
+            b'N' => left = shown.left.created.unwrap_or(left),
+            _ => {}
         }
     }
+}
 
-    fn say_flag(&mut self, letter: &[u8], number: u64) {
-        self.say(letter);
-        self.say_number(number);
+fn write_flag(line: &mut Writer<'_>, letter: &[u8], number: u64) {
+    line.write(letter);
+    line.write_number(number);
+}
+
+fn write_key(line: &mut Writer<'_>, shown: &Shown<'_>) {
+    line.write(b" k");
+    if shown.is_binary_key {
+        encode(shown.key, |text| line.write(text));
+        line.write(b" b");
+    } else {
+        line.write(shown.key);
     }
+}
 
-    fn say_key(&mut self, shown: &Shown<'_>) {
-        self.say(b" k");
-        if shown.is_binary_key {
-            encode(shown.key, |text| self.say(text));
-            self.say(b" b");
-        } else {
-            self.say(shown.key);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_line_of_flags_has_room() {
+        let opaque = "o".repeat(31);
+        let text = format!("O{opaque} k c f h l s t");
+        let flags = Flags::parse(text.as_bytes(), 2).expect("they are right");
+        let key = [b'k'; 250];
+        let shown = Shown {
+            key: &key,
+            is_binary_key: true,
+            value_bytes: usize::MAX,
+            flags: u32::MAX,
+            cas: u64::MAX,
+            left: SecondsLeft { before: Some(u32::MAX), ..SecondsLeft::default() },
+            idle_seconds: u32::MAX,
+            was_fetched: true,
+        };
+        let value = Some(&b"value"[..]);
+        let hit = MetaHit { value, shared: None, won: true, token_sent: true, stale: true };
+        let mut owed = Owed::default();
+        owed.say_meta_hit(flags, &hit, || shown);
+        let bytes = owed.into_bytes();
+        assert!(bytes.ends_with(b" h1 l4294967295 s18446744073709551615 t4294967295 Z X W\r\nvalue\r\n"));
+        assert!(bytes.len() < SHOWN_BYTES_MAX - 200, "{} bytes", bytes.len());
+        owed = Owed::default();
+        owed.say_meta_about(&shown, u64::MAX);
+        assert!(owed.into_bytes().len() < SHOWN_BYTES_MAX - 200);
     }
 }
