@@ -80,6 +80,8 @@ struct Workload {
     sets_per_hundred: u64,
     value_bytes: u32,
     zipf: Option<f64>,
+    /// Asked for with `mg` instead of `get`.
+    meta: bool,
 }
 
 const GETS: Workload = Workload {
@@ -92,12 +94,21 @@ const GETS: Workload = Workload {
     sets_per_hundred: 0,
     value_bytes: 32,
     zipf: None,
+    meta: false,
 };
 const MIX: Workload = Workload { depth: 16, sets_per_hundred: 10, value_bytes: 100, ..GETS };
 
-const WORKLOADS: [Workload; 8] = [
+const WORKLOADS: [Workload; 9] = [
     GETS,
     Workload { letter: "b", name: "gets, 64 pipelined", label: "get\n64 pipelined", depth: 64, ..GETS },
+    Workload {
+        letter: "m",
+        name: "meta gets, 64 pipelined",
+        label: "mg\n64 pipelined",
+        depth: 64,
+        meta: true,
+        ..GETS
+    },
     Workload {
         letter: "c",
         name: "gets of 50 keys, per key",
@@ -346,6 +357,8 @@ impl Script for Talk<'_> {
             let sets = self.workload.sets_per_hundred;
             if sets > 0 && self.random.below(100) < sets {
                 batch.set(self.item(), 0, self.values);
+            } else if self.workload.meta {
+                batch.meta_get([self.item()]);
             } else {
                 batch.get((0..self.workload.keys_per_get).map(|_| self.item()));
             }

@@ -52,6 +52,11 @@ fn hash_client_survives_a_death() {
 }
 
 #[test]
+fn meta_commands() {
+    run("test_meta.py");
+}
+
+#[test]
 fn telnet_session() {
     if has_program("telnet", "inetutils-telnet", "FERROCACHED_WITHOUT_TELNET") {
         run("test_telnet.py");

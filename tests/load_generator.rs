@@ -53,6 +53,33 @@ fn is_accepted(batch: &Batch, pieces: &[&[u8]], values: &Values) -> Option<Tally
 }
 
 #[test]
+fn a_meta_reply_is_accepted_however_it_is_cut_and_a_wrong_one_is_not() {
+    let values = Values::by_key();
+    let mut batch = Batch::default();
+    batch.meta_get(HITS_AND_A_MISS.map(item));
+    let mut reply = Vec::new();
+    for number in HITS_AND_A_MISS {
+        if number == 8 {
+            reply.extend_from_slice(b"EN\r\n");
+            continue;
+        }
+        reply.extend_from_slice(b"VA 20\r\n");
+        reply.extend_from_slice(values.of(&item(number)));
+        reply.extend_from_slice(b"\r\n");
+    }
+    let right = Tally { hits: 2, misses: 1, ..Tally::default() };
+    for cut in 0..=reply.len() {
+        let (start, end) = reply.split_at(cut);
+        assert_eq!(is_accepted(&batch, &[start, end], &values), Some(right), "cut at {cut}");
+    }
+    for at in 0..reply.len() {
+        let mut wrong = reply.clone();
+        wrong[at] ^= 0x20;
+        assert_eq!(is_accepted(&batch, &[&wrong], &values), None, "another byte at {at}");
+    }
+}
+
+#[test]
 fn a_right_reply_is_accepted_however_it_is_cut() {
     let values = Values::by_key();
     let (batch, reply) = reply(&values);

@@ -22,6 +22,16 @@ impl Batch {
         self.expected.push(Expected::End);
     }
 
+    /// One `mg` for each of the items' values.
+    pub(crate) fn meta_get(&mut self, items: impl IntoIterator<Item = Item>) {
+        for item in items {
+            self.requests.extend_from_slice(b"mg ");
+            item.append_key(&mut self.requests);
+            self.requests.extend_from_slice(b" v\r\n");
+            self.expected.push(Expected::MetaValue(item));
+        }
+    }
+
     /// One `set`; the item lives `ttl_seconds` (0: for ever).
     pub(crate) fn set(&mut self, item: Item, ttl_seconds: u32, values: &Values) {
         let mut digits = itoa::Buffer::new();

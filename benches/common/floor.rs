@@ -74,6 +74,10 @@ fn answer(received: &[u8], block: &[u8], reply: &mut Vec<u8>) -> usize {
         let mut end = at + newline + 1;
         if line.starts_with(b"get") {
             append_hits(line, block, reply);
+        } else if line.starts_with(b"mg ") {
+            // What follows a key in a classic reply begins with its flags.
+            reply.extend_from_slice(b"VA ");
+            reply.extend_from_slice(&block[b" 0 ".len()..]);
         } else {
             let Some(value_bytes) = number_at_end(line) else {
                 reply.extend_from_slice(b"ERROR\r\n");

@@ -11,6 +11,8 @@ const REFUSED: &[u8] = b"SERVER_ERROR";
 pub(crate) enum Expected {
     /// The item, or nothing where the server does not have it.
     Value(Item),
+    /// The item as `mg` shows it, or `EN`.
+    MetaValue(Item),
     End,
     /// `STORED`, or a refusal for want of memory.
     Stored,
@@ -69,12 +71,13 @@ pub(crate) fn check(
             Piece::Whole(length) => {
                 bytes += length;
                 match piece {
-                    Expected::Value(_) => tally.hits += 1,
+                    Expected::Value(_) | Expected::MetaValue(_) => tally.hits += 1,
                     Expected::Stored => tally.stored += 1,
                     Expected::End => {}
                 }
             }
-            Piece::Absent(item) => {
+            Piece::Absent(item, length) => {
+                bytes += length;
                 tally.misses += 1;
                 missed(item);
             }
@@ -97,7 +100,8 @@ pub(crate) fn check(
 
 enum Piece {
     Whole(usize),
-    Absent(Item),
+    /// And how many bytes say so.
+    Absent(Item, usize),
     Refused(usize),
     Cut,
     Wrong,
@@ -106,6 +110,7 @@ enum Piece {
 fn examine(piece: Expected, received: &[u8], values: &Values) -> Piece {
     match piece {
         Expected::Value(item) => examine_value(item, received, values),
+        Expected::MetaValue(item) => examine_meta_value(item, received, values),
         Expected::End => examine_word(END, received),
         Expected::Stored if received.starts_with(REFUSED) => match memchr::memchr(b'\n', received) {
             Some(newline) => Piece::Refused(newline + 1),
@@ -128,12 +133,30 @@ fn examine_word(word: &[u8], received: &[u8]) -> Piece {
     }
 }
 
+fn examine_meta_value(item: Item, received: &[u8], values: &Values) -> Piece {
+    const MISS: &[u8] = b"EN\r\n";
+    if received.starts_with(MISS) {
+        return Piece::Absent(item, MISS.len());
+    }
+    let mut digits = itoa::Buffer::new();
+    let parts = [b"VA ", digits.format(item.value_bytes).as_bytes(), b"\r\n", values.of(&item), b"\r\n"];
+    let mut at = 0;
+    for part in parts {
+        match examine_word(part, &received[at..received.len().min(at + part.len())]) {
+            Piece::Whole(length) => at += length,
+            Piece::Wrong if MISS.starts_with(received) => return Piece::Cut,
+            other => return other,
+        }
+    }
+    Piece::Whole(at)
+}
+
 /// A block of another key means that this one is absent: the server leaves out what it does not have, and keeps the order.
 /// A key that was never asked for is found out at the `END` that it stands before.
 fn examine_value(item: Item, received: &[u8], values: &Values) -> Piece {
     const WORD: &[u8] = b"VALUE ";
     if received.starts_with(END) {
-        return Piece::Absent(item);
+        return Piece::Absent(item, 0);
     }
     if !received.starts_with(WORD) {
         let is_cut = END.starts_with(received) || WORD.starts_with(received);
@@ -142,7 +165,7 @@ fn examine_value(item: Item, received: &[u8], values: &Values) -> Piece {
 
     let key_end = WORD.len() + usize::from(item.key_bytes);
     if !item.key_matches(&received[WORD.len()..received.len().min(key_end)]) {
-        return Piece::Absent(item);
+        return Piece::Absent(item, 0);
     }
     if received.len() < key_end {
         return Piece::Cut;
@@ -156,7 +179,7 @@ fn examine_value(item: Item, received: &[u8], values: &Values) -> Piece {
         match examine_word(part, &received[at..received.len().min(at + part.len())]) {
             Piece::Whole(length) => at += length,
             // A longer key that begins like this one.
-            Piece::Wrong if at == key_end && received[at] == b'.' => return Piece::Absent(item),
+            Piece::Wrong if at == key_end && received[at] == b'.' => return Piece::Absent(item, 0),
             other => return other,
         }
     }
