@@ -6,6 +6,7 @@ mod crawler;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use super::hot::Subject;
 use super::listing::Purpose;
 use super::settings::{MEMORY_BYTES_MIN, VERSION};
 use super::{Engine, Session, Then};
@@ -95,8 +96,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "stats",
-        arguments: "[cachedump <class> <limit>|items|reset|settings|sizes|slabs]",
-        help: "shows what has been counted, zeroes it, shows the settings, or lists items",
+        arguments: "[cachedump <class> <limit>|detail on|off|dump|hotkeys|items|prefixes|reset|settings|sizes|slabs]",
+        help: "shows what has been counted, zeroes it, shows the settings, lists items, counts by key prefix, or shows what is asked for most",
         run: stats,
     },
     Command {
@@ -236,8 +237,13 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
             engine.statistics.reset();
             engine.store.reset_stats();
             engine.listings.reset();
+            engine.prefixes.reset();
+            engine.hot.reset(call.now);
             call.owed.say(b"RESET\r\n");
         }
+        Some(b"detail") => engine.say_detail(call.words.next(), call.owed),
+        Some(b"hotkeys") => engine.say_ranking(Subject::Keys, call.owed, call.now),
+        Some(b"prefixes") => engine.say_ranking(Subject::Prefixes, call.owed, call.now),
         Some(_) => call.owed.say(reply::ERROR),
     }
     None

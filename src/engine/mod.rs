@@ -4,9 +4,12 @@
 //! keys are about to be asked for, executes the requests in order, and words the replies. It never waits.
 
 pub mod admin;
+pub mod hot;
 mod job;
 mod keyvalue;
 mod listing;
+mod observe;
+pub mod prefixes;
 pub mod settings;
 pub mod stats;
 
@@ -19,8 +22,10 @@ use bytes::Buf;
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
 use crate::store::{Hashed, Store, StoreConfig};
+use hot::Hot;
 use job::Job;
 use listing::Listings;
+use prefixes::{Prefixes, Remembered};
 use settings::{Compat, Settings};
 use stats::{Connections, Counters, Statistics, Usage};
 
@@ -36,6 +41,8 @@ pub const OWED_BYTES_MAX: usize = 1 << 20;
 pub struct Session {
     decoder: Decoder,
     counters: Arc<Counters>,
+    worker: usize,
+    prefixes: Remembered,
     /// What goes on over several turns.
     job: Option<Box<dyn Job>>,
 }
@@ -88,6 +95,8 @@ pub struct Engine {
     settings: Settings,
     epoch: Epoch,
     statistics: Statistics,
+    prefixes: Prefixes,
+    hot: Hot,
     verbosity: AtomicU8,
     /// The tick at which a delayed `flush_all` falls due; `u32::MAX` when none is pending.
     flush_at: AtomicU32,
@@ -117,10 +126,13 @@ impl Engine {
             evictions_enabled: settings.evictions_enabled,
             workers: settings.threads,
         });
+        let (delimiter, workers) = (settings.prefix_delimiter, settings.threads);
         Engine {
             store,
             epoch,
-            statistics: Statistics::new(settings.threads),
+            statistics: Statistics::new(workers),
+            prefixes: Prefixes::new(delimiter, workers, settings.detail_enabled),
+            hot: Hot::new(delimiter, workers),
             verbosity: AtomicU8::new(settings.verbosity),
             flush_at: AtomicU32::new(u32::MAX),
             flushing: Mutex::default(),
@@ -165,7 +177,7 @@ impl Engine {
     /// If there is no such worker: their number is that of `-t`.
     pub fn session(&self, worker: usize) -> Session {
         let counters = Arc::clone(&self.statistics.workers[worker]);
-        Session { decoder: Decoder::default(), counters, job: None }
+        Session { decoder: Decoder::default(), counters, worker, prefixes: Remembered::default(), job: None }
     }
 
     /// Runs the requests at the head of `input` and appends what is owed for them to `owed`.
@@ -251,8 +263,14 @@ impl Engine {
                 let _ = self.store.hint_item(&mut keys[usize::from(number)]);
             }
         }
+        let sampled = session.counters.sampler.choose(work.len());
         for (index, step) in work.iter().enumerate() {
             let then = match step {
+                // One branch, and asked anew for each request: the one before may have switched it.
+                Work::Run(request, key) if self.prefixes.is_on() | (index == sampled) => {
+                    let is_sampled = index == sampled;
+                    self.execute_observed(session, request, keys[*key], is_sampled, owed, now)
+                }
                 Work::Run(request, key) => self.execute(session, request, keys[*key], owed, now),
                 Work::Say(words) => {
                     owed.say(words);
@@ -286,6 +304,7 @@ impl Engine {
         now: Tick,
     ) -> Then {
         if self.refuses(session, put, owed, now) {
+            self.observe_refused(session, put);
             session.decoder.swallow(line_bytes, put.value_bytes);
             return Then::Again;
         }
@@ -293,7 +312,8 @@ impl Engine {
         Then::Read { bytes_min: line_bytes + value_bytes + 2 }
     }
 
-    #[inline]
+    // Always, for the cold caller's sake not to be the hot one's loss: a call here costs 2 of a get's 61 ns.
+    #[inline(always)]
     fn execute(
         &self,
         session: &mut Session,

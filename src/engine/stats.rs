@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Engine;
+use super::hot::Sampler;
 use super::settings::{Protocol, Settings, TcpPort, VERSION};
 use crate::clock::Tick;
 use crate::protocol::{Owed, reply};
@@ -25,7 +26,7 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 
-    fn value(&self) -> u64 {
+    pub(super) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -37,6 +38,7 @@ macro_rules! counters {
         #[repr(align(128))]
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
+            pub(super) sampler: Sampler,
         }
 
         /// The sums over all workers.
@@ -196,16 +198,16 @@ impl Statistics {
 }
 
 /// Writes `STAT` lines.
-struct Lines<'o>(&'o mut Owed);
+pub(super) struct Lines<'o>(pub(super) &'o mut Owed);
 
 impl Lines<'_> {
-    fn text(&mut self, name: &str, value: &str) {
+    pub(super) fn text(&mut self, name: &str, value: &str) {
         for piece in ["STAT ", name, " ", value, "\r\n"] {
             self.0.say(piece.as_bytes());
         }
     }
 
-    fn number(&mut self, name: &str, value: u64) {
+    pub(super) fn number(&mut self, name: &str, value: u64) {
         self.text(name, itoa::Buffer::new().format(value));
     }
 
@@ -413,7 +415,7 @@ impl Engine {
         lines.number("num_threads", settings.threads as u64);
         lines.number("num_threads_per_udp", settings.threads as u64);
         lines.text("stat_key_prefix", &char::from(settings.prefix_delimiter).to_string());
-        lines.flag("detail_enabled", settings.detail_enabled);
+        lines.flag("detail_enabled", self.prefixes.is_on());
         lines.number("reqs_per_event", u64::from(settings.requests_per_event));
         lines.flag("cas_enabled", settings.cas_enabled);
         lines.number("tcp_backlog", u64::from(settings.backlog));

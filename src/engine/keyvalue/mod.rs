@@ -25,6 +25,18 @@ pub(super) fn key<'a>(request: &Request<'a>) -> &'a [u8] {
     }
 }
 
+/// The key that `request` is about as the store knows it, decoded into `buffer` if it came in base64.
+pub(super) fn stored_key<'k>(request: &Request<'k>, buffer: &'k mut KeyBuffer) -> &'k [u8] {
+    let style = match request {
+        Request::Fetch(fetch) => fetch.style,
+        Request::Put(put) => put.style,
+        Request::Count(count) => count.style,
+        Request::Delete(delete) => delete.style,
+        Request::Touch(_) | Request::Admin { .. } => Style::Classic,
+    };
+    style.flags().plain_key(key(request), buffer)
+}
+
 /// A key as it is looked up, decoded into `buffer` if it came in base64. What was hashed, and hinted at, is the
 /// key as it came: for the few that are decoded the hash is made anew.
 #[inline]

@@ -1,0 +1,288 @@
+//! What is counted by key prefix, for `stats detail`.
+//!
+//! Rule: counting takes no lock and shares no cache line. A session remembers the prefixes it met last, and each
+//! worker adds to numbers of its own; the registry is asked only for a prefix that the session does not know.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrayvec::ArrayVec;
+use dashmap::DashMap;
+
+use super::stats::Counter;
+use crate::protocol::Owed;
+
+/// How many prefixes are counted; what comes after them is not. Source: memcached. Full, the registry takes 64
+/// bytes for each prefix and worker, and the prefixes themselves.
+pub const PREFIXES_MAX: usize = 65_536;
+
+/// How many prefixes a session remembers, so that a client which uses a few of them in turn finds each at hand.
+const REMEMBERED_MAX: usize = 4;
+
+/// What is done with a key, as far as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It was asked for.
+    Get {
+        /// Whether it was there.
+        is_hit: bool,
+    },
+    /// A value came for it, stored or not.
+    Set,
+    /// It was to be removed.
+    Delete,
+    /// Anything else.
+    Other,
+}
+
+/// The part of `key` before its first `delimiter`; `None` when there is none.
+#[inline]
+pub(super) fn prefix(key: &[u8], delimiter: u8) -> Option<&[u8]> {
+    key.iter().position(|&byte| byte == delimiter).map(|end| &key[..end])
+}
+
+/// One prefix, and what each worker has counted of it.
+#[derive(Debug)]
+pub(super) struct Prefix {
+    name: Arc<[u8]>,
+    workers: Box<[Tally]>,
+}
+
+/// What one worker has counted of a prefix: the numbers of one line of `stats detail dump`.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Tally {
+    gets: Counter,
+    hits: Counter,
+    sets: Counter,
+    deletes: Counter,
+}
+
+/// The prefixes a session met last. They are its worker's to count in.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    generation: u32,
+    prefixes: ArrayVec<Arc<Prefix>, REMEMBERED_MAX>,
+    /// Which of them goes next.
+    oldest: usize,
+}
+
+/// All prefixes there are.
+#[derive(Debug)]
+pub(super) struct Prefixes {
+    is_on: AtomicBool,
+    delimiter: u8,
+    workers: usize,
+    known: DashMap<Arc<[u8]>, Arc<Prefix>>,
+    /// How many are known. Held while one is added and while all are dropped.
+    count: Mutex<usize>,
+    /// Whether there are as many as may be.
+    is_full: AtomicBool,
+    /// Changes when all are dropped, so that sessions forget theirs.
+    generation: AtomicU32,
+}
+
+impl Prefixes {
+    /// None yet, to be counted by so many workers, and whether counting is on from the start.
+    pub(super) fn new(delimiter: u8, workers: usize, is_on: bool) -> Prefixes {
+        Prefixes {
+            is_on: AtomicBool::new(is_on),
+            delimiter,
+            workers,
+            known: DashMap::new(),
+            count: Mutex::default(),
+            is_full: AtomicBool::new(false),
+            generation: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether prefixes are counted. Relaxed: a request that is under way when that changes may count or not.
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn switch(&self, is_on: bool) {
+        self.is_on.store(is_on, Ordering::Relaxed);
+    }
+
+    /// Counts a use of `key` by `worker`, for one of its sessions.
+    pub(super) fn count(&self, remembered: &mut Remembered, worker: usize, key: &[u8], used: Use) {
+        if used == Use::Other {
+            return;
+        }
+        let Some(name) = prefix(key, self.delimiter) else { return };
+        let Some(prefix) = self.find(remembered, name) else { return };
+        let tally = &prefix.workers[worker];
+        match used {
+            Use::Get { is_hit } => {
+                tally.gets.add(1);
+                tally.hits.add(u64::from(is_hit));
+            }
+            Use::Set => tally.sets.add(1),
+            Use::Delete => tally.deletes.add(1),
+            Use::Other => {}
+        }
+    }
+
+    fn find<'r>(&self, remembered: &'r mut Remembered, name: &[u8]) -> Option<&'r Prefix> {
+        let generation = self.generation.load(Ordering::Relaxed);
+        if remembered.generation != generation {
+            *remembered = Remembered { generation, ..Remembered::default() };
+        }
+        let place = match remembered.prefixes.iter().position(|prefix| *prefix.name == *name) {
+            Some(place) => place,
+            None => remembered.learn(self.registered(name)?),
+        };
+        Some(&remembered.prefixes[place])
+    }
+
+    /// The prefix called `name`, added if need be; `None` when there are too many.
+    fn registered(&self, name: &[u8]) -> Option<Arc<Prefix>> {
+        if let Some(known) = self.known.get(name) {
+            return Some(Arc::clone(&known));
+        }
+        if self.is_full.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = self.known.get(name) {
+            return Some(Arc::clone(&known)); // another worker was faster
+        }
+        if *count == PREFIXES_MAX {
+            return None;
+        }
+        let name: Arc<[u8]> = name.into();
+        let workers = (0..self.workers).map(|_| Tally::default()).collect();
+        let prefix = Arc::new(Prefix { name: Arc::clone(&name), workers });
+        self.known.insert(name, Arc::clone(&prefix));
+        *count += 1;
+        self.is_full.store(*count == PREFIXES_MAX, Ordering::Relaxed);
+        Some(prefix)
+    }
+
+    /// Forgets every prefix and what was counted of it. What a request under way still counts is lost.
+    pub(super) fn reset(&self) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        self.known.clear();
+        *count = 0;
+        self.is_full.store(false, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Every prefix there is, in no order.
+    pub(super) fn all(&self) -> Vec<Arc<Prefix>> {
+        self.known.iter().map(|entry| Arc::clone(entry.value())).collect()
+    }
+}
+
+impl Remembered {
+    /// Takes `prefix` for one that was met, in the place of the oldest; says where it is.
+    fn learn(&mut self, prefix: Arc<Prefix>) -> usize {
+        if let Err(full) = self.prefixes.try_push(prefix) {
+            let place = self.oldest;
+            self.prefixes[place] = full.element();
+            self.oldest = (place + 1) % REMEMBERED_MAX;
+            return place;
+        }
+        self.prefixes.len() - 1
+    }
+}
+
+impl Prefix {
+    /// Says the line of `stats detail dump`.
+    pub(super) fn say(&self, owed: &mut Owed) {
+        let sum = |number: fn(&Tally) -> &Counter| {
+            self.workers.iter().fold(0u64, |sum, tally| sum.wrapping_add(number(tally).value()))
+        };
+        owed.say(b"PREFIX ");
+        owed.say(&self.name);
+        for (name, number) in [
+            (" get ", sum(|tally| &tally.gets)),
+            (" hit ", sum(|tally| &tally.hits)),
+            (" set ", sum(|tally| &tally.sets)),
+            (" del ", sum(|tally| &tally.deletes)),
+        ] {
+            owed.say(name.as_bytes());
+            owed.say_number(number);
+        }
+        owed.say(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HIT: Use = Use::Get { is_hit: true };
+
+    fn lines(prefixes: &Prefixes) -> Vec<String> {
+        let mut owed = Owed::default();
+        prefixes.all().iter().for_each(|prefix| prefix.say(&mut owed));
+        let text = String::from_utf8_lossy(&owed.into_bytes()).into_owned();
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn a_prefix_ends_before_the_first_delimiter() {
+        assert_eq!(prefix(b"a:b:c", b':'), Some(&b"a"[..]));
+        assert_eq!(prefix(b":b", b':'), Some(&b""[..]));
+        assert_eq!(prefix(b"plain", b':'), None);
+    }
+
+    #[test]
+    fn workers_sessions_and_prefixes_add_up() {
+        let prefixes = Prefixes::new(b':', 2, true);
+        let mut sessions = [Remembered::default(), Remembered::default(), Remembered::default()];
+        // More prefixes than a session remembers, so that every one is forgotten and found again.
+        for round in 0..10 {
+            for (number, session) in sessions.iter_mut().enumerate() {
+                for name in ["a:x", "b:x", "c:x", "d:x", "e:x", "f:x"] {
+                    let used = [HIT, Use::Get { is_hit: false }, Use::Set, Use::Delete, Use::Other];
+                    prefixes.count(session, number % 2, name.as_bytes(), used[round % 5]);
+                }
+            }
+        }
+        let wanted = |name: &str| format!("PREFIX {name} get 12 hit 6 set 6 del 6");
+        assert_eq!(lines(&prefixes), ["a", "b", "c", "d", "e", "f"].map(wanted));
+        prefixes.reset();
+        assert!(lines(&prefixes).is_empty());
+        prefixes.count(&mut sessions[0], 0, b"a:x", Use::Set);
+        assert_eq!(lines(&prefixes), ["PREFIX a get 0 hit 0 set 1 del 0"]);
+    }
+
+    #[test]
+    fn what_comes_after_the_last_prefix_is_not_counted() {
+        let prefixes = Prefixes::new(b':', 1, true);
+        let mut session = Remembered::default();
+        for number in 0..PREFIXES_MAX + 10 {
+            prefixes.count(&mut session, 0, format!("{number}:key").as_bytes(), Use::Set);
+        }
+        assert_eq!(prefixes.all().len(), PREFIXES_MAX);
+        prefixes.count(&mut session, 0, b"0:other", Use::Set);
+        assert!(lines(&prefixes).contains(&"PREFIX 0 get 0 hit 0 set 2 del 0".to_owned()));
+        prefixes.reset();
+        prefixes.count(&mut session, 0, b"late:key", Use::Set);
+        assert_eq!(lines(&prefixes), ["PREFIX late get 0 hit 0 set 1 del 0"]);
+    }
+
+    #[test]
+    fn workers_that_add_at_once_keep_to_the_limit() {
+        let prefixes = Prefixes::new(b':', 4, true);
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let prefixes = &prefixes;
+                scope.spawn(move || {
+                    let mut session = Remembered::default();
+                    for number in 0..PREFIXES_MAX * 5 / 4 {
+                        let number = (number + worker * PREFIXES_MAX / 4) % (PREFIXES_MAX + 100);
+                        prefixes.count(&mut session, worker, format!("{number}:").as_bytes(), HIT);
+                    }
+                });
+            }
+        });
+        assert_eq!(prefixes.all().len(), PREFIXES_MAX);
+    }
+}
