@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use bytes::Bytes;
 use ferrocached::clock::{Deadline, Tick};
 use ferrocached::store::{
-    Access, Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks, NoMemory, Store, StoreConfig,
+    Access, Cas, Change, Content, Draft, FLUSHES_MAX, Hashed, Item, Lookup, Marks, NoMemory, Store,
+    StoreConfig,
 };
 
 /// What is tried, and how hard.
@@ -214,6 +215,7 @@ fn many_threads_see_whole_values_of_their_keys() {
             }
             match step % 1000 {
                 0 => store.sweep(now),
+                500 => store.flush_prefix(&name[..4]).expect("few wait"),
                 999 if step % 20_000 == 19_999 => store.flush(),
                 _ => {}
             }
@@ -246,6 +248,8 @@ struct Model {
     scenario: Scenario,
     store: Store,
     known: HashMap<u64, Known>,
+    /// How many items may still be there that were flushed by prefix.
+    flushed: usize,
     now: Tick,
     random: u64,
     last_cas: u64,
@@ -293,6 +297,7 @@ impl Model {
             scenario,
             store,
             known: HashMap::new(),
+            flushed: 0,
             now: Tick(20),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             last_cas: 0,
@@ -319,13 +324,15 @@ impl Model {
                 // Idle times wrap at 18 hours where nobody sweeps.
                 (0..100).for_each(|_| self.store.sweep(self.now));
             }
-            4..=40 => self.now.0 += self.random(3) as u32,
-            41..=60 => self.store.sweep(self.now),
+            4..=41 => self.now.0 += self.random(3) as u32,
+            44..=60 => self.store.sweep(self.now),
             61 if self.random(20) == 0 => {
                 self.store.flush();
                 self.known.clear();
                 assert_eq!(self.store.stats().items, 0);
+                assert_eq!(self.store.stats().flushes_waiting, 0);
             }
+            42..=43 => self.flush_prefix(),
             62 => self.check_kept(),
             63 if self.scenario.limit_moves => {
                 let limit = self.scenario.memory_bytes * (1 + self.random(16)) / 8;
@@ -342,23 +349,30 @@ impl Model {
         }
     }
 
-    /// A key number, low ones more often, and its key: of any length, but always the same.
+    /// A key number, low ones more often, and its key.
     fn key(&mut self) -> (u64, Vec<u8>) {
         let below = 1 + self.random(self.scenario.keys);
         let number = self.random(below);
-        let len = match number % 50 {
-            0 => 250,
-            1 => 1 + number as usize % 250,
-            _ => 8 + number as usize % 7,
-        };
-        let mut key = vec![b'k'; len];
-        let name = number.to_string();
-        if name.len() > len {
-            key = name.into_bytes();
-        } else {
-            key[..name.len()].copy_from_slice(name.as_bytes());
+        (number, key_of(number))
+    }
+
+    /// Flushes a prefix of a key, or several of them.
+    fn flush_prefix(&mut self) {
+        for _ in 0..=self.random(3) {
+            let (_, key) = self.key();
+            let prefix = &key[..key.len().min(1 + self.random(4) as usize)];
+            if self.random(8) == 0 {
+                // A slice only, so that several flushes are at different places.
+                self.store.tidy(self.now);
+            }
+            if self.store.flush_prefix(prefix).is_err() {
+                assert_eq!(self.store.stats().flushes_waiting, FLUSHES_MAX as u64);
+                return;
+            }
+            let before = self.known.len();
+            self.known.retain(|&number, _| !key_of(number).starts_with(prefix));
+            self.flushed += before - self.known.len();
         }
-        (number, key)
     }
 
     fn bytes(&mut self) -> Vec<u8> {
@@ -547,7 +561,11 @@ impl Model {
 
     fn check_stats(&mut self) {
         let stats = self.store.stats();
-        assert!(stats.items <= self.known.len() as u64, "nothing is there that was not stored");
+        if stats.flushes_waiting == 0 {
+            self.flushed = 0; // all of them have been found
+        }
+        let items_max = self.known.len() + self.flushed;
+        assert!(stats.items <= items_max as u64, "nothing is there that was not stored");
         let kept: u64 = self.kept.iter().map(|(_, value)| value.len() as u64 + 8192).sum();
         assert!(
             stats.bytes + stats.index_bytes <= self.store.memory_bytes() + kept,
@@ -566,6 +584,23 @@ impl Model {
         self.store.validate();
         assert_eq!(self.store.stats().bytes, 0);
     }
+}
+
+/// The key of `number`: of any length, but always the same. It begins with the number.
+fn key_of(number: u64) -> Vec<u8> {
+    let len = match number % 50 {
+        0 => 250,
+        1 => 1 + number as usize % 250,
+        _ => 8 + number as usize % 7,
+    };
+    let mut key = vec![b'k'; len];
+    let name = number.to_string();
+    if name.len() > len {
+        key = name.into_bytes();
+    } else {
+        key[..name.len()].copy_from_slice(name.as_bytes());
+    }
+    key
 }
 
 /// What a closure saw, kept.

@@ -111,6 +111,20 @@ fn what_has_died_of_age_is_not_met_and_goes() {
 }
 
 #[test]
+fn what_was_flushed_by_prefix_is_not_met_and_goes() {
+    let store = store(CALM);
+    for number in 0..1000u32 {
+        put(&store, number.into(), b"v", Deadline::NEVER, Tick(20));
+    }
+    let prefix = key(123);
+    store.flush_prefix(&prefix[..prefix.len() - 1]).expect("it is the only one");
+    let met = meet_all(&store, Tick(20));
+    assert!(met.len() < 1000 && met.iter().all(|key| !key.starts_with(&prefix[..prefix.len() - 1])));
+    assert_eq!(store.stats().items, met.len() as u64);
+    store.validate();
+}
+
+#[test]
 fn an_entry_tells_all_there_is_to_know() {
     let store = store(CALM);
     let hash = store.hash(b"key");
@@ -127,8 +141,8 @@ fn an_entry_tells_all_there_is_to_know() {
         let item = entry.item;
         assert_eq!((entry.key, item.value, item.flags), (&b"key"[..], &b"value"[..], 77));
         assert_eq!((item.deadline, item.cas, item.last_access), (Deadline(900), 1 << 60, Tick(30)));
-        // Twelve bytes of header, three optional fields, key and value.
-        assert_eq!((item.marks, entry.bytes), (Marks::STALE, 12 + 3 * 4 + 8));
+        // Twelve bytes of header, deadline, flags and a CAS id of its own, key and value.
+        assert_eq!((item.marks, entry.bytes), (Marks::STALE, 12 + 4 + 4 + 8 + 8));
         met += 1;
         Verdict::Keep
     }) {}

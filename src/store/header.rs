@@ -4,12 +4,12 @@
 //! |---|---|
 //! | 1 | key length; 0 makes it a filler, whose length in units is in the next three |
 //! | 1 | bits, see [`bits`] |
-//! | 6 | the low 48 bits of the CAS id |
+//! | 6 | the low 48 bits of the number of the write that the item comes from, which most have for their CAS id |
 //! | 2 | length of what stands in the value's place, and a bit of the marks |
 //! | 2 | second of last access, its low 16 bits |
 //! | 0 or 4 | deadline |
 //! | 0 or 4 | client flags |
-//! | 0 or 4 | the high 16 bits of the CAS id |
+//! | 0 or 8 | the CAS id, where it is another number |
 //! | | key, value, up to three bytes of padding |
 //!
 //! Every byte here is paid once per item, so what most items can do without is optional; numbers are little
@@ -22,8 +22,8 @@ use crate::clock::{Deadline, TICKS_PER_SECOND, Tick};
 pub(super) const UNIT_BYTES: usize = 4;
 /// What every record starts with, in bytes.
 const FIXED_BYTES: usize = 12;
-/// CAS ids up to this one need no optional field.
-const NARROW_CAS_MAX: u64 = (1 << 48) - 1;
+/// Writes are numbered up to this one, and then from 0 again.
+const WRITE_MAX: u64 = (1 << 48) - 1;
 /// The most that fits in a value's place, in bytes.
 pub(super) const INLINE_BYTES_MAX: usize = (1 << 15) - 1;
 /// Where `Marks::BINARY_KEY`, the fourth of them, is shifted from to stand above the length of the value.
@@ -35,8 +35,8 @@ pub(super) mod bits {
     pub(crate) const DEADLINE: u8 = 1;
     /// There are client flags.
     pub(crate) const FLAGS: u8 = 2;
-    /// The CAS id has more than 48 bits.
-    pub(crate) const WIDE_CAS: u8 = 4;
+    /// The CAS id has a field of its own.
+    pub(crate) const OWN_CAS: u8 = 4;
     /// The value is large: its place holds its number.
     pub(crate) const LARGE: u8 = 8;
     /// Where the first three of `Marks` start.
@@ -57,6 +57,8 @@ pub(super) struct Header {
 pub(super) struct Layout {
     pub(super) flags: u32,
     pub(super) deadline: Deadline,
+    /// The number of the write; its low 48 bits count.
+    pub(super) write: u64,
     pub(super) cas: u64,
     pub(super) marks: Marks,
     pub(super) is_large: bool,
@@ -100,7 +102,7 @@ impl Header {
     #[inline]
     pub(super) fn key_start(self) -> usize {
         // By the bits of the three optional fields.
-        const STARTS: [u8; 8] = [12, 16, 16, 20, 16, 20, 20, 24];
+        const STARTS: [u8; 8] = [12, 16, 16, 20, 20, 24, 24, 28];
         usize::from(STARTS[(self.low >> 8) as usize & 7])
     }
 
@@ -134,11 +136,17 @@ impl Header {
     /// The CAS id of `record`'s item.
     #[inline]
     pub(super) fn cas(self, record: &[u8]) -> u64 {
-        let narrow = self.low >> 16;
-        if self.has(bits::WIDE_CAS) {
-            return narrow | u64::from(word(record, self.key_start() - 4)) << 48;
+        if self.has(bits::OWN_CAS) {
+            let field = self.key_start() - 8;
+            return u64::from(word(record, field)) | u64::from(word(record, field + 4)) << 32;
         }
-        narrow
+        self.write()
+    }
+
+    /// The number of the write that the item comes from, its low 48 bits.
+    #[inline]
+    pub(super) fn write(self) -> u64 {
+        self.low >> 16
     }
 
     /// About when the item was last accessed: exact to the second up to 9 hours back, then "9 hours or more".
@@ -167,6 +175,12 @@ impl Header {
     pub(super) fn is_dead(self) -> bool {
         self.has(bits::DEAD)
     }
+}
+
+/// Whether the item of `header` comes from the write of number `last_write` or an earlier one. Of more than 2^47
+/// writes before it cannot tell: that many take half a year at ten million a second.
+pub(super) fn is_written_by(header: Header, last_write: u64) -> bool {
+    last_write.wrapping_sub(header.write()) & WRITE_MAX <= WRITE_MAX / 2
 }
 
 /// How far apart two callers' clocks may be, in seconds, before a last access looks old instead of new.
@@ -234,8 +248,8 @@ impl Layout {
         if self.flags != 0 {
             all |= bits::FLAGS;
         }
-        if self.cas > NARROW_CAS_MAX {
-            all |= bits::WIDE_CAS;
+        if self.cas != self.write & WRITE_MAX {
+            all |= bits::OWN_CAS;
         }
         if self.is_large {
             all |= bits::LARGE;
@@ -259,7 +273,7 @@ impl Layout {
     fn header(&self, key_len: usize, value_len: usize, now: Tick) -> Header {
         debug_assert!(key_len <= 0xff && value_len <= INLINE_BYTES_MAX, "lengths fit their fields");
         Header {
-            low: key_len as u64 | u64::from(self.bits()) << 8 | self.cas << 16,
+            low: key_len as u64 | u64::from(self.bits()) << 8 | self.write << 16,
             high: value_len as u32
                 | u32::from(self.marks.0 & 8) << BINARY_KEY_SHIFT
                 | u32::from(access_second(now)) << 16,
@@ -283,9 +297,9 @@ impl Layout {
             record[next..next + 4].copy_from_slice(&self.flags.to_le_bytes());
             next += 4;
         }
-        if header.has(bits::WIDE_CAS) {
-            record[next..next + 4].copy_from_slice(&((self.cas >> 48) as u32).to_le_bytes());
-            next += 4;
+        if header.has(bits::OWN_CAS) {
+            record[next..next + 8].copy_from_slice(&self.cas.to_le_bytes());
+            next += 8;
         }
         record[next..].copy_from_slice(key);
     }
@@ -301,7 +315,7 @@ mod tests {
     use super::*;
 
     fn layout(flags: u32, deadline: Deadline, cas: u64, marks: u8) -> Layout {
-        Layout { flags, deadline, cas, marks: Marks(marks), is_large: false }
+        Layout { flags, deadline, write: 7, cas, marks: Marks(marks), is_large: false }
     }
 
     #[test]
@@ -309,7 +323,7 @@ mod tests {
         let now = Tick(12_345);
         for flags in [0, 1, u32::MAX] {
             for deadline in [Deadline::NEVER, Deadline::PAST, Deadline(77)] {
-                for cas in [1, NARROW_CAS_MAX, NARROW_CAS_MAX + 1, u64::MAX] {
+                for cas in [1, 7, WRITE_MAX, WRITE_MAX + 8, u64::MAX] {
                     for marks in 0..=Marks::ALL.0 {
                         let layout = layout(flags, deadline, cas, marks);
                         let mut bytes = [0xaa; 300];
@@ -317,7 +331,7 @@ mod tests {
                         let header = Header::read(&bytes[8..]);
                         assert_eq!(header.flags(&bytes[8..]), flags);
                         assert_eq!(header.deadline(&bytes[8..]), deadline);
-                        assert_eq!(header.cas(&bytes[8..]), cas);
+                        assert_eq!((header.write(), header.cas(&bytes[8..])), (7, cas));
                         assert_eq!(header.marks(), Marks(marks));
                         assert_eq!((header.key_len(), header.value_len()), (3, 5));
                         assert_eq!(&bytes[8 + header.key_start()..][..3], b"key");
@@ -335,6 +349,27 @@ mod tests {
     fn a_plain_item_costs_twelve_bytes() {
         assert_eq!(layout(0, Deadline::NEVER, 7, 0).record_bytes(16, 32), 60);
         assert_eq!(layout(0, Deadline(9), 7, 0).record_bytes(16, 32), 64);
+    }
+
+    #[test]
+    fn a_cas_id_given_costs_eight_bytes() {
+        assert_eq!(layout(0, Deadline::NEVER, 8, 0).record_bytes(16, 32), 68);
+    }
+
+    #[test]
+    fn writes_are_told_apart_across_the_end_of_their_numbers() {
+        let check = |write: u64, last_write: u64, expected: bool| {
+            let mut bytes = [0; 64];
+            Layout { write, cas: 5, ..layout(0, Deadline::NEVER, 5, 0) }.write(&mut bytes, b"k", 0, Tick(55));
+            assert_eq!(is_written_by(Header::read(&bytes), last_write), expected, "{write} {last_write}");
+        };
+        for base in [1, WRITE_MAX - 1, WRITE_MAX, WRITE_MAX + 1, 77 << 48] {
+            check(base, base, true);
+            check(base, base + 1, true);
+            check(base, base + (1 << 46), true);
+            check(base + 1, base, false);
+            check(base + (1 << 46), base, false);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod budget;
 mod evicted;
+mod flushes;
 mod header;
 mod hint;
 mod index;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use foldhash::quality::RandomState;
 
 pub use evicted::{EVICTIONS_MAX, Eviction};
+pub use flushes::{FLUSHES_MAX, TooManyFlushes};
 pub use hint::Hashed;
 pub use item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
 pub use queues::{QueueStats, QueuesStats};
@@ -106,6 +108,8 @@ pub struct StoreStats {
     pub sweep_checked: u64,
     /// Bytes taken for items, used or not: their segments, and large values by the page.
     pub held_bytes: u64,
+    /// Flushes by prefix whose items are not all found yet.
+    pub flushes_waiting: u64,
     /// Bytes of the index.
     pub index_bytes: u64,
     /// The base-2 logarithm of the number of places in the index.
@@ -150,6 +154,8 @@ pub struct Store {
     next_swept: AtomicUsize,
     /// How far a hash is shifted to choose a shard by its top bits.
     shard_shift: u32,
+    /// Held while a flush by prefix is taken in.
+    flushing: Mutex<()>,
 }
 
 /// Keeps two shards' locks out of one cache line, so that neighbours do not slow each other.
@@ -204,7 +210,7 @@ impl Store {
             pool: Pool::new(Arc::clone(budget), usize::try_from(reserve_bytes).ok()?.checked_mul(2)?)?,
             budget: Arc::clone(budget),
             hasher: RandomState::default(),
-            last_cas: Arc::new(AtomicU64::new(0)),
+            last_write: Arc::new(AtomicU64::new(0)),
             evictions: Arc::default(),
             evictions_enabled: config.evictions_enabled,
             segment_bytes,
@@ -224,6 +230,7 @@ impl Store {
             views,
             huge_pages: [huge_arenas, huge_indexes],
             shard_shift: u64::BITS - count.trailing_zeros(),
+            flushing: Mutex::default(),
         })
     }
 
@@ -348,9 +355,10 @@ impl Store {
         self.tidy(now);
     }
 
-    /// Gives free memory back to the system, and what is held above the limit, one bounded slice of each. What is
-    /// in use gets huge pages.
+    /// Removes what was flushed by prefix, and gives free memory back to the system, and what is held above the
+    /// limit, one bounded slice of each. What is in use gets huge pages.
     pub fn tidy(&self, now: Tick) {
+        self.sweep_flushed();
         let mut heads = [usize::MAX; 2];
         for number in 0..self.shards.len() {
             let mut shard = self.lock(number);

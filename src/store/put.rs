@@ -54,16 +54,19 @@ impl Shard {
             Content::Append(more) | Content::Prepend(more) => (old_len + more.len(), false),
         };
         let is_longer = matches!(draft.content, Content::Append(_) | Content::Prepend(_));
-        let cas = match (draft.cas, found) {
-            (Cas::Same, Some(found)) => found.header.cas(self.arena.record(found.at)),
-            (Cas::Next | Cas::Exact(0) | Cas::Same, _) => {
-                self.common.last_cas.fetch_add(1, Ordering::Relaxed) + 1
+        let (write, cas) = match (draft.cas, found) {
+            (Cas::Same, Some(Found { at, header, .. })) => {
+                (header.write(), header.cas(self.arena.record(at)))
             }
-            (Cas::Exact(id), _) => id,
+            (cas, _) => {
+                let write = self.common.last_write.fetch_add(1, Ordering::Relaxed) + 1;
+                if let Cas::Exact(id @ 1..) = cas { (write, id) } else { (write, write) }
+            }
         };
         let mut layout = Layout {
             flags: draft.flags,
             deadline: draft.deadline,
+            write,
             cas,
             marks: Marks(draft.marks.0 & Marks::ALL.0),
             is_large: was_large && (is_same || is_longer),

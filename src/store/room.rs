@@ -224,7 +224,9 @@ impl Shard {
                 let Some(place) = self.index.place(hash, position(found)) else { continue };
                 let header = Header::read(self.arena.record(found));
                 let found = Found { place, at: found, header };
-                if !self.carry(found, queue, self.index.frequency(place), now) {
+                if self.is_flushed(found.at, header) {
+                    drop(self.remove(hash, found));
+                } else if !self.carry(found, queue, self.index.frequency(place), now) {
                     return;
                 }
             }
@@ -247,6 +249,8 @@ impl Shard {
             if !is_pinned && header.deadline(self.arena.record(at)).has_passed(now) {
                 self.stats.reclaimed += 1;
                 self.stats.expired_unfetched += u64::from(!header.marks().has(Marks::FETCHED));
+                drop(self.remove(hash, found));
+            } else if self.is_flushed(at, header) {
                 drop(self.remove(hash, found));
             } else if is_pinned || frequency > pressure {
                 effort.pinned += u8::from(is_pinned);

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::flushes::Flushes;
 use super::header::{self, Header, UNIT_BYTES};
 use super::memory::Stripes;
 use crate::clock::Tick;
@@ -58,6 +59,8 @@ pub(super) struct Arena {
     segments: Vec<Segment>,
     free: BTreeSet<SegmentId>,
     returned: BTreeSet<SegmentId>,
+    /// What was flushed by prefix and is not found yet. Here, because whoever looks at a record has this at hand.
+    pub(super) flushes: Option<Box<Flushes>>,
 }
 
 impl Arena {
@@ -70,6 +73,7 @@ impl Arena {
             segments: Vec::new(),
             free: BTreeSet::new(),
             returned: BTreeSet::new(),
+            flushes: None,
         }
     }
 
@@ -136,6 +140,11 @@ impl Arena {
     #[inline]
     pub(super) fn segment_mut(&mut self, id: SegmentId) -> &mut Segment {
         &mut self.segments[id as usize]
+    }
+
+    /// How many segments there have been so far, whatever became of them.
+    pub(super) fn segments(&self) -> usize {
+        self.segments.len()
     }
 
     /// How many segments are free and resident.
@@ -347,7 +356,7 @@ mod tests {
     use crate::store::memory::{PAGE_BYTES, Region};
 
     const LAYOUT: Layout =
-        Layout { flags: 0, deadline: Deadline::NEVER, cas: 1, marks: Marks(0), is_large: false };
+        Layout { flags: 0, deadline: Deadline::NEVER, write: 1, cas: 1, marks: Marks(0), is_large: false };
 
     fn arena() -> Arena {
         let (mut stripes, _) = Region::reserve(8 * PAGE_BYTES).unwrap().share(1, 12);

@@ -33,8 +33,9 @@ pub(super) struct Common {
     pub(super) budget: Arc<Budget>,
     pub(super) pool: Arc<Pool>,
     pub(super) hasher: RandomState,
-    /// The last CAS id given out. One counter, so ids rise over the whole store; it orders nothing else.
-    pub(super) last_cas: Arc<AtomicU64>,
+    /// How many writes there were, which is also the last CAS id given out. One counter, so ids rise over the
+    /// whole store. Relaxed: within a shard its lock orders them, and nothing else is ordered by them.
+    pub(super) last_write: Arc<AtomicU64>,
     pub(super) evictions_enabled: bool,
     /// What was evicted, while somebody wants to know.
     pub(super) evictions: Arc<Evictions>,
@@ -186,6 +187,10 @@ impl Shard {
         });
         let Some(found) = guessed.or_else(|| self.search(hashed.hash, key)) else { return Search::Nothing };
         let Found { at, header, .. } = found;
+        if self.is_flushed(at, header) {
+            self.drop_flushed(hashed.hash, found);
+            return Search::Nothing;
+        }
         if header.has(bits::DEADLINE) && header.deadline(self.arena.record(at)).has_passed(now) {
             self.expire(hashed.hash, found);
             return Search::Dead;
@@ -356,6 +361,7 @@ impl Shard {
             self.graveyard.push(value);
         }
         self.ghost.clear();
+        self.arena.flushes = None;
         self.item_bytes = 0;
     }
 
@@ -388,6 +394,7 @@ impl Shard {
         total.reclaimed += self.stats.reclaimed;
         total.swept += self.stats.swept;
         total.sweep_checked += self.stats.sweep_checked;
+        total.flushes_waiting = total.flushes_waiting.max(self.flushes_waiting() as u64);
         total.index_bytes += self.index.bytes();
         total.index_power += self.index.places() as u64; // the shell takes the logarithm of the sum
     }

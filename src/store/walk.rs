@@ -2,7 +2,7 @@
 //!
 //! An item that is there from the first slice to the last is met exactly once, whatever is stored, overwritten,
 //! evicted, moved or merged in between; no key is met twice in a walk; what comes or goes meanwhile may or may not
-//! be met. What has died of age is not met: the walk takes it away as it passes.
+//! be met. What has died of age or was flushed is not met: the walk takes it away as it passes.
 //!
 //! Rule: a slice locks one shard, once. Between slices nothing is held, so a walk may take as long as it likes.
 
@@ -91,6 +91,11 @@ impl Shard {
             let header = Header::read(record);
             debug_assert!(!header.is_dead(), "what the index names is an item");
             self.stats.sweep_checked += 1;
+            if self.is_flushed(at, header) {
+                let (hash, found) = self.indexed(at, header);
+                self.drop_flushed(hash, found);
+                continue;
+            }
             if header.deadline(record).has_passed(now) {
                 self.stats.swept += 1;
                 let (hash, found) = self.indexed(at, header);
@@ -111,7 +116,7 @@ impl Shard {
     }
 
     /// The live item at `at`, with its hash and its place.
-    fn indexed(&self, at: usize, header: Header) -> (u64, Found) {
+    pub(super) fn indexed(&self, at: usize, header: Header) -> (u64, Found) {
         let hash = self.hash_at(at, header);
         let place = self.index.place(hash, position(at)).expect("live items are in the index");
         (hash, Found { place, at, header })
