@@ -12,6 +12,7 @@ use super::settings::{MEMORY_BYTES_MIN, VERSION};
 use super::{Engine, Session, Then};
 use crate::clock::Tick;
 use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, decode_key, exptime, reply, unsigned};
+use crate::store::TooManyFlushes;
 
 /// The highest level that the `verbosity` command can set. Source: memcached (`MAX_VERBOSITY_LEVEL`).
 const VERBOSITY_MAX: u64 = 2;
@@ -55,6 +56,12 @@ pub const COMMANDS: &[Command] = &[
         arguments: "[exptime] [noreply]",
         help: "drops everything stored so far, now or when exptime is reached",
         run: flush_all,
+    },
+    Command {
+        name: "flush_prefix",
+        arguments: "<prefix> [noreply]",
+        help: "drops everything stored so far under keys that begin with prefix",
+        run: flush_prefix,
     },
     Command {
         name: "lru",
@@ -196,6 +203,23 @@ fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         engine.flush_now(call.now);
     }
     say(quiet, reply::OK, call)
+}
+
+fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    let quiet = call.is_quiet();
+    call.session.counters.cmd_flush_prefix.add(1);
+    if !engine.settings.flush_enabled {
+        return say(quiet, b"CLIENT_ERROR flush_prefix not allowed\r\n", call);
+    }
+    let words: &[u8] = match call.argument() {
+        None => b"CLIENT_ERROR usage: flush_prefix <prefix> [noreply]\r\n",
+        Some(prefix) if prefix.len() > KEY_BYTES_MAX => reply::BAD_LINE,
+        Some(prefix) => match engine.store.flush_prefix(prefix) {
+            Ok(()) => reply::OK,
+            Err(TooManyFlushes) => b"SERVER_ERROR too many prefixes are being flushed, try again later\r\n",
+        },
+    };
+    say(quiet, words, call)
 }
 
 fn me(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {

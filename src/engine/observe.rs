@@ -90,6 +90,10 @@ impl Engine {
         lines.number("sample_interval", u64::from(SAMPLE_INTERVAL));
         lines.number("samples", samples);
         lines.text("error_per_second", &per_second(error));
+        if subject == Subject::Prefixes {
+            lines.number("cmd_flush_prefix", self.statistics.prefix_flushes());
+            lines.number("flush_prefix_waiting", self.store.stats().flushes_waiting);
+        }
         for ranked in &ranked {
             let name = uri_encoded(&ranked.name);
             lines.text(&format!("{name}:per_second"), &per_second(ranked.samples));

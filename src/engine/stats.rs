@@ -66,6 +66,8 @@ counters! {
     cmd_set,
     /// Flushes, refused ones included.
     cmd_flush,
+    /// Flushes by prefix, refused ones included.
+    cmd_flush_prefix,
     /// Touches, with or without a value.
     cmd_touch,
     /// `me`; the other meta commands count as what they do.
@@ -181,6 +183,12 @@ impl Statistics {
             usage: Usage::default,
             base: Mutex::default(),
         }
+    }
+
+    /// Flushes by prefix since the last reset.
+    pub(super) fn prefix_flushes(&self) -> u64 {
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner).0;
+        self.counted().since(base).cmd_flush_prefix
     }
 
     fn counted(&self) -> Totals {

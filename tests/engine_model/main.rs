@@ -17,7 +17,7 @@ use ferrocached::clock::{Deadline, Epoch, TICKS_PER_SECOND, Tick};
 use ferrocached::engine::settings::Settings;
 use ferrocached::engine::{Engine, Session, Then};
 use ferrocached::protocol::Owed;
-use ferrocached::store::{Access, Lookup, Marks};
+use ferrocached::store::{Access, FLUSHES_MAX, Lookup, Marks};
 
 const UNIX_START: u64 = 1_700_000_000;
 
@@ -189,7 +189,8 @@ impl Model {
         match self.below(100) {
             0..=1 => self.pass_time(),
             2 => self.flush(),
-            3..=29 => self.fetch(),
+            3 => self.flush_prefix(),
+            4..=29 => self.fetch(),
             30..=34 => self.fetch_and_touch(),
             35..=59 => self.put(),
             60..=69 => self.join(),
@@ -219,6 +220,22 @@ impl Model {
         if delay == 0 {
             self.known.clear();
         }
+    }
+
+    fn flush_prefix(&mut self) {
+        let key = self.key();
+        // All keys begin with the same three letters; most of what follows is zeros and digits.
+        let prefix = &key[..key.len().min(3 + self.below(4) as usize)];
+        if prefix == "key" && self.below(4) > 0 {
+            return;
+        }
+        let reply = self.ask(format!("flush_prefix {prefix}\r\n").as_bytes());
+        if reply.starts_with(b"SERVER_ERROR too many prefixes") {
+            assert_eq!(self.engine.store().stats().flushes_waiting, FLUSHES_MAX as u64);
+            return;
+        }
+        assert_eq!(reply, b"OK\r\n");
+        self.known.retain(|key, _| !key.starts_with(prefix));
     }
 
     /// The rule of exptimes, told once more and simply.
