@@ -83,6 +83,11 @@ fn many_nodes_behind_twemproxy() {
 }
 
 #[test]
+fn key_prefixes() {
+    run("test_key_prefixes.py");
+}
+
+#[test]
 fn abuse_goes_unnoticed() {
     run("test_abuse.py");
 }
