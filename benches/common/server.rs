@@ -39,7 +39,7 @@ impl Kind {
 }
 
 /// Options that every bench takes.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct ServerOptions {
     /// Path of the ferrocached to measure; the one that cargo just built by default
     #[arg(long, value_name = "PATH")]
@@ -53,6 +53,13 @@ pub(crate) struct ServerOptions {
     /// Said by cargo
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
+}
+
+impl ServerOptions {
+    /// The same, with more arguments for both servers.
+    pub(crate) fn with_extra(&self, more: &str) -> Self {
+        Self { extra: format!("{} {more}", self.extra), ..self.clone() }
+    }
 }
 
 /// How one server is started; the same words for both.
