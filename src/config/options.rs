@@ -137,10 +137,10 @@ pub(super) static OPTIONS: &[Row] = &[
         .says("Let clients stop the server with the shutdown command.")
         .switches(|config| config.settings.shutdown_enabled = true),
     option('F', "disable-flush-all", Group::Permissions)
-        .says("Refuse the flush_all command.")
+        .says("Refuse the commands flush_all and flush_prefix.")
         .switches(|config| config.settings.flush_enabled = false),
     option('X', "disable-dumping", Group::Permissions)
-        .says("Refuse stats cachedump, lru_crawler metadump and mgdump, and stats detail.")
+        .says("Refuse what shows keys: stats cachedump, lru_crawler metadump and mgdump, and stats detail, hotkeys and prefixes.")
         .switches(|config| config.settings.dump_enabled = false),
     option('W', "disable-watch", Group::Permissions)
         .says("Refuse the watch command.")
