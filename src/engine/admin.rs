@@ -265,7 +265,7 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
             engine.hot.reset(call.now);
             call.owed.say(b"RESET\r\n");
         }
-        Some(b"detail") => engine.say_detail(call.words.next(), call.owed),
+        Some(b"detail") => return engine.detail(call.session, call.words.next(), call.owed),
         Some(b"hotkeys") => engine.say_ranking(Subject::Keys, call.owed, call.now),
         Some(b"prefixes") => engine.say_ranking(Subject::Prefixes, call.owed, call.now),
         Some(_) => call.owed.say(reply::ERROR),

@@ -201,7 +201,7 @@ fn say_all(owed: &mut Owed, words: &[&[u8]], number: u64) {
 }
 
 /// Says `key` with everything but ASCII letters, digits and `-._~` as `%` and two capital hexadecimal digits.
-fn say_uri_encoded(owed: &mut Owed, key: &[u8]) {
+pub(super) fn say_uri_encoded(owed: &mut Owed, key: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     for run in key.chunk_by(|before, after| is_plain(before) && is_plain(after)) {

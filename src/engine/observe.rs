@@ -3,7 +3,8 @@
 //!
 //! Rule: a request that nobody looks at pays one branch for it.
 
-use super::hot::{Ranking, SAMPLE_INTERVAL, Subject};
+use super::hot::{Ranked, Ranking, SAMPLE_INTERVAL, Subject};
+use super::listing::say_uri_encoded;
 use super::prefixes::Use;
 use super::stats::Lines;
 use super::{Engine, Session, Then, keyvalue};
@@ -58,20 +59,22 @@ impl Engine {
     }
 
     /// `stats detail`.
-    pub(super) fn say_detail(&self, word: Option<&[u8]>, owed: &mut Owed) {
-        if !self.settings.dump_enabled {
-            return owed.say(b"CLIENT_ERROR stats detail not allowed\r\n");
-        }
-        match word {
-            Some(b"on") => self.prefixes.switch(true),
-            Some(b"off") => self.prefixes.switch(false),
-            Some(b"dump") => {
-                self.prefixes.all().iter().for_each(|prefix| prefix.say(owed));
-                return owed.say(reply::END);
+    pub(super) fn detail(&self, session: &mut Session, word: Option<&[u8]>, owed: &mut Owed) -> Option<Then> {
+        let words = match word {
+            _ if !self.settings.dump_enabled => b"CLIENT_ERROR stats detail not allowed\r\n",
+            Some(b"on") => {
+                self.prefixes.switch(true);
+                reply::OK
             }
-            _ => return owed.say(b"CLIENT_ERROR usage: stats detail on|off|dump\r\n"),
-        }
-        owed.say(reply::OK);
+            Some(b"off") => {
+                self.prefixes.switch(false);
+                reply::OK
+            }
+            Some(b"dump") => return session.begin(self.prefixes.dump()),
+            _ => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
+        };
+        owed.say(words);
+        None
     }
 
     /// `stats hotkeys` and `stats prefixes`.
@@ -94,27 +97,18 @@ impl Engine {
             lines.number("cmd_flush_prefix", self.statistics.prefix_flushes());
             lines.number("flush_prefix_waiting", self.store.stats().flushes_waiting);
         }
-        for ranked in &ranked {
-            let name = uri_encoded(&ranked.name);
-            lines.text(&format!("{name}:per_second"), &per_second(ranked.samples));
-            if ranked.gets > 0 {
-                let ratio = ranked.hits as f64 / ranked.gets as f64;
-                lines.text(&format!("{name}:hit_ratio"), &format!("{ratio:.3}"));
+        let mut say = |name: &[u8], what: &str| {
+            owed.say(b"STAT ");
+            say_uri_encoded(owed, name);
+            owed.say(what.as_bytes());
+            owed.say(b"\r\n");
+        };
+        for Ranked { name, samples, gets, hits } in &ranked {
+            say(name, &format!(":per_second {}", per_second(*samples)));
+            if *gets > 0 {
+                say(name, &format!(":hit_ratio {:.3}", *hits as f64 / *gets as f64));
             }
         }
         owed.say(reply::END);
     }
-}
-
-/// `bytes` with all but ASCII letters, digits and `-._~` written as `%` and two hexadecimal digits. Source:
-/// memcached, which shows keys so in its dumps and logs.
-fn uri_encoded(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, &byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-        text
-    })
 }

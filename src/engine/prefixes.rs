@@ -4,17 +4,23 @@
 //! worker adds to numbers of its own; the registry is asked only for a prefix that the session does not know.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
 use dashmap::DashMap;
 
+use super::Engine;
+use super::job::{Job, Progress};
 use super::stats::Counter;
-use crate::protocol::Owed;
+use crate::clock::Tick;
+use crate::protocol::{Owed, reply};
 
 /// How many prefixes are counted; what comes after them is not. Source: memcached. Full, the registry takes 64
 /// bytes for each prefix and worker, and the prefixes themselves.
 pub const PREFIXES_MAX: usize = 65_536;
+
+/// How many prefixes one slice of a dump tells: at most some 90 KiB, and mostly a tenth of that.
+const SLICE_PREFIXES: usize = 256;
 
 /// How many prefixes a session remembers, so that a client which uses a few of them in turn finds each at hand.
 const REMEMBERED_MAX: usize = 4;
@@ -74,8 +80,8 @@ pub(super) struct Prefixes {
     delimiter: u8,
     workers: usize,
     known: DashMap<Arc<[u8]>, Arc<Prefix>>,
-    /// How many are known. Held while one is added and while all are dropped.
-    count: Mutex<usize>,
+    /// All that are known, in the order in which they came. Held while one is added and while all are dropped.
+    listed: Mutex<Vec<Arc<Prefix>>>,
     /// Whether there are as many as may be.
     is_full: AtomicBool,
     /// Changes when all are dropped, so that sessions forget theirs.
@@ -90,7 +96,7 @@ impl Prefixes {
             delimiter,
             workers,
             known: DashMap::new(),
-            count: Mutex::default(),
+            listed: Mutex::default(),
             is_full: AtomicBool::new(false),
             generation: AtomicU32::new(0),
         }
@@ -145,34 +151,64 @@ impl Prefixes {
         if self.is_full.load(Ordering::Relaxed) {
             return None;
         }
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.listed();
         if let Some(known) = self.known.get(name) {
             return Some(Arc::clone(&known)); // another worker was faster
         }
-        if *count == PREFIXES_MAX {
+        if listed.len() == PREFIXES_MAX {
             return None;
         }
         let name: Arc<[u8]> = name.into();
         let workers = (0..self.workers).map(|_| Tally::default()).collect();
         let prefix = Arc::new(Prefix { name: Arc::clone(&name), workers });
         self.known.insert(name, Arc::clone(&prefix));
-        *count += 1;
-        self.is_full.store(*count == PREFIXES_MAX, Ordering::Relaxed);
+        listed.push(Arc::clone(&prefix));
+        self.is_full.store(listed.len() == PREFIXES_MAX, Ordering::Relaxed);
         Some(prefix)
     }
 
     /// Forgets every prefix and what was counted of it. What a request under way still counts is lost.
     pub(super) fn reset(&self) {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.listed();
         self.known.clear();
-        *count = 0;
+        *listed = Vec::new();
         self.is_full.store(false, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Every prefix there is, in no order.
-    pub(super) fn all(&self) -> Vec<Arc<Prefix>> {
-        self.known.iter().map(|entry| Arc::clone(entry.value())).collect()
+    fn listed(&self) -> MutexGuard<'_, Vec<Arc<Prefix>>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `stats detail dump`, as a job.
+    pub(super) fn dump(&self) -> Dump {
+        Dump { next: 0, generation: self.generation.load(Ordering::Relaxed) }
+    }
+}
+
+/// `stats detail dump`, a slice at a time. It ends early when all prefixes are forgotten meanwhile.
+#[derive(Debug)]
+pub(super) struct Dump {
+    /// Which prefix comes next.
+    next: usize,
+    generation: u32,
+}
+
+impl Job for Dump {
+    fn go_on(&mut self, engine: &Engine, owed: &mut Owed, _: Tick) -> Progress {
+        let slice: ArrayVec<Arc<Prefix>, SLICE_PREFIXES> = {
+            let listed = engine.prefixes.listed();
+            let is_same = engine.prefixes.generation.load(Ordering::Relaxed) == self.generation;
+            let left = listed.get(self.next..).filter(|_| is_same).unwrap_or(&[]);
+            left.iter().take(SLICE_PREFIXES).cloned().collect()
+        };
+        slice.iter().for_each(|prefix| prefix.say(owed));
+        self.next += slice.len();
+        if slice.is_full() {
+            return Progress::GoesOn;
+        }
+        owed.say(reply::END);
+        Progress::Done
     }
 }
 
@@ -191,7 +227,7 @@ impl Remembered {
 
 impl Prefix {
     /// Says the line of `stats detail dump`.
-    pub(super) fn say(&self, owed: &mut Owed) {
+    fn say(&self, owed: &mut Owed) {
         let sum = |number: fn(&Tally) -> &Counter| {
             self.workers.iter().fold(0u64, |sum, tally| sum.wrapping_add(number(tally).value()))
         };
@@ -213,12 +249,15 @@ impl Prefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Epoch;
+    use crate::engine::{OWED_BYTES_MAX, settings::Settings};
+    use bytes::Buf;
 
     const HIT: Use = Use::Get { is_hit: true };
 
     fn lines(prefixes: &Prefixes) -> Vec<String> {
         let mut owed = Owed::default();
-        prefixes.all().iter().for_each(|prefix| prefix.say(&mut owed));
+        prefixes.listed().iter().for_each(|prefix| prefix.say(&mut owed));
         let text = String::from_utf8_lossy(&owed.into_bytes()).into_owned();
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
         lines.sort();
@@ -260,12 +299,41 @@ mod tests {
         for number in 0..PREFIXES_MAX + 10 {
             prefixes.count(&mut session, 0, format!("{number}:key").as_bytes(), Use::Set);
         }
-        assert_eq!(prefixes.all().len(), PREFIXES_MAX);
+        assert_eq!(prefixes.listed().len(), PREFIXES_MAX);
         prefixes.count(&mut session, 0, b"0:other", Use::Set);
         assert!(lines(&prefixes).contains(&"PREFIX 0 get 0 hit 0 set 2 del 0".to_owned()));
         prefixes.reset();
         prefixes.count(&mut session, 0, b"late:key", Use::Set);
         assert_eq!(lines(&prefixes), ["PREFIX late get 0 hit 0 set 1 del 0"]);
+    }
+
+    #[test]
+    fn a_dump_of_all_there_may_be_comes_in_slices() {
+        let (epoch, now) = Epoch::starting_at(1_700_000_000);
+        let engine = Engine::new(Settings { detail_enabled: true, ..Settings::default() }, epoch);
+        let mut session = Remembered::default();
+        let tail = "x".repeat(240);
+        for number in 0..PREFIXES_MAX {
+            engine.prefixes.count(&mut session, 0, format!("{number}{tail}:").as_bytes(), HIT);
+        }
+        let dump = |resets_after: usize| {
+            let (mut job, mut lines, mut slices) = (engine.prefixes.dump(), 0, 0);
+            loop {
+                let mut owed = Owed::default();
+                let progress = job.go_on(&engine, &mut owed, now);
+                assert!(owed.remaining() < OWED_BYTES_MAX / 10, "a slice is short");
+                lines += owed.into_bytes().iter().filter(|&&byte| byte == b'\n').count();
+                slices += 1;
+                if progress == Progress::Done {
+                    return lines;
+                }
+                if slices == resets_after {
+                    engine.prefixes.reset();
+                }
+            }
+        };
+        assert_eq!(dump(usize::MAX), PREFIXES_MAX + 1);
+        assert_eq!(dump(2), 2 * SLICE_PREFIXES + 1, "what is forgotten is not told");
     }
 
     #[test]
@@ -283,6 +351,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(prefixes.all().len(), PREFIXES_MAX);
+        assert_eq!(prefixes.listed().len(), PREFIXES_MAX);
     }
 }
