@@ -33,8 +33,8 @@ struct Options {
     /// Rounds of each workload
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Seconds of load for each server in each round; flushes by prefix wait for about 3
-    #[arg(long, default_value_t = 1.0)]
+    /// Seconds of load for each server in each round; a flush by prefix waits for no more than about 0.8
+    #[arg(long, default_value_t = 0.5)]
     seconds: f64,
     /// Keys
     #[arg(long, default_value_t = 1_000_000)]

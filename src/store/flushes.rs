@@ -25,8 +25,11 @@ pub const FLUSHES_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyFlushes;
 
-/// All of a shard is looked through in about so many slices.
-const SLICES: usize = 32;
+/// All of a store is looked through in about so many ticks, the more the larger it is.
+const TICKS: std::ops::RangeInclusive<usize> = 8..=32;
+/// In one tick at least so much is looked through over all shards, in bytes, if that takes no fewer ticks: a few
+/// milliseconds' work.
+const TICK_BYTES_MIN: usize = 16 << 20;
 
 /// The flushes that wait. Invariants: there is at least one; `lengths` has the length of every prefix once.
 #[derive(Debug)]
@@ -128,14 +131,9 @@ impl Shard {
         self.arena.flushes.as_ref().is_some_and(|flushes| flushes.concern(key, header))
     }
 
-    /// In how many slices of [`Shard::sweep_flushed`] one tick should look for what was flushed.
-    pub(super) fn flushed_slices(&self) -> usize {
-        if self.arena.flushes.is_some() { self.arena.segments() / SLICES + 1 } else { 0 }
-    }
-
-    /// One slice of looking for what was flushed: a segment.
-    pub(super) fn sweep_flushed(&mut self) {
-        let Some(flushes) = &self.arena.flushes else { return };
+    /// One slice of looking for what was flushed: a segment. `false` when there is nothing to look for.
+    fn sweep_flushed(&mut self) -> bool {
+        let Some(flushes) = &self.arena.flushes else { return false };
         let id = flushes.next;
         if (id as usize) < self.arena.segments() && self.arena.segment(id).is_in_use {
             self.remove_flushed(id);
@@ -145,6 +143,7 @@ impl Shard {
             flushes.step(segments);
             (!flushes.waiting.is_empty()).then_some(flushes)
         });
+        true
     }
 
     fn remove_flushed(&mut self, id: SegmentId) {
@@ -181,14 +180,19 @@ impl Store {
         Ok(())
     }
 
-    /// One bounded slice of looking for what was flushed, in every shard.
+    /// Looks for what was flushed in a part of every shard, a segment at a time.
     pub(super) fn sweep_flushed(&self) {
+        let slices_min = TICK_BYTES_MIN / self.common.segment_bytes / self.shards.len();
         for number in 0..self.shards.len() {
-            let slices = self.lock(number).flushed_slices();
+            let segments = self.lock(number).arena.segments();
+            let slices = slices_min.clamp(segments / TICKS.end() + 1, segments / TICKS.start() + 1);
             for _ in 0..slices {
                 let mut shard = self.lock(number);
-                shard.sweep_flushed();
+                let goes_on = shard.sweep_flushed();
                 release(shard);
+                if !goes_on {
+                    break;
+                }
             }
         }
     }
@@ -289,7 +293,7 @@ mod tests {
         (0..1000).for_each(|number| set(&store, &format!("b:{number}")));
         let before = store.stats().bytes;
         store.flush_prefix(b"a:").unwrap();
-        assert!(sweep_through(&store) <= 2 * SLICES, "twice around at most");
+        assert!(sweep_through(&store) <= 2 * TICKS.start(), "it is small");
         assert_eq!(store.stats().items, 1000);
         assert!(store.stats().bytes < before / 10);
         store.flush_prefix(b"b").unwrap();
