@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Engine;
 use super::job::{Job, Progress, SLICE_SLOTS};
 use crate::clock::{Epoch, Tick};
-use crate::protocol::{Owed, reply};
+use crate::protocol::{Owed, encode_key, reply};
 use crate::store::{Cursor, Entry, Marks, Verdict};
 
 /// `stats sizes` rounds up to this many bytes. Source: memcached.
@@ -116,6 +116,8 @@ impl Purpose {
             Purpose::Mgdump { prefix } if entry.key.starts_with(prefix) => line.mgdump(entry, owed),
             Purpose::Metadump { .. } | Purpose::Mgdump { .. } => {}
             Purpose::Cachedump { items_left: 0 } => {}
+            // Its bytes can be anything, line ends too, and a reader could not tell.
+            Purpose::Cachedump { .. } if entry.item.marks.has(Marks::BINARY_KEY) => {}
             Purpose::Cachedump { items_left } => {
                 *items_left -= 1;
                 line.cachedump(entry, owed);
@@ -180,10 +182,15 @@ impl Line {
         owed.say(b" \n");
     }
 
-    fn mgdump(self, Entry { key, .. }: Entry<'_>, owed: &mut Owed) {
-        for words in [b"mg ", key, b"\r\n"] {
-            owed.say(words);
+    fn mgdump(self, Entry { key, item, .. }: Entry<'_>, owed: &mut Owed) {
+        owed.say(b"mg ");
+        if item.marks.has(Marks::BINARY_KEY) {
+            encode_key(key, |text| owed.say(text));
+            owed.say(b" b");
+        } else {
+            owed.say(key);
         }
+        owed.say(b"\r\n");
     }
 
     fn cachedump(self, Entry { key, item, .. }: Entry<'_>, owed: &mut Owed) {

@@ -9,7 +9,7 @@ mod meta;
 mod replies;
 mod tokens;
 
-pub use meta::{Flags, KeyBuffer, Letters, MetaHit, SecondsLeft, Shown, decode_key};
+pub use meta::{Flags, KeyBuffer, Letters, MetaHit, SecondsLeft, Shown, decode_key, encode_key};
 pub use replies::{ItemReply, Outcome, Owed, reply};
 pub use tokens::{Words, exptime, signed, unsigned};
 

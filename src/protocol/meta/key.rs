@@ -28,7 +28,7 @@ pub fn decode<'k>(text: &[u8], buffer: &'k mut KeyBuffer) -> Option<&'k [u8]> {
 }
 
 /// Shows `use_text` the base64 form of `key`, which has at most [`KEY_BYTES_MAX`] bytes.
-pub(super) fn encode<R>(key: &[u8], use_text: impl FnOnce(&[u8]) -> R) -> R {
+pub fn encode<R>(key: &[u8], use_text: impl FnOnce(&[u8]) -> R) -> R {
     let mut text = [0; ENCODED_BYTES_MAX];
     let length = BASE64.encode_slice(key, &mut text).expect("there is room for the longest key");
     use_text(&text[..length])

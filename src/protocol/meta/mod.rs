@@ -8,7 +8,7 @@ mod key;
 mod replies;
 
 pub use flags::{Flags, Letters};
-pub use key::{KeyBuffer, decode as decode_key};
+pub use key::{KeyBuffer, decode as decode_key, encode as encode_key};
 pub use replies::{MetaHit, SecondsLeft, Shown};
 
 use super::replies::reply;
