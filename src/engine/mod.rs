@@ -305,10 +305,10 @@ impl Engine {
     ) -> Then {
         if self.refuses(session, put, owed, now) {
             self.observe_refused(session, put);
-            session.decoder.swallow(line_bytes, put.value_bytes);
+            session.decoder.swallow(line_bytes, put.value_bytes.into());
             return Then::Again;
         }
-        let value_bytes = usize::try_from(put.value_bytes).expect("an item size limit fits memory");
+        let value_bytes = put.value_bytes as usize;
         Then::Read { bytes_min: line_bytes + value_bytes + 2 }
     }
 

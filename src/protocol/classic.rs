@@ -4,10 +4,10 @@
 //! values swallowed, further words at the end of a line ignored) and accepts what either accepts.
 
 use super::replies::reply;
-use super::tokens::{Words, exptime, unsigned, word_end};
+use super::tokens::{Words, exptime, short_exptime, unsigned, value_bytes, word_end};
 use super::{
     Count, Delete, Fetch, KEY_BYTES_MAX, LINE_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style, Touch,
-    VALUE_BYTES_MAX, meta,
+    meta,
 };
 
 /// What the keys of a retrieval line are asked for.
@@ -56,14 +56,17 @@ pub(super) fn plain_key<'a>(mode: &mut Mode, input: &'a [u8]) -> Option<(Fetch<'
 /// One step at the start of a line.
 pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
     let spaces = input.iter().position(|&byte| byte != b' ').unwrap_or(input.len());
-    for (verb, with_cas, exptime) in [
-        (&b"get "[..], false, WantedExptime::Keep),
-        (b"gets ", true, WantedExptime::Keep),
-        (b"gat ", false, WantedExptime::Awaited),
-        (b"gats ", true, WantedExptime::Awaited),
-    ] {
-        if spaces + verb.len() <= LINE_BYTES_MAX + 1 && input[spaces..].starts_with(verb) {
-            return begin_keys(mode, input, spaces + verb.len(), with_cas, exptime);
+    // They all begin so: nothing else is compared with each.
+    if input.get(spaces) == Some(&b'g') {
+        for (verb, with_cas, exptime) in [
+            (&b"get "[..], false, WantedExptime::Keep),
+            (b"gets ", true, WantedExptime::Keep),
+            (b"gat ", false, WantedExptime::Awaited),
+            (b"gats ", true, WantedExptime::Awaited),
+        ] {
+            if spaces + verb.len() <= LINE_BYTES_MAX + 1 && input[spaces..].starts_with(verb) {
+                return begin_keys(mode, input, spaces + verb.len(), with_cas, exptime);
+            }
         }
     }
     match whole_line(input) {
@@ -146,13 +149,13 @@ pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8
 fn command<'a>(mode: &mut Mode, text: &'a [u8], after: &'a [u8], line_bytes: usize) -> (Step<'a>, usize) {
     let mut words = Words::new(text);
     let Some(verb) = words.next() else { return (Step::Say(reply::BAD_LINE), line_bytes) };
-    let put_mode = match verb {
-        b"set" => PutMode::Set,
-        b"add" => PutMode::Add,
-        b"replace" => PutMode::Replace,
-        b"append" => PutMode::Append,
-        b"prepend" => PutMode::Prepend,
-        b"cas" => return put(mode, PutMode::Set, true, words, after, line_bytes),
+    let (put_mode, compares) = match verb {
+        b"set" => (PutMode::Set, false),
+        b"add" => (PutMode::Add, false),
+        b"replace" => (PutMode::Replace, false),
+        b"append" => (PutMode::Append, false),
+        b"prepend" => (PutMode::Prepend, false),
+        b"cas" => (PutMode::Set, true),
         b"incr" => return (count(words, false), line_bytes),
         b"decr" => return (count(words, true), line_bytes),
         b"touch" => return (touch(words), line_bytes),
@@ -165,9 +168,10 @@ fn command<'a>(mode: &mut Mode, text: &'a [u8], after: &'a [u8], line_bytes: usi
         b"get" | b"gets" | b"gat" | b"gats" => return (Step::Say(reply::BAD_LINE), line_bytes),
         _ => return (Step::Request(Request::Admin { line: text }), line_bytes),
     };
-    put(mode, put_mode, false, words, after, line_bytes)
+    put(mode, put_mode, compares, words, after, line_bytes)
 }
 
+#[inline(always)]
 fn put<'a>(
     mode: &mut Mode,
     put_mode: PutMode,
@@ -187,7 +191,7 @@ fn put<'a>(
     } else {
         None
     };
-    let Some(value_bytes) = unsigned(length).filter(|&bytes| bytes <= VALUE_BYTES_MAX) else {
+    let Some(value_bytes) = value_bytes(length) else {
         return (Step::Say(reply::BAD_LINE), line_bytes);
     };
     let quiet = is_quiet(&words);
@@ -195,9 +199,9 @@ fn put<'a>(
     let flags =
         unsigned(flags.strip_prefix(b"+").unwrap_or(flags)).and_then(|flags| u32::try_from(flags).ok());
     let (Some(cas), Some(flags), Some(exptime), 1..=KEY_BYTES_MAX) =
-        (cas, flags, exptime(exptime_word), key.len())
+        (cas, flags, short_exptime(exptime_word), key.len())
     else {
-        *mode = Mode::RefusedValue(value_bytes + 2);
+        *mode = Mode::RefusedValue(u64::from(value_bytes) + 2);
         return (Step::Say(if quiet { b"" } else { reply::BAD_LINE }), line_bytes);
     };
     let style = Style::Classic;
@@ -236,8 +240,9 @@ fn delete<'a>(mut words: Words<'a>) -> Step<'a> {
 }
 
 /// Whether the last of the words that are left asks for silence.
+#[inline(always)]
 fn is_quiet(rest: &Words<'_>) -> bool {
-    rest.last_word() == Some(b"noreply")
+    !rest.rest().is_empty() && rest.last_word() == Some(b"noreply")
 }
 
 fn refuse<'a>(quiet: bool, words: &'static [u8]) -> Step<'a> {

@@ -19,7 +19,7 @@ pub const KEY_BYTES_MAX: usize = 250;
 /// memcached closes a connection that has sent more without a LF.
 pub const LINE_BYTES_MAX: usize = 2048;
 /// The greatest announced length of a value, in bytes. Source: memcached (`INT_MAX - 2`).
-pub const VALUE_BYTES_MAX: u64 = i32::MAX as u64 - 2;
+pub const VALUE_BYTES_MAX: u32 = i32::MAX as u32 - 2;
 
 /// The first byte of a request in the binary protocol, which is not spoken here.
 const BINARY_MAGIC: u8 = 0x80;
@@ -105,11 +105,11 @@ pub struct Put<'a> {
     /// The client's flags.
     pub flags: u32,
     /// When it is to die.
-    pub exptime: i64,
+    pub exptime: i32,
     /// The value; `None` if the bytes after it were not CRLF, or if it has not arrived yet.
     pub value: Option<&'a [u8]>,
     /// How long the value was announced to be, in bytes.
-    pub value_bytes: u64,
+    pub value_bytes: u32,
     /// Whether to store only if the item's CAS id is still `cas`.
     pub compares: bool,
     /// The CAS id to compare with.
@@ -159,8 +159,9 @@ pub struct Delete<'a> {
 
 impl<'a> Put<'a> {
     /// This request with its value, if that is at the head of `after`, the input behind its line.
+    #[inline(always)]
     fn with_value(self, after: &'a [u8], line_bytes: usize) -> (Step<'a>, usize) {
-        let length = usize::try_from(self.value_bytes).expect("at most VALUE_BYTES_MAX, which is 31 bits");
+        let length = self.value_bytes as usize; // at most VALUE_BYTES_MAX, which is 31 bits
         let Some(data) = after.get(..length + 2) else {
             return (Step::Announced { put: self, line_bytes }, 0);
         };

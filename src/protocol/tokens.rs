@@ -1,5 +1,7 @@
 //! Where words and numbers are found in bytes: the only place that scans them.
 
+use super::VALUE_BYTES_MAX;
+
 /// The place of the next space or LF at or after `from`; `None` when the input ends first.
 ///
 /// Eight bytes at a time: keys are short, and a call into a vectored search costs more than it saves there.
@@ -81,7 +83,7 @@ pub fn unsigned(word: &[u8]) -> Option<u64> {
 }
 
 /// A decimal number with an optional sign.
-#[inline]
+#[inline(always)]
 pub fn signed(word: &[u8]) -> Option<i64> {
     let (negative, digits) = match word {
         [b'-', digits @ ..] => (true, digits),
@@ -93,9 +95,21 @@ pub fn signed(word: &[u8]) -> Option<i64> {
 }
 
 /// A decimal number with an optional sign that fits 32 bits: what an exptime may be.
-#[inline]
+#[inline(always)]
 pub fn exptime(word: &[u8]) -> Option<i64> {
     signed(word).filter(|&number| i32::try_from(number).is_ok())
+}
+
+/// An [`exptime`] in 32 bits.
+#[inline(always)]
+pub(super) fn short_exptime(word: &[u8]) -> Option<i32> {
+    signed(word).and_then(|number| i32::try_from(number).ok())
+}
+
+/// How long a value is announced to be, in bytes: at most [`VALUE_BYTES_MAX`].
+#[inline(always)]
+pub(super) fn value_bytes(word: &[u8]) -> Option<u32> {
+    unsigned(word).and_then(|bytes| u32::try_from(bytes).ok()).filter(|&bytes| bytes <= VALUE_BYTES_MAX)
 }
 
 #[cfg(test)]

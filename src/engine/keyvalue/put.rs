@@ -1,10 +1,10 @@
 //! Stores: `set` `add` `replace` `append` `prepend` `cas` `ms`.
 
 use super::fetch::key_mark;
-use super::{exact, plain};
+use super::{exact, plain, say};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
-use crate::protocol::{KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
+use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup, Marks};
 
 /// What memcached's item header, the NUL behind a key and the CRLF behind a value take, in bytes. `-I` is
@@ -15,36 +15,36 @@ const ITEM_FLAGS_BYTES: u64 = 4;
 /// What memcached adds for the CAS id, in bytes.
 const ITEM_CAS_BYTES: u64 = 8;
 
-/// When a stored item is to die.
+/// What a store asks for beside its mode.
 #[derive(Clone, Copy, Debug)]
-struct Deadlines {
-    stored: Deadline,
-    /// If `append` or `prepend` has to create it; `None` if it may not.
+struct Terms<'a> {
+    flags: Flags<'a>,
+    /// The CAS id to compare with.
+    cas: u64,
+    /// When the item is to die.
+    deadline: Deadline,
+    /// The same, if `append` or `prepend` has to create it; `None` if it may not.
     created: Option<Deadline>,
 }
 
 /// What `put` makes of what was found.
+#[inline(always)]
 fn decide_put<'c>(
     put: &Put<'c>,
+    terms: Terms<'_>,
     value: &'c [u8],
-    deadlines: Deadlines,
     fits: impl Fn(&Item<'_>) -> bool,
     found: Lookup<'_>,
 ) -> (Change<'c>, Outcome) {
-    let flags = put.style.flags();
+    let Terms { flags, deadline, .. } = terms;
     let cas = exact(flags);
-    let whole = Draft {
-        content: Content::Whole(value),
-        flags: put.flags,
-        deadline: deadlines.stored,
-        cas,
-        marks: key_mark(flags),
-    };
+    let whole =
+        Draft { content: Content::Whole(value), flags: put.flags, deadline, cas, marks: key_mark(flags) };
     match (put.mode, found.item()) {
         (PutMode::Set | PutMode::Replace, None) if put.compares => (Change::Keep, Outcome::NotFound),
-        (PutMode::Set | PutMode::Replace, Some(item)) if put.compares && put.cas != item.cas => {
+        (PutMode::Set | PutMode::Replace, Some(item)) if put.compares && terms.cas != item.cas => {
             // Late, but better than nothing: it is served as stale.
-            if flags.has(b'I') && put.cas != 0 && put.cas < item.cas {
+            if flags.has(b'I') && terms.cas != 0 && terms.cas < item.cas {
                 let marks = whole.marks.with(Marks::STALE).with(item.marks.only(Marks::TOKEN_SENT));
                 return (Change::Put(Draft { deadline: item.deadline, marks, ..whole }), Outcome::Stored);
             }
@@ -53,7 +53,7 @@ fn decide_put<'c>(
         (PutMode::Set, _) | (PutMode::Add, None) | (PutMode::Replace, Some(_)) => {
             (Change::Put(whole), Outcome::Stored)
         }
-        (PutMode::Append | PutMode::Prepend, Some(item)) if put.compares && put.cas != item.cas => {
+        (PutMode::Append | PutMode::Prepend, Some(item)) if put.compares && terms.cas != item.cas => {
             (Change::Keep, Outcome::Exists)
         }
         (PutMode::Append | PutMode::Prepend, Some(item)) if fits(&item) => {
@@ -63,7 +63,7 @@ fn decide_put<'c>(
             let marks = marks.only(Marks::BINARY_KEY);
             (Change::Put(Draft { content, flags, deadline, cas, marks }), Outcome::Stored)
         }
-        (PutMode::Append | PutMode::Prepend, None) => match deadlines.created {
+        (PutMode::Append | PutMode::Prepend, None) => match terms.created {
             Some(deadline) => (Change::Put(Draft { deadline, ..whole }), Outcome::Stored),
             None => (Change::Keep, Outcome::NotStored),
         },
@@ -74,6 +74,7 @@ fn decide_put<'c>(
 }
 
 impl Engine {
+    #[inline(never)] // or a get would pay for the registers it takes
     pub(in crate::engine) fn put(
         &self,
         session: &Session,
@@ -82,22 +83,45 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) {
+        if put.style != Style::Classic {
+            return self.put_meta(session, put, hashed, owed, now);
+        }
+        self.put_styled::<false>(session, put, (put.key, hashed), owed, now);
+    }
+
+    #[inline(never)]
+    fn put_meta(&self, session: &Session, put: &Put<'_>, hashed: Hashed, owed: &mut Owed, now: Tick) {
         let buffer = &mut KeyBuffer::new();
-        let flags = put.style.flags();
-        let (key, hashed) = plain(&self.store, put.style, put.key, hashed, buffer);
-        if self.is_too_large(key.len(), put.flags, put.value_bytes) {
+        let key = plain(&self.store, put.style, put.key, hashed, buffer);
+        self.put_styled::<true>(session, put, key, owed, now);
+    }
+
+    /// A store in the meta style, or in the classic one: a copy for each, and in that of the classic style nothing
+    /// is left of what meta flags ask for.
+    #[inline(always)]
+    fn put_styled<const IS_META: bool>(
+        &self,
+        session: &Session,
+        put: &Put<'_>,
+        (key, hashed): (&[u8], Hashed),
+        owed: &mut Owed,
+        now: Tick,
+    ) {
+        let style = if IS_META { put.style } else { Style::Classic };
+        let flags = style.flags();
+        if self.is_too_large(key.len(), put.flags, put.value_bytes.into()) {
             return self.refuse_too_large(session, put, key, hashed, owed, now);
         }
         let counters = &session.counters;
         counters.cmd_set.add(1);
         let Some(value) = put.value else {
-            return self.say_put(put, key, Outcome::BadDataChunk, Shown::default(), owed);
+            return say_put(put, style, key, Outcome::BadDataChunk, Shown::default(), owed);
         };
-        // Without CAS ids none can match.
-        let cas = if self.settings.cas_enabled { put.cas } else { 0 };
-        let put = &Put { cas, ..*put };
-        let deadlines = Deadlines {
-            stored: self.epoch.deadline(put.exptime, now),
+        let terms = Terms {
+            flags,
+            // Without CAS ids none can match.
+            cas: if self.settings.cas_enabled { put.cas } else { 0 },
+            deadline: self.epoch.deadline(put.exptime.into(), now),
             created: flags.exptime(b'N').map(|exptime| self.epoch.deadline(exptime, now)),
         };
         let fits = |item: &Item<'_>| {
@@ -105,9 +129,10 @@ impl Engine {
         };
         let mut value_bytes = value.len();
         let (outcome, stored) = self.store.update(hashed, key, now, |found| {
-            let decided = decide_put(put, value, deadlines, fits, found);
-            if let (PutMode::Append | PutMode::Prepend, Outcome::Stored, Some(item)) =
-                (put.mode, decided.1, found.item())
+            let decided = decide_put(put, terms, value, fits, found);
+            if flags.has(b's')
+                && let (PutMode::Append | PutMode::Prepend, Outcome::Stored, Some(item)) =
+                    (put.mode, decided.1, found.item())
             {
                 value_bytes += item.value.len();
             }
@@ -134,19 +159,7 @@ impl Engine {
             Ok(cas) if outcome == Outcome::Stored && self.settings.cas_enabled => cas,
             _ => 0,
         };
-        self.say_put(put, key, outcome, Shown { cas, value_bytes, ..Shown::default() }, owed);
-    }
-
-    #[inline]
-    fn say_put(&self, put: &Put<'_>, key: &[u8], outcome: Outcome, shown: Shown<'_>, owed: &mut Owed) {
-        match put.style {
-            Style::Classic if put.quiet => {}
-            Style::Classic => owed.say_outcome(outcome),
-            Style::Meta(_) if put.quiet && outcome == Outcome::Stored => {}
-            Style::Meta(flags) => {
-                owed.say_meta_put(flags, outcome, &Shown { key, is_binary_key: flags.has(b'b'), ..shown });
-            }
-        }
+        say_put(put, style, key, outcome, Shown { cas, value_bytes, ..Shown::default() }, owed);
     }
 
     /// Whether such an item exceeds `-I`.
@@ -173,13 +186,14 @@ impl Engine {
     ) -> bool {
         let buffer = &mut KeyBuffer::new();
         let key = put.style.flags().plain_key(put.key, buffer);
-        let refuses = self.is_too_large(key.len(), put.flags, put.value_bytes);
+        let refuses = self.is_too_large(key.len(), put.flags, put.value_bytes.into());
         if refuses {
             self.refuse_too_large(session, put, key, self.store.hash(key), owed, now);
         }
         refuses
     }
 
+    #[cold]
     fn refuse_too_large(
         &self,
         session: &Session,
@@ -191,15 +205,28 @@ impl Engine {
     ) {
         session.counters.store_too_large.add(1);
         self.drop_stale(put, key, hashed, now);
-        self.say_put(put, key, Outcome::TooLarge, Shown::default(), owed);
+        say_put(put, put.style, key, Outcome::TooLarge, Shown::default(), owed);
     }
 
     /// After a refused `set`, and a refused `ms` in every mode, the value there was must not be served any more.
+    #[cold]
     fn drop_stale(&self, put: &Put<'_>, key: &[u8], hashed: Hashed, now: Tick) {
         let is_set = put.mode == PutMode::Set && !put.compares;
         if is_set || put.style != Style::Classic {
             // Removing needs no room, so it cannot be refused.
             let _ = self.store.update(hashed, key, now, |_| (Change::Remove, ()));
+        }
+    }
+}
+
+/// Says how `put`, made in `style`, ended.
+#[inline(always)]
+fn say_put(put: &Put<'_>, style: Style<'_>, key: &[u8], outcome: Outcome, shown: Shown<'_>, owed: &mut Owed) {
+    match style {
+        Style::Classic => say(put.quiet, outcome, owed),
+        Style::Meta(_) if put.quiet && outcome == Outcome::Stored => {}
+        Style::Meta(flags) => {
+            owed.say_meta_put(flags, outcome, &Shown { key, is_binary_key: flags.has(b'b'), ..shown });
         }
     }
 }
@@ -229,10 +256,11 @@ mod tests {
             last_access: Tick(0),
             marks,
         });
-        let created = put.style.flags().has(b'N').then_some(CREATED);
-        let deadlines = Deadlines { stored: NEW, created };
+        let flags = put.style.flags();
+        let created = flags.has(b'N').then_some(CREATED);
+        let terms = Terms { flags, cas: put.cas, deadline: NEW, created };
         let found = item.map_or(Lookup::Miss, Lookup::Hit);
-        let (change, outcome) = decide_put(&put, b"new", deadlines, |_| true, found);
+        let (change, outcome) = decide_put(&put, terms, b"new", |_| true, found);
         (if let Change::Put(draft) = change { Some(draft) } else { None }, outcome)
     }
 
