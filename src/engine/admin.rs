@@ -6,8 +6,12 @@ mod crawler;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use bytes::Buf;
+
 use super::listing::Purpose;
+use super::roster::Reason;
 use super::settings::{MEMORY_BYTES_MIN, VERSION};
+use super::watch::{Stream, Streams};
 use super::{Engine, Session, Then};
 use crate::clock::Tick;
 use crate::protocol::{Owed, Words, exptime, reply, unsigned};
@@ -83,8 +87,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "stats",
-        arguments: "[cachedump <class> <limit>|items|reset|settings|sizes|slabs]",
-        help: "shows what has been counted, zeroes it, shows the settings, or lists items",
+        arguments: "[cachedump <class> <limit>|conns|items|reset|settings|sizes|slabs]",
+        help: "shows what has been counted, zeroes it, shows the settings, or lists items or who is connected",
         run: stats,
     },
     Command {
@@ -103,6 +107,12 @@ pub const COMMANDS: &[Command] = &[
             }
             None
         },
+    },
+    Command {
+        name: "watch",
+        arguments: "[fetchers] [mutations] [evictions] [connevents] [deletions]",
+        help: "streams what happens, a line for each event, until the connection is closed",
+        run: watch,
     },
 ];
 
@@ -139,6 +149,7 @@ impl Engine {
         let Some(command) = COMMANDS.iter().find(|command| command.name.as_bytes() == name) else {
             // A browser tricked into talking to a cache must not get to say more.
             if words.last_word().is_some_and(|word| word.starts_with(b"HTTP/")) {
+                session.reason = Reason::Error;
                 return Some(Then::Close);
             }
             owed.say(reply::ERROR);
@@ -200,6 +211,10 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     match call.words.next() {
         None => engine.say_stats(call.owed, call.now),
         Some(b"cachedump") => return cachedump(engine, call),
+        Some(b"conns") => {
+            let conns = engine.conns(call.session);
+            return call.session.begin(conns);
+        }
         Some(b"items") => engine.say_items(call.owed, call.now),
         Some(b"settings") => engine.say_settings(call.owed, call.now),
         Some(b"sizes") => {
@@ -211,6 +226,7 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
             engine.statistics.reset();
             engine.store.reset_stats();
             engine.listings.reset();
+            engine.watch.reset_stats();
             call.owed.say(b"RESET\r\n");
         }
         Some(_) => call.owed.say(reply::ERROR),
@@ -246,6 +262,29 @@ fn verbosity(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let level = u8::try_from(level.min(VERBOSITY_MAX)).expect("at most VERBOSITY_MAX");
     engine.verbosity.store(level, Ordering::Relaxed);
     say(quiet, reply::OK, call)
+}
+
+fn watch(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    if !engine.settings.watch_enabled {
+        return say(false, b"CLIENT_ERROR watch commands not allowed\r\n", call);
+    }
+    if call.owed.remaining() > call.session.owed_before {
+        return say(false, b"ERROR cannot pipeline other commands before watch\r\n", call);
+    }
+    let mut words = call.words.clone().peekable();
+    let streams = if words.peek().is_none() {
+        Some(Streams::of(Stream::Fetchers))
+    } else {
+        words.try_fold(Streams::NONE, |streams, word| Streams::named(word).map(|more| streams.with(more)))
+    };
+    let Some(streams) = streams else {
+        return say(false, reply::ERROR, call);
+    };
+    if !engine.begin_to_watch(call.session, streams) {
+        return say(false, b"WATCHER_TOO_MANY log watcher limit reached\r\n", call);
+    }
+    call.owed.say(reply::OK);
+    Some(Then::Watch)
 }
 
 fn say(quiet: bool, words: &[u8], call: &mut Call<'_, '_>) -> Option<Then> {

@@ -3,6 +3,7 @@
 
 use arrayvec::ArrayVec;
 
+use super::events::Seen;
 use super::{Engine, Session};
 use crate::clock::{Deadline, Tick};
 use crate::protocol::{Count, Delete, Fetch, ItemReply, Outcome, Owed, Put, PutMode, Request, Touch};
@@ -123,17 +124,23 @@ impl Engine {
         }
         let counters = &session.counters;
         counters.cmd_get.add(1);
-        self.store.read(hashed, fetch.key, now, Access::Use, |found| match found {
-            Lookup::Hit(item) => {
-                counters.get_hits.add(1);
-                owed.say_item(self.item_reply(fetch, &item));
+        let seen = self.store.read(hashed, fetch.key, now, Access::Use, |found| {
+            match &found {
+                Lookup::Hit(item) => {
+                    counters.get_hits.add(1);
+                    owed.say_item(self.item_reply(fetch, item));
+                }
+                Lookup::Miss => counters.get_misses.add(1),
+                Lookup::Expired => {
+                    counters.get_misses.add(1);
+                    counters.get_expired.add(1);
+                }
             }
-            Lookup::Miss => counters.get_misses.add(1),
-            Lookup::Expired => {
-                counters.get_misses.add(1);
-                counters.get_expired.add(1);
-            }
+            Seen::of(&found)
         });
+        if session.is_watched() {
+            self.log_lookup(session, fetch.key, seen, now);
+        }
     }
 
     fn fetch_and_touch(
@@ -146,15 +153,25 @@ impl Engine {
         now: Tick,
     ) {
         let deadline = self.epoch.deadline(exptime, now);
-        let (hit, _) = self.store.update(hashed, fetch.key, now, |found| match found.item() {
-            Some(item) => {
-                owed.say_item(self.item_reply(fetch, &item));
-                (touched(&item, deadline), true)
+        let ((hit, seen), _) = self.store.update(hashed, fetch.key, now, |found| {
+            let seen = Seen::of(&found);
+            match found.item() {
+                Some(item) => {
+                    owed.say_item(self.item_reply(fetch, &item));
+                    (touched(&item, deadline), (true, seen))
+                }
+                None => (Change::Keep, (false, seen)),
             }
-            None => (Change::Keep, false),
         });
         session.counters.cmd_touch.add(1);
-        if hit { session.counters.touch_hits.add(1) } else { session.counters.touch_misses.add(1) }
+        if hit {
+            session.counters.touch_hits.add(1)
+        } else {
+            session.counters.touch_misses.add(1)
+        }
+        if session.is_watched() {
+            self.log_lookup(session, fetch.key, seen, now);
+        }
     }
 
     #[inline]
@@ -180,8 +197,13 @@ impl Engine {
         let fits = |item: &Item<'_>| {
             !self.is_too_large(put.key.len(), item.flags, (item.value.len() + value.len()) as u64)
         };
-        let (outcome, stored) =
-            self.store.update(hashed, put.key, now, |found| decide_put(put, value, deadline, fits, found));
+        let joins = matches!(put.mode, PutMode::Append | PutMode::Prepend);
+        let ((outcome, seen, deadline_before), stored) = self.store.update(hashed, put.key, now, |found| {
+            let seen = Seen::of(&found);
+            let deadline_before = if joins { found.item().map(|item| item.deadline) } else { None };
+            let (change, outcome) = decide_put(put, value, deadline, fits, found);
+            (change, (outcome, seen, deadline_before))
+        });
         let outcome = match (stored, put.mode) {
             (Ok(_), _) => outcome,
             (Err(_), PutMode::Append | PutMode::Prepend) => Outcome::NotStored,
@@ -202,6 +224,14 @@ impl Engine {
             }
         }
         say(put.quiet, outcome, owed);
+        if session.is_watched() {
+            self.log_lookup(session, put.key, seen, now);
+            let item = match deadline_before {
+                Some(before) if outcome == Outcome::Stored => (seen.value_bytes + value.len(), before),
+                _ => (value.len(), deadline),
+            };
+            self.log_store(session, put, outcome, item, now);
+        }
     }
 
     /// Whether such an item exceeds `-I`.
@@ -226,6 +256,11 @@ impl Engine {
             self.drop_stale(put.key, hashed, now);
         }
         say(put.quiet, Outcome::TooLarge, owed);
+        if session.is_watched() {
+            let value_bytes = usize::try_from(put.value_bytes).unwrap_or(usize::MAX);
+            let item = (value_bytes, self.epoch.deadline(put.exptime, now));
+            self.log_store(session, put, Outcome::TooLarge, item, now);
+        }
     }
 
     /// After a refused `set` the value it was to replace must not be served any more.
@@ -243,8 +278,11 @@ impl Engine {
         now: Tick,
     ) {
         let text = &mut ArrayVec::new();
-        let (outcome, stored) =
-            self.store.update(hashed, count.key, now, move |found| decide_count(count, text, found));
+        let ((outcome, seen), stored) = self.store.update(hashed, count.key, now, move |found| {
+            let seen = Seen::of(&found);
+            let (change, outcome) = decide_count(count, text, found);
+            (change, (outcome, seen))
+        });
         let counters = &session.counters;
         let (hits, misses) = if count.down {
             (&counters.decr_hits, &counters.decr_misses)
@@ -257,6 +295,9 @@ impl Engine {
             _ => {}
         }
         say(count.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
+        if session.is_watched() {
+            self.log_lookup(session, count.key, seen, now);
+        }
     }
 
     pub(super) fn touch(
@@ -268,9 +309,12 @@ impl Engine {
         now: Tick,
     ) {
         let deadline = self.epoch.deadline(touch.exptime, now);
-        let (outcome, stored) = self.store.update(hashed, touch.key, now, |found| match found.item() {
-            Some(item) => (touched(&item, deadline), Outcome::Touched),
-            None => (Change::Keep, Outcome::NotFound),
+        let ((outcome, seen), stored) = self.store.update(hashed, touch.key, now, |found| {
+            let seen = Seen::of(&found);
+            match found.item() {
+                Some(item) => (touched(&item, deadline), (Outcome::Touched, seen)),
+                None => (Change::Keep, (Outcome::NotFound, seen)),
+            }
         });
         session.counters.cmd_touch.add(1);
         match outcome {
@@ -278,6 +322,9 @@ impl Engine {
             _ => session.counters.touch_misses.add(1),
         }
         say(touch.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
+        if session.is_watched() {
+            self.log_lookup(session, touch.key, seen, now);
+        }
     }
 
     pub(super) fn delete(
@@ -288,15 +335,24 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) {
-        let (outcome, _) = self.store.update(hashed, delete.key, now, |found| match found {
-            Lookup::Hit(_) => (Change::Remove, Outcome::Deleted),
-            Lookup::Miss | Lookup::Expired => (Change::Keep, Outcome::NotFound),
+        let ((outcome, seen), _) = self.store.update(hashed, delete.key, now, |found| {
+            let seen = Seen::of(&found);
+            match found {
+                Lookup::Hit(_) => (Change::Remove, (Outcome::Deleted, seen)),
+                Lookup::Miss | Lookup::Expired => (Change::Keep, (Outcome::NotFound, seen)),
+            }
         });
         match outcome {
             Outcome::Deleted => session.counters.delete_hits.add(1),
             _ => session.counters.delete_misses.add(1),
         }
         say(delete.quiet, outcome, owed);
+        if session.is_watched() {
+            self.log_lookup(session, delete.key, seen, now);
+            if outcome == Outcome::Deleted {
+                self.log_deletion(session, delete.key, "delete", seen, now);
+            }
+        }
     }
 }
 

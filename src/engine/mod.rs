@@ -4,14 +4,18 @@
 //! keys are about to be asked for, executes the requests in order, and words the replies. It never waits.
 
 pub mod admin;
+mod events;
 mod job;
 mod keyvalue;
 mod listing;
+pub mod roster;
 pub mod settings;
 pub mod stats;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use bytes::Buf;
@@ -21,8 +25,11 @@ use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
 use crate::store::{Hashed, Store, StoreConfig};
 use job::Job;
 use listing::Listings;
+use roster::{Reason, Roster};
 use settings::{Compat, Settings};
 use stats::{Connections, Counters, Statistics, Usage};
+use watch::{Streams, Typed, Watch, Watcher};
+pub use watch::{WATCHER_BYTES_MAX, WATCHERS_MAX};
 
 /// How many requests (keys, in a retrieval) are decoded before they are executed. Enough to hide the latency
 /// of memory behind one another, few enough to stay in the nearest cache.
@@ -38,6 +45,34 @@ pub struct Session {
     counters: Arc<Counters>,
     /// What goes on over several turns.
     job: Option<Box<dyn Job>>,
+    /// The number of its worker.
+    worker: usize,
+    /// The number of its socket, for people.
+    descriptor: i32,
+    /// What anybody watches, as of the beginning of the turn.
+    watched: Streams,
+    /// Why its connection will have been closed, if nothing else happens to it.
+    reason: Reason,
+    /// How much was owed when the turn began, in bytes.
+    owed_before: usize,
+    /// Its place among those who watch, once it is one of them.
+    watcher: Option<Watcher>,
+    /// What it types while it watches.
+    typed: Typed,
+}
+
+impl Session {
+    /// The same session, of the connection with socket number `descriptor`.
+    #[must_use]
+    pub fn with_descriptor(mut self, descriptor: i32) -> Session {
+        self.descriptor = descriptor;
+        self
+    }
+
+    /// Why the connection is to be closed, after [`Then::Close`].
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
 }
 
 /// How a turn ended.
@@ -59,6 +94,9 @@ pub enum Then {
     },
     /// Let other connections have their turn, then offer what is left of the input.
     Again,
+    /// From now on send what [`Engine::take_lines`] gives, until the client leaves or [`Engine::wants_to_quit`]
+    /// says so. There are no more turns, and the rest of the input is not for anybody.
+    Watch,
     /// Close.
     Close,
     /// Close, and stop the server.
@@ -100,6 +138,10 @@ pub struct Engine {
     /// What commands have changed of the settings that have no effect.
     compat: Mutex<Compat>,
     listings: Listings,
+    watch: Arc<Watch>,
+    /// Reads Unix time.
+    wall_clock: Option<fn() -> Duration>,
+    roster: OnceLock<Arc<dyn Roster>>,
 }
 
 /// One step of a turn, decoded.
@@ -128,6 +170,10 @@ impl Engine {
             sweep_enabled: AtomicBool::new(settings.sweep_enabled),
             compat: Mutex::new(settings.compat.clone()),
             listings: Listings::default(),
+            // One more than there are workers: ticks log, too.
+            watch: Arc::new(Watch::new(settings.threads + 1)),
+            wall_clock: None,
+            roster: OnceLock::new(),
             settings,
         }
     }
@@ -136,6 +182,13 @@ impl Engine {
     #[must_use]
     pub fn with_usage(mut self, usage: fn() -> Usage) -> Engine {
         self.statistics.usage = usage;
+        self
+    }
+
+    /// The same engine, with `read` to ask for Unix time where tenths of a second are not enough.
+    #[must_use]
+    pub fn with_wall_clock(mut self, read: fn() -> Duration) -> Engine {
+        self.wall_clock = Some(read);
         self
     }
 
@@ -164,8 +217,18 @@ impl Engine {
     /// # Panics
     /// If there is no such worker: their number is that of `-t`.
     pub fn session(&self, worker: usize) -> Session {
-        let counters = Arc::clone(&self.statistics.workers[worker]);
-        Session { decoder: Decoder::default(), counters, job: None }
+        Session {
+            decoder: Decoder::default(),
+            counters: Arc::clone(&self.statistics.workers[worker]),
+            worker,
+            descriptor: 0,
+            watched: Streams::NONE,
+            reason: Reason::Normal,
+            owed_before: 0,
+            job: None,
+            watcher: None,
+            typed: Typed::default(),
+        }
     }
 
     /// Runs the requests at the head of `input` and appends what is owed for them to `owed`.
@@ -178,6 +241,8 @@ impl Engine {
             return self.turn_of_job(session, owed, now);
         }
         let owed_before = owed.remaining();
+        session.watched = self.watch.watched();
+        session.owed_before = owed_before;
         let mut consumed = 0;
         let mut requests = 0;
         let then = loop {
@@ -270,7 +335,10 @@ impl Engine {
         let then = last.map(|step| match step {
             Step::Announced { put, line_bytes } => self.announced(session, &put, line_bytes, owed, now),
             Step::Incomplete { bytes_min } => Then::Read { bytes_min },
-            Step::Hopeless => Then::Close,
+            Step::Hopeless => {
+                session.reason = Reason::Error;
+                Then::Close
+            }
             Step::Request(_) | Step::Say(_) => unreachable!("these do not end a batch"),
         });
         (consumed, then)
@@ -327,6 +395,9 @@ impl Engine {
         } else {
             self.store.tidy(now);
         }
+        self.watch_evictions();
+        self.log_evictions(self.settings.threads, now);
+        self.watch.wake();
     }
 
     /// Whether dead items are looked for in the background.
