@@ -34,15 +34,15 @@ pub struct Command {
     pub arguments: &'static str,
     /// What it does, in a sentence.
     pub help: &'static str,
-    run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
+    pub(super) run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
 }
 
 /// One use of a command: what it was given, and where its reply goes.
-struct Call<'r, 'w> {
-    words: Words<'w>,
+pub(super) struct Call<'r, 'w> {
+    pub(super) words: Words<'w>,
     session: &'r mut Session,
-    owed: &'r mut Owed,
-    now: Tick,
+    pub(super) owed: &'r mut Owed,
+    pub(super) now: Tick,
 }
 
 /// Every administrative command.
@@ -114,6 +114,8 @@ pub const COMMANDS: &[Command] = &[
         help: "streams what happens, a line for each event, until the connection is closed",
         run: watch,
     },
+    #[cfg(feature = "debugtime")]
+    super::debugtime::COMMAND,
 ];
 
 impl<'w> Call<'_, 'w> {

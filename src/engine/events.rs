@@ -168,7 +168,7 @@ impl Engine {
     /// That the connection of `session` was opened, for those who watch.
     pub fn log_opened(&self, session: &Session, remote: impl FnOnce() -> Remote, now: Tick) {
         if self.watch.watched().has(Stream::Connections) {
-            self.log(session, Stream::Connections, now, |line| {
+            self.log(session, Stream::Connections, self.time(now), |line| {
                 line.text(b"conn_new").remote(&remote()).text(b" cfd=").number(session.descriptor);
             });
         }
@@ -177,7 +177,7 @@ impl Engine {
     /// That the connection of `session` was closed, and why, for those who watch.
     pub fn log_closed(&self, session: &Session, remote: impl FnOnce() -> Remote, reason: Reason, now: Tick) {
         if self.watch.watched().has(Stream::Connections) {
-            self.log(session, Stream::Connections, now, |line| {
+            self.log(session, Stream::Connections, self.time(now), |line| {
                 line.text(b"conn_close").remote(&remote()).text(b" reason=").text(reason.name().as_bytes());
                 line.text(b" cfd=").number(session.descriptor);
             });

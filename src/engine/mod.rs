@@ -4,6 +4,8 @@
 //! keys are about to be asked for, executes the requests in order, and words the replies. It never waits.
 
 pub mod admin;
+#[cfg(feature = "debugtime")]
+mod debugtime;
 mod events;
 mod job;
 mod keyvalue;
@@ -142,6 +144,8 @@ pub struct Engine {
     /// Reads Unix time.
     wall_clock: Option<fn() -> Duration>,
     roster: OnceLock<Arc<dyn Roster>>,
+    #[cfg(feature = "debugtime")]
+    moved_time: debugtime::MovedTime,
 }
 
 /// One step of a turn, decoded.
@@ -174,6 +178,8 @@ impl Engine {
             watch: Arc::new(Watch::new(settings.threads + 1)),
             wall_clock: None,
             roster: OnceLock::new(),
+            #[cfg(feature = "debugtime")]
+            moved_time: debugtime::MovedTime::default(),
             settings,
         }
     }
@@ -236,6 +242,7 @@ impl Engine {
     /// The effects and replies are those of the requests one by one, in order, however the input was cut into
     /// turns. At most [`OWED_BYTES_MAX`] bytes and one reply are owed more than before.
     pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
+        let now = self.time(now);
         self.flush_if_due(now);
         if session.is_at_work() {
             return self.turn_of_job(session, owed, now);
@@ -389,6 +396,7 @@ impl Engine {
 
     /// What is to be done about ten times a second, whether requests come or not.
     pub fn tick(&self, now: Tick) {
+        let now = self.time(now);
         self.flush_if_due(now);
         if self.sweep_enabled() {
             self.store.sweep(now);
@@ -408,6 +416,13 @@ impl Engine {
     /// The settings that have no effect, as they are now.
     fn compat(&self) -> MutexGuard<'_, Compat> {
         self.compat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What time it is when whoever runs the engine says `now`.
+    #[cfg(not(feature = "debugtime"))]
+    #[inline]
+    fn time(&self, now: Tick) -> Tick {
+        now
     }
 
     #[inline]
