@@ -51,8 +51,8 @@ struct Line(ArrayVec<u8, LINE_BYTES_MAX>);
 
 impl Line {
     fn text(&mut self, words: &[u8]) -> &mut Line {
-        let room = self.0.remaining_capacity();
-        self.0.extend(words.iter().copied().take(room));
+        let fits = words.len().min(self.0.remaining_capacity());
+        self.0.try_extend_from_slice(&words[..fits]).expect("it fits");
         self
     }
 
@@ -63,14 +63,15 @@ impl Line {
     /// A key, in which all but letters, digits and `-._~` is percent-encoded, as in a URI.
     fn key(&mut self, key: &[u8]) -> &mut Line {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-        for &byte in key {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                self.text(&[byte]);
-            } else {
-                self.text(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-            }
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        let mut rest = key;
+        loop {
+            let plain = rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+            self.text(&rest[..plain]);
+            let Some(&byte) = rest.get(plain) else { return self };
+            self.text(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            rest = &rest[plain + 1..];
         }
-        self
     }
 }
 

@@ -22,7 +22,7 @@ use super::clients::Client;
 use super::stream::Stream;
 use super::{Shared, StopKind};
 use crate::engine::roster::{Reason, State};
-use crate::engine::{OWED_BYTES_MAX, Session, Then, Turn};
+use crate::engine::{OWED_BYTES_MAX, Session, Then, Turn, WATCHER_BYTES_MAX};
 use crate::protocol::{Owed, reply};
 
 /// How much one read may bring, in bytes.
@@ -267,6 +267,7 @@ impl Connection {
     fn begin_to_watch(&mut self) {
         self.held = BytesMut::new();
         self.count_held();
+        self.stream.bound_unsent(WATCHER_BYTES_MAX);
         self.client.set_state(State::Watching);
     }
 
