@@ -20,22 +20,32 @@ const LINE_BYTES_MAX: usize = 1024;
 /// The slab class that items are said to be of; there is only this one.
 const CLASS: u64 = 1;
 
-/// What a request found under its key.
+/// What a request found under its key, or was to leave there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     status: Status,
-    pub(super) value_bytes: usize,
+    value_bytes: usize,
+    deadline: Deadline,
 }
 
 impl Seen {
-    /// Costs next to nothing, for it is done for every request; most of the time nobody looks at it.
-    #[inline]
+    /// An item that is there.
+    pub(super) fn new(value_bytes: usize, deadline: Deadline) -> Seen {
+        Seen { status: Status::Found, value_bytes, deadline }
+    }
+
     pub(super) fn of(found: &Lookup<'_>) -> Seen {
-        match found {
-            Lookup::Hit(item) => Seen { status: Status::Found, value_bytes: item.value.len() },
-            Lookup::Miss => Seen { status: Status::NotFound, value_bytes: 0 },
-            Lookup::Expired => Seen { status: Status::Expired, value_bytes: 0 },
-        }
+        let status = match found {
+            Lookup::Hit(item) => return Seen::new(item.value.len(), item.deadline),
+            Lookup::Miss => Status::NotFound,
+            Lookup::Expired => Status::Expired,
+        };
+        Seen { status, value_bytes: 0, deadline: Deadline::NEVER }
+    }
+
+    /// The same item with so many more bytes of value.
+    pub(super) fn joined(self, more_bytes: usize) -> Seen {
+        Seen { value_bytes: self.value_bytes + more_bytes, ..self }
     }
 }
 
@@ -81,6 +91,12 @@ impl Session {
     pub(super) fn is_watched(&self) -> bool {
         self.watched.are_any()
     }
+
+    /// What there is to tell of what was found, if anybody watches.
+    #[inline]
+    pub(super) fn see(&self, found: &Lookup<'_>) -> Option<Seen> {
+        if self.is_watched() { Some(Seen::of(found)) } else { None }
+    }
 }
 
 impl Engine {
@@ -103,14 +119,14 @@ impl Engine {
         });
     }
 
-    /// A store that ended in `outcome`, of an item that then was to have `value_bytes` and live until `deadline`.
+    /// A store that ended in `outcome`, of what was to be `item`.
     #[cold]
     pub(super) fn log_store(
         &self,
         session: &Session,
         put: &Put<'_>,
         outcome: Outcome,
-        (value_bytes, deadline): (usize, Deadline),
+        item: Seen,
         now: Tick,
     ) {
         // What was dropped for it was dropped before.
@@ -127,10 +143,10 @@ impl Engine {
         self.log(session, Stream::Mutations, now, |line| {
             line.text(b"item_store key=").key(put.key).text(b" status=").text(status.as_bytes());
             line.text(b" cmd=").text(command.as_bytes());
-            line.text(b" ttl=").number(deadline.seconds_left(now).unwrap_or(0));
+            line.text(b" ttl=").number(item.deadline.seconds_left(now).unwrap_or(0));
             // What is too large has no class.
             line.text(b" clsid=").number(if outcome == Outcome::TooLarge { 0 } else { CLASS });
-            line.text(b" cfd=").number(session.descriptor).text(b" size=").number(value_bytes);
+            line.text(b" cfd=").number(session.descriptor).text(b" size=").number(item.value_bytes);
         });
     }
 

@@ -122,9 +122,40 @@ impl Engine {
         if let Some(exptime) = fetch.exptime {
             return self.fetch_and_touch(session, fetch, exptime, hashed, owed, now);
         }
+        if session.is_watched() {
+            return self.fetch_watched(session, fetch, hashed, owed, now);
+        }
+        self.read(session, fetch, hashed, owed, now, |_| ());
+    }
+
+    #[cold]
+    fn fetch_watched(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
+        let seen = self.read(session, fetch, hashed, owed, now, Seen::of);
+        self.log_lookup(session, fetch.key, seen, now);
+    }
+
+    /// Reads and words what is asked for, and has `see` look at it. A parameter, so that a get which nobody watches
+    /// does not pay for what is seen of it.
+    #[inline]
+    fn read<R>(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+        see: impl FnOnce(&Lookup<'_>) -> R,
+    ) -> R {
         let counters = &session.counters;
         counters.cmd_get.add(1);
-        let seen = self.store.read(hashed, fetch.key, now, Access::Use, |found| {
+        self.store.read(hashed, fetch.key, now, Access::Use, |found| {
             match &found {
                 Lookup::Hit(item) => {
                     counters.get_hits.add(1);
@@ -136,11 +167,8 @@ impl Engine {
                     counters.get_expired.add(1);
                 }
             }
-            Seen::of(&found)
-        });
-        if session.is_watched() {
-            self.log_lookup(session, fetch.key, seen, now);
-        }
+            see(&found)
+        })
     }
 
     fn fetch_and_touch(
@@ -153,14 +181,15 @@ impl Engine {
         now: Tick,
     ) {
         let deadline = self.epoch.deadline(exptime, now);
-        let ((hit, seen), _) = self.store.update(hashed, fetch.key, now, |found| {
-            let seen = Seen::of(&found);
+        let mut seen = None;
+        let (hit, _) = self.store.update(hashed, fetch.key, now, |found| {
+            seen = session.see(&found);
             match found.item() {
                 Some(item) => {
                     owed.say_item(self.item_reply(fetch, &item));
-                    (touched(&item, deadline), (true, seen))
+                    (touched(&item, deadline), true)
                 }
-                None => (Change::Keep, (false, seen)),
+                None => (Change::Keep, false),
             }
         });
         session.counters.cmd_touch.add(1);
@@ -169,7 +198,7 @@ impl Engine {
         } else {
             session.counters.touch_misses.add(1)
         }
-        if session.is_watched() {
+        if let Some(seen) = seen {
             self.log_lookup(session, fetch.key, seen, now);
         }
     }
@@ -181,12 +210,45 @@ impl Engine {
     }
 
     pub(super) fn put(&self, session: &Session, put: &Put<'_>, hashed: Hashed, owed: &mut Owed, now: Tick) {
+        if session.is_watched() {
+            return self.put_watched(session, put, hashed, owed, now);
+        }
+        self.write(session, put, hashed, owed, now, |_| ());
+    }
+
+    #[cold]
+    fn put_watched(&self, session: &Session, put: &Put<'_>, hashed: Hashed, owed: &mut Owed, now: Tick) {
+        let written = self.write(session, put, hashed, owed, now, Seen::of);
+        let (Some((outcome, seen)), Some(value)) = (written, put.value) else { return };
+        self.log_lookup(session, put.key, seen, now);
+        let item = match put.mode {
+            PutMode::Append | PutMode::Prepend if outcome == Outcome::Stored => seen.joined(value.len()),
+            _ => Seen::new(value.len(), self.epoch.deadline(put.exptime, now)),
+        };
+        self.log_store(session, put, outcome, item, now);
+    }
+
+    /// Stores what is to be stored and says how that ended, and has `see` look at what was there, as in
+    /// [`Engine::read`]. `None` when it did not come so far.
+    fn write<R>(
+        &self,
+        session: &Session,
+        put: &Put<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+        see: impl FnOnce(&Lookup<'_>) -> R,
+    ) -> Option<(Outcome, R)> {
         if self.is_too_large(put.key.len(), put.flags, put.value_bytes) {
-            return self.refuse_too_large(session, put, hashed, owed, now);
+            self.refuse_too_large(session, put, hashed, owed, now);
+            return None;
         }
         let counters = &session.counters;
         counters.cmd_set.add(1);
-        let Some(value) = put.value else { return say(put.quiet, Outcome::BadDataChunk, owed) };
+        let Some(value) = put.value else {
+            say(put.quiet, Outcome::BadDataChunk, owed);
+            return None;
+        };
         let mode = match put.mode {
             // Without CAS ids none can match.
             PutMode::Compare(_) if !self.settings.cas_enabled => PutMode::Compare(0),
@@ -197,12 +259,10 @@ impl Engine {
         let fits = |item: &Item<'_>| {
             !self.is_too_large(put.key.len(), item.flags, (item.value.len() + value.len()) as u64)
         };
-        let joins = matches!(put.mode, PutMode::Append | PutMode::Prepend);
-        let ((outcome, seen, deadline_before), stored) = self.store.update(hashed, put.key, now, |found| {
-            let seen = Seen::of(&found);
-            let deadline_before = if joins { found.item().map(|item| item.deadline) } else { None };
+        let ((outcome, seen), stored) = self.store.update(hashed, put.key, now, |found| {
+            let seen = see(&found);
             let (change, outcome) = decide_put(put, value, deadline, fits, found);
-            (change, (outcome, seen, deadline_before))
+            (change, (outcome, seen))
         });
         let outcome = match (stored, put.mode) {
             (Ok(_), _) => outcome,
@@ -224,14 +284,7 @@ impl Engine {
             }
         }
         say(put.quiet, outcome, owed);
-        if session.is_watched() {
-            self.log_lookup(session, put.key, seen, now);
-            let item = match deadline_before {
-                Some(before) if outcome == Outcome::Stored => (seen.value_bytes + value.len(), before),
-                _ => (value.len(), deadline),
-            };
-            self.log_store(session, put, outcome, item, now);
-        }
+        Some((outcome, seen))
     }
 
     /// Whether such an item exceeds `-I`.
@@ -258,7 +311,7 @@ impl Engine {
         say(put.quiet, Outcome::TooLarge, owed);
         if session.is_watched() {
             let value_bytes = usize::try_from(put.value_bytes).unwrap_or(usize::MAX);
-            let item = (value_bytes, self.epoch.deadline(put.exptime, now));
+            let item = Seen::new(value_bytes, self.epoch.deadline(put.exptime, now));
             self.log_store(session, put, Outcome::TooLarge, item, now);
         }
     }
@@ -278,10 +331,10 @@ impl Engine {
         now: Tick,
     ) {
         let text = &mut ArrayVec::new();
-        let ((outcome, seen), stored) = self.store.update(hashed, count.key, now, move |found| {
-            let seen = Seen::of(&found);
-            let (change, outcome) = decide_count(count, text, found);
-            (change, (outcome, seen))
+        let mut seen = None;
+        let (outcome, stored) = self.store.update(hashed, count.key, now, |found| {
+            seen = session.see(&found);
+            decide_count(count, text, found)
         });
         let counters = &session.counters;
         let (hits, misses) = if count.down {
@@ -295,7 +348,7 @@ impl Engine {
             _ => {}
         }
         say(count.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
-        if session.is_watched() {
+        if let Some(seen) = seen {
             self.log_lookup(session, count.key, seen, now);
         }
     }
@@ -309,11 +362,12 @@ impl Engine {
         now: Tick,
     ) {
         let deadline = self.epoch.deadline(touch.exptime, now);
-        let ((outcome, seen), stored) = self.store.update(hashed, touch.key, now, |found| {
-            let seen = Seen::of(&found);
+        let mut seen = None;
+        let (outcome, stored) = self.store.update(hashed, touch.key, now, |found| {
+            seen = session.see(&found);
             match found.item() {
-                Some(item) => (touched(&item, deadline), (Outcome::Touched, seen)),
-                None => (Change::Keep, (Outcome::NotFound, seen)),
+                Some(item) => (touched(&item, deadline), Outcome::Touched),
+                None => (Change::Keep, Outcome::NotFound),
             }
         });
         session.counters.cmd_touch.add(1);
@@ -322,7 +376,7 @@ impl Engine {
             _ => session.counters.touch_misses.add(1),
         }
         say(touch.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
-        if session.is_watched() {
+        if let Some(seen) = seen {
             self.log_lookup(session, touch.key, seen, now);
         }
     }
@@ -335,11 +389,12 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) {
-        let ((outcome, seen), _) = self.store.update(hashed, delete.key, now, |found| {
-            let seen = Seen::of(&found);
+        let mut seen = None;
+        let (outcome, _) = self.store.update(hashed, delete.key, now, |found| {
+            seen = session.see(&found);
             match found {
-                Lookup::Hit(_) => (Change::Remove, (Outcome::Deleted, seen)),
-                Lookup::Miss | Lookup::Expired => (Change::Keep, (Outcome::NotFound, seen)),
+                Lookup::Hit(_) => (Change::Remove, Outcome::Deleted),
+                Lookup::Miss | Lookup::Expired => (Change::Keep, Outcome::NotFound),
             }
         });
         match outcome {
@@ -347,7 +402,7 @@ impl Engine {
             _ => session.counters.delete_misses.add(1),
         }
         say(delete.quiet, outcome, owed);
-        if session.is_watched() {
+        if let Some(seen) = seen {
             self.log_lookup(session, delete.key, seen, now);
             if outcome == Outcome::Deleted {
                 self.log_deletion(session, delete.key, "delete", seen, now);

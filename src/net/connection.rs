@@ -115,7 +115,7 @@ impl Connection {
                 self.shared.stop(stop);
                 Reason::Shutdown
             }
-            Ok(None) => self.session.reason(),
+            Ok(None) => self.ended.unwrap_or(self.session.reason()),
             Err(error) => {
                 debug!(client = %self.client, %error, "connection failed");
                 Reason::Error
@@ -232,6 +232,7 @@ impl Connection {
         if left.len() > held && !self.shared.may_buffer(left.len() - held) {
             scratch.owed.say(reply::OUT_OF_MEMORY_READING);
             self.shared.buffer_refused();
+            self.ended = Some(Reason::Error);
             turn.then = Then::Close;
         } else if held > 0 || !left.is_empty() {
             self.held.clear();
@@ -296,6 +297,7 @@ impl Connection {
     fn refuse_to_buffer(&mut self) {
         self.owed.say(reply::OUT_OF_MEMORY_READING);
         self.shared.buffer_refused();
+        self.ended = Some(Reason::Error);
         self.next = Next::Close;
     }
 
