@@ -6,8 +6,6 @@ mod crawler;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use bytes::Buf;
-
 use super::listing::Purpose;
 use super::roster::Reason;
 use super::settings::{MEMORY_BYTES_MIN, VERSION};
@@ -269,9 +267,6 @@ fn verbosity(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 fn watch(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     if !engine.settings.watch_enabled {
         return say(false, b"CLIENT_ERROR watch commands not allowed\r\n", call);
-    }
-    if call.owed.remaining() > call.session.owed_before {
-        return say(false, b"ERROR cannot pipeline other commands before watch\r\n", call);
     }
     let mut words = call.words.clone().peekable();
     let streams = if words.peek().is_none() {

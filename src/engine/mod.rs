@@ -55,8 +55,6 @@ pub struct Session {
     watched: Streams,
     /// Why its connection will have been closed, if nothing else happens to it.
     reason: Reason,
-    /// How much was owed when the turn began, in bytes.
-    owed_before: usize,
     /// Its place among those who watch, once it is one of them.
     watcher: Option<Watcher>,
     /// What it types while it watches.
@@ -97,7 +95,7 @@ pub enum Then {
     /// Let other connections have their turn, then offer what is left of the input.
     Again,
     /// From now on send what [`Engine::take_lines`] gives, until the client leaves or [`Engine::wants_to_quit`]
-    /// says so. There are no more turns, and the rest of the input is not for anybody.
+    /// says so, which is to hear the rest of the input too. There are no more turns.
     Watch,
     /// Close.
     Close,
@@ -230,7 +228,6 @@ impl Engine {
             descriptor: 0,
             watched: Streams::NONE,
             reason: Reason::Normal,
-            owed_before: 0,
             job: None,
             watcher: None,
             typed: Typed::default(),
@@ -249,7 +246,6 @@ impl Engine {
         }
         let owed_before = owed.remaining();
         session.watched = self.watch.watched();
-        session.owed_before = owed_before;
         let mut consumed = 0;
         let mut requests = 0;
         let then = loop {
@@ -332,6 +328,7 @@ impl Engine {
                 }
             };
             *requests += 1;
+            // What ends a turn ends it right behind the request it comes from.
             if then.is_some() {
                 return (again_up_to(start, index, session, input), then);
             }

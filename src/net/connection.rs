@@ -173,10 +173,7 @@ impl Connection {
             self.next = match turn.then {
                 Then::Read { bytes_min } => Next::Read { bytes_min },
                 Then::Again => Next::Turn,
-                Then::Watch => {
-                    self.begin_to_watch();
-                    Next::Watch
-                }
+                Then::Watch => self.begin_to_watch(),
                 Then::Close => Next::Close,
                 Then::Shutdown { graceful: false } => Next::Stop(StopKind::Now),
                 Then::Shutdown { graceful: true } => Next::Stop(StopKind::Graceful),
@@ -265,11 +262,13 @@ impl Connection {
     }
 
     #[cold]
-    fn begin_to_watch(&mut self) {
+    fn begin_to_watch(&mut self) -> Next {
+        let wants_to_quit = self.shared.engine.wants_to_quit(&mut self.session, &self.held);
         self.held = BytesMut::new();
         self.count_held();
         self.stream.bound_unsent(WATCHER_BYTES_MAX);
         self.client.set_state(State::Watching);
+        if wants_to_quit { Next::Close } else { Next::Watch }
     }
 
     /// Sends what there is to watch, and ends when the client leaves or wants to. What it types is not held.

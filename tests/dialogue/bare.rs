@@ -139,6 +139,8 @@ impl Connection {
                 }
                 Then::Watch => {
                     self.is_watching = true;
+                    let quits = engine.wants_to_quit(&mut self.session, &self.input);
+                    self.ended = quits.then_some(Then::Close);
                     self.input.clear();
                     break;
                 }
