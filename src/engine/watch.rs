@@ -148,8 +148,11 @@ struct Open {
     lines_count: u64,
     /// Lines that were worded, but not for this one.
     skipped: u64,
-    /// Set when a line did not fit, until all are taken: what the unworded events of its streams were then.
-    full_since: Option<u64>,
+    /// Whether a line did not fit, until all are taken.
+    is_full: bool,
+    /// The unworded events of its streams that it knows of. More of them may turn up while it is not full, from a
+    /// thread that has asked just before who has room.
+    unworded_before: u64,
     /// Whom to wake when there is something to take.
     waker: Option<Waker>,
 }
@@ -218,11 +221,11 @@ impl Watch {
         let may_wake = watchers.taken_bytes < EARLY_BYTES_MAX;
         let mut filled = false;
         for watcher in watchers.open.iter_mut().filter(|watcher| watcher.streams.has(stream)) {
-            if watcher.full_since.is_some() {
+            if watcher.is_full {
                 watcher.skipped += 1;
             } else if watcher.lines.len() + line.len() > WATCHER_BYTES_MAX {
                 watcher.skipped += 1;
-                watcher.full_since = Some(self.unworded(watcher.streams));
+                watcher.is_full = true;
                 filled = true;
             } else {
                 watcher.add(line);
@@ -261,7 +264,8 @@ impl Watch {
             lines: Vec::new(),
             lines_count: 0,
             skipped: 0,
-            full_since: None,
+            is_full: false,
+            unworded_before: self.unworded(streams),
             waker: None,
         });
         self.publish(&watchers);
@@ -287,12 +291,14 @@ impl Watch {
         let Some(open) = open.iter_mut().find(|open| open.number == watcher.number) else {
             return Taken::default();
         };
-        let taken = Taken { lines: std::mem::take(&mut open.lines), skipped: self.skipped_by(open) };
+        let unworded = self.unworded(open.streams);
+        let skipped = std::mem::take(&mut open.skipped) + (unworded - open.unworded_before);
+        open.unworded_before = unworded;
+        let taken = Taken { lines: std::mem::take(&mut open.lines), skipped };
         *taken_bytes += taken.lines.len();
         stats.sent += std::mem::take(&mut open.lines_count);
         stats.skipped += taken.skipped;
-        open.skipped = 0;
-        let was_full = open.full_since.take().is_some();
+        let was_full = std::mem::take(&mut open.is_full);
         let before = open.waker.replace(waker);
         if was_full {
             self.publish(&watchers);
@@ -309,7 +315,8 @@ impl Watch {
         }
         let mut watchers = self.lock();
         watchers.taken_bytes = 0;
-        let waited_for = watchers.open.iter_mut().filter(|open| !open.lines.is_empty() || open.skipped > 0);
+        let waited_for = watchers.open.iter_mut();
+        let waited_for = waited_for.filter(|open| !open.lines.is_empty() || self.skipped_by(open) > 0);
         let wakers: ArrayVec<Waker, WATCHERS_MAX> = waited_for.filter_map(|open| open.waker.take()).collect();
         drop(watchers);
         wakers.into_iter().for_each(Waker::wake);
@@ -335,8 +342,7 @@ impl Watch {
 
     /// What `watcher` has missed since it took what waited.
     fn skipped_by(&self, watcher: &Open) -> u64 {
-        let unworded = watcher.full_since.map_or(0, |before| self.unworded(watcher.streams) - before);
-        watcher.skipped + unworded
+        watcher.skipped + (self.unworded(watcher.streams) - watcher.unworded_before)
     }
 
     /// Events of `streams` that were not worded, by all threads. Each only grows.
@@ -355,7 +361,7 @@ impl Watch {
     fn publish(&self, watchers: &Watchers) {
         let all = |streams: Streams, watcher: &Open| streams.with(watcher.streams);
         let watched = watchers.open.iter().fold(Streams::NONE, all);
-        let open = watchers.open.iter().filter(|watcher| watcher.full_since.is_none());
+        let open = watchers.open.iter().filter(|watcher| !watcher.is_full);
         let open = open.fold(Streams::NONE, all);
         self.streams.store(u32::from(open.0) << OPEN_SHIFT | u32::from(watched.0), Ordering::Relaxed);
     }
@@ -487,6 +493,20 @@ mod tests {
         }
         assert_eq!(lines, fit / 2 * 10);
         assert_eq!(watch.take(&idle, Waker::noop()).skipped, (fit / 2 * 10 - fit) as u64);
+    }
+
+    #[test]
+    fn what_was_not_worded_is_counted_even_when_it_turns_up_late() {
+        let watch = Arc::new(Watch::new(1));
+        let watcher = watch.add(fetchers()).unwrap();
+        log(&watch, Stream::Fetchers, WATCHER_BYTES_MAX / LINE.len() + 3);
+        assert_eq!(watch.take(&watcher, Waker::noop()).skipped, 3);
+        // As a thread does that has found nobody to have room before all was taken.
+        watch.unworded[0].0[Stream::Fetchers as usize].add(2);
+        let later = watch.add(fetchers()).unwrap();
+        assert_eq!(watch.stats().0.skipped, 5);
+        assert_eq!(watch.take(&watcher, Waker::noop()).skipped, 2);
+        assert_eq!(watch.take(&later, Waker::noop()).skipped, 0, "it did not watch yet");
     }
 
     /// A waker that counts.
