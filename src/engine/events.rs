@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 
 use super::roster::{Reason, Remote};
 use super::watch::{Stream, Streams};
-use super::{Engine, Session};
+use super::{Engine, Session, uri};
 use crate::clock::{Deadline, TICKS_PER_SECOND, Tick};
 use crate::protocol::{Outcome, Owed, Put, PutMode};
 use crate::store::{Eviction, Lookup};
@@ -70,18 +70,11 @@ impl Line {
         self.text(itoa::Buffer::new().format(number).as_bytes())
     }
 
-    /// A key, in which all but letters, digits and `-._~` is percent-encoded, as in a URI.
     fn key(&mut self, key: &[u8]) -> &mut Line {
-        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-        let mut rest = key;
-        loop {
-            let plain = rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
-            self.text(&rest[..plain]);
-            let Some(&byte) = rest.get(plain) else { return self };
-            self.text(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-            rest = &rest[plain + 1..];
-        }
+        uri::encode(key, |piece| {
+            self.text(piece);
+        });
+        self
     }
 }
 

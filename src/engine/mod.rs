@@ -13,6 +13,7 @@ mod listing;
 pub mod roster;
 pub mod settings;
 pub mod stats;
+mod uri;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
