@@ -552,6 +552,22 @@ fn one_who_watches_may_be_idle_and_sees_others_closed_for_it() {
 }
 
 #[test]
+fn one_who_watches_and_does_not_read_gives_up_its_place() {
+    let server = Server::start(&["-o", "idle_timeout=1"]);
+    let mut client = server.connect();
+    let mut watcher = server.connect();
+    assert_eq!(watcher.ask("watch\r\n"), "OK");
+    let asked = "get key\r\n".repeat(1000);
+    wait_for("the watcher to be closed", || {
+        // More than all buffers on the way hold.
+        client.send(&asked);
+        (0..1000).for_each(|_| assert_eq!(client.line(), "END"));
+        client.stat("stats\r\n", "log_watchers").as_deref() == Some("0")
+    });
+    assert_eq!(client.stat("stats\r\n", "idle_kicks").as_deref(), Some("1"));
+}
+
+#[test]
 fn what_is_evicted_can_be_watched() {
     const ITEMS: usize = 3000;
     let server = Server::start(&["-m", "8", "-t", "1"]);

@@ -85,7 +85,8 @@ impl Client {
         if self.is_timed_out.load(Ordering::Relaxed) { Reason::IdleTimeout } else { Reason::Shutdown }
     }
 
-    /// Whether it may be closed for being idle: as in memcached, local sockets may not, nor those who watch.
+    /// Whether it may be closed for being idle: as in memcached, local sockets may not, nor those who watch. But one
+    /// who watches and does not read may, for its place is wanted by others.
     fn may_time_out(&self) -> bool {
         matches!(self.peer, Endpoint::Tcp(_)) && self.state() != State::Watching
     }
