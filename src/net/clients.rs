@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
+use crate::engine::Engine;
 use crate::engine::roster::{Reason, Remote, Roster, Seat, State, Transport};
 
 /// The states of clients, by number. Those who listen are not clients.
@@ -34,13 +35,37 @@ pub(super) struct Client {
     state: AtomicU8,
     /// Whether it was ended for being idle.
     is_timed_out: AtomicBool,
-    /// Its place among the connections that may be open at once.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A place among the connections that may be open at once; while it is taken, one more counts as open.
+#[derive(Debug)]
+pub(super) struct Place {
+    permit: Option<OwnedSemaphorePermit>,
+    engine: Arc<Engine>,
+}
+
+impl Place {
+    pub(super) fn taken(permit: OwnedSemaphorePermit, engine: Arc<Engine>) -> Place {
+        let connections = engine.connections();
+        connections.total.fetch_add(1, Ordering::Relaxed);
+        let current = connections.current.fetch_add(1, Ordering::Relaxed) + 1;
+        connections.most.fetch_max(current, Ordering::Relaxed);
+        Place { permit: Some(permit), engine }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // In this order: who sees that one fewer is open may come in.
+        drop(self.permit.take());
+        self.engine.connections().current.fetch_sub(1, Ordering::Release);
+    }
 }
 
 impl Client {
     /// Number `number`, just accepted.
-    pub(super) fn new(number: u64, accepted: &Accepted, place: OwnedSemaphorePermit, now: Tick) -> Client {
+    pub(super) fn new(number: u64, accepted: &Accepted, place: Place, now: Tick) -> Client {
         Client {
             number,
             descriptor: accepted.descriptor(),

@@ -19,7 +19,7 @@ use tracing::{debug, error};
 use crate::clock::{Epoch, TICKS_PER_SECOND, Tick};
 use crate::engine::Engine;
 use crate::engine::roster::Roster;
-use clients::{Client, Clients};
+use clients::{Client, Clients, Place};
 use connection::Connection;
 use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
@@ -173,12 +173,9 @@ impl Shared {
         bytes.fetch_add((after as u64).wrapping_sub(before as u64), Ordering::Relaxed);
     }
 
-    /// A new connection's entry in the counters; it is taken out again by [`Shared::closed`].
-    fn opened(&self, accepted: &Accepted, place: OwnedSemaphorePermit) -> Arc<Client> {
-        let connections = self.engine.connections();
-        connections.total.fetch_add(1, Ordering::Relaxed);
-        let current = connections.current.fetch_add(1, Ordering::Relaxed) + 1;
-        connections.most.fetch_max(current, Ordering::Relaxed);
+    /// A new connection, with a place of its own.
+    fn opened(&self, accepted: &Accepted, permit: OwnedSemaphorePermit) -> Arc<Client> {
+        let place = Place::taken(permit, Arc::clone(&self.engine));
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
         Arc::new(Client::new(number, accepted, place, self.clock.now()))
     }
@@ -186,7 +183,6 @@ impl Shared {
     fn closed(&self, client: &Client) {
         debug!(client = %client, "connection closed");
         self.clients.remove(client);
-        self.engine.connections().current.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
