@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::{Mode, umask};
@@ -70,7 +70,7 @@ fn serve(config: Config) -> Result<(), Failure> {
     prepare_process(&mut settings, &process, &mut warnings)?;
     let memory_bytes = settings.memory_bytes;
     let (clock, epoch) = Clock::start();
-    let engine = Arc::new(Engine::new(settings, epoch).with_usage(usage));
+    let engine = Arc::new(Engine::new(settings, epoch).with_usage(usage).with_wall_clock(unix_time));
     if !process::are_huge_pages_allowed() {
         engine.store().refuse_huge_pages();
     }
@@ -178,6 +178,11 @@ fn port_lines(endpoints: &[Endpoint]) -> Vec<String> {
             Endpoint::Unix(_) => None,
         })
         .collect()
+}
+
+/// The time since 1970.
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The CPU time of this process so far.

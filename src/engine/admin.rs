@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 
 use super::hot::Subject;
 use super::listing::Purpose;
+use super::roster::Reason;
 use super::settings::{MEMORY_BYTES_MIN, VERSION};
+use super::watch::{Stream, Streams};
 use super::{Engine, Session, Then};
 use crate::clock::Tick;
 use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, decode_key, exptime, reply, unsigned};
@@ -32,15 +34,15 @@ pub struct Command {
     pub arguments: &'static str,
     /// What it does, in a sentence.
     pub help: &'static str,
-    run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
+    pub(super) run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
 }
 
 /// One use of a command: what it was given, and where its reply goes.
-struct Call<'r, 'w> {
-    words: Words<'w>,
+pub(super) struct Call<'r, 'w> {
+    pub(super) words: Words<'w>,
     session: &'r mut Session,
-    owed: &'r mut Owed,
-    now: Tick,
+    pub(super) owed: &'r mut Owed,
+    pub(super) now: Tick,
 }
 
 /// Every administrative command.
@@ -103,8 +105,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "stats",
-        arguments: "[cachedump <class> <limit>|detail on|off|dump|hotkeys|items|prefixes|reset|settings|sizes|slabs]",
-        help: "shows what has been counted, zeroes it, shows the settings, lists items, counts by key prefix, or shows what is asked for most",
+        arguments: "[cachedump <class> <limit>|conns|detail on|off|dump|hotkeys|items|prefixes|reset|settings|sizes|slabs]",
+        help: "shows what has been counted, zeroes it, shows the settings, lists items or who is connected, counts by key prefix, or shows what is asked for most",
         run: stats,
     },
     Command {
@@ -124,6 +126,14 @@ pub const COMMANDS: &[Command] = &[
             None
         },
     },
+    Command {
+        name: "watch",
+        arguments: "[fetchers] [mutations] [evictions] [connevents] [deletions]",
+        help: "streams what happens, a line for each event, until the connection is closed",
+        run: watch,
+    },
+    #[cfg(feature = "debugtime")]
+    super::debugtime::COMMAND,
 ];
 
 impl<'w> Call<'_, 'w> {
@@ -159,6 +169,7 @@ impl Engine {
         let Some(command) = COMMANDS.iter().find(|command| command.name.as_bytes() == name) else {
             // A browser tricked into talking to a cache must not get to say more.
             if words.last_word().is_some_and(|word| word.starts_with(b"HTTP/")) {
+                session.reason = Reason::Error;
                 return Some(Then::Close);
             }
             owed.say(reply::ERROR);
@@ -250,6 +261,10 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     match call.words.next() {
         None => engine.say_stats(call.owed, call.now),
         Some(b"cachedump") => return cachedump(engine, call),
+        Some(b"conns") => {
+            let conns = engine.conns(call.session);
+            return call.session.begin(conns);
+        }
         Some(b"items") => engine.say_items(call.owed, call.now),
         Some(b"settings") => engine.say_settings(call.owed, call.now),
         Some(b"sizes") => {
@@ -263,6 +278,7 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
             engine.listings.reset();
             engine.prefixes.reset();
             engine.hot.reset(call.now);
+            engine.watch.reset_stats();
             call.owed.say(b"RESET\r\n");
         }
         Some(b"detail") => return engine.detail(call.session, call.words.next(), call.owed),
@@ -301,6 +317,26 @@ fn verbosity(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let level = u8::try_from(level.min(VERBOSITY_MAX)).expect("at most VERBOSITY_MAX");
     engine.verbosity.store(level, Ordering::Relaxed);
     say(quiet, reply::OK, call)
+}
+
+fn watch(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    if !engine.settings.watch_enabled {
+        return say(false, b"CLIENT_ERROR watch commands not allowed\r\n", call);
+    }
+    let mut words = call.words.clone().peekable();
+    let streams = if words.peek().is_none() {
+        Some(Streams::of(Stream::Fetchers))
+    } else {
+        words.try_fold(Streams::NONE, |streams, word| Streams::named(word).map(|more| streams.with(more)))
+    };
+    let Some(streams) = streams else {
+        return say(false, reply::ERROR, call);
+    };
+    if !engine.begin_to_watch(call.session, streams) {
+        return say(false, b"WATCHER_TOO_MANY log watcher limit reached\r\n", call);
+    }
+    call.owed.say(reply::OK);
+    Some(Then::Watch)
 }
 
 fn say(quiet: bool, words: &[u8], call: &mut Call<'_, '_>) -> Option<Then> {

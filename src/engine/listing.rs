@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Engine;
 use super::job::{Job, Progress, SLICE_SLOTS};
+use super::{Engine, uri};
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Owed, encode_key, reply};
 use crate::store::{Cursor, Entry, Marks, Verdict};
@@ -169,7 +169,7 @@ impl Line {
     /// What memcached's `lru_crawler metadump` says, `flags` as since 1.6.43 included.
     fn metadump(self, Entry { key, item, bytes }: Entry<'_>, owed: &mut Owed) {
         owed.say(b"key=");
-        say_uri_encoded(owed, key);
+        uri::encode(key, |piece| owed.say(piece));
         match self.epoch.unix_deadline(item.deadline) {
             Some(second) => say_all(owed, &[b" exp="], second),
             None => owed.say(b" exp=-1"),
@@ -207,20 +207,6 @@ fn say_all(owed: &mut Owed, words: &[&[u8]], number: u64) {
     owed.say_number(number);
 }
 
-/// Says `key` with everything but ASCII letters, digits and `-._~` as `%` and two capital hexadecimal digits.
-pub(super) fn say_uri_encoded(owed: &mut Owed, key: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    for run in key.chunk_by(|before, after| is_plain(before) && is_plain(after)) {
-        if is_plain(&run[0]) {
-            owed.say(run);
-        } else {
-            let byte = run[0];
-            owed.say(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
@@ -229,13 +215,6 @@ mod tests {
     use crate::clock::Deadline;
     use crate::engine::OWED_BYTES_MAX;
     use crate::store::Item;
-
-    #[test]
-    fn what_is_not_plain_in_a_uri_is_encoded() {
-        let mut owed = Owed::default();
-        say_uri_encoded(&mut owed, b"aZ09-._~ !%/\x00\x7f\xff\xe9\xe9z");
-        assert_eq!(owed.into_bytes(), b"aZ09-._~%20%21%25%2F%00%7F%FF%E9%E9z"[..]);
-    }
 
     #[test]
     fn sizes_are_bounded_and_listed_in_slices() {

@@ -4,17 +4,24 @@
 //! keys are about to be asked for, executes the requests in order, and words the replies. It never waits.
 
 pub mod admin;
+#[cfg(feature = "debugtime")]
+mod debugtime;
+mod events;
 pub mod hot;
 mod job;
 mod keyvalue;
 mod listing;
 mod observe;
 pub mod prefixes;
+pub mod roster;
 pub mod settings;
 pub mod stats;
+mod uri;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use bytes::Buf;
@@ -26,8 +33,11 @@ use hot::Hot;
 use job::Job;
 use listing::Listings;
 use prefixes::{Prefixes, Remembered};
+use roster::{Reason, Roster};
 use settings::{Compat, Settings};
 use stats::{Connections, Counters, Statistics, Usage};
+use watch::{Streams, Typed, Watch, Watcher};
+pub use watch::{WATCHER_BYTES_MAX, WATCHERS_MAX};
 
 /// How many requests (keys, in a retrieval) are decoded before they are executed. Enough to hide the latency
 /// of memory behind one another, few enough to stay in the nearest cache.
@@ -41,10 +51,35 @@ pub const OWED_BYTES_MAX: usize = 1 << 20;
 pub struct Session {
     decoder: Decoder,
     counters: Arc<Counters>,
-    worker: usize,
     prefixes: Remembered,
     /// What goes on over several turns.
     job: Option<Box<dyn Job>>,
+    /// The number of its worker.
+    worker: usize,
+    /// The number of its socket, for people.
+    descriptor: i32,
+    /// What anybody watches, as of the beginning of the turn.
+    watched: Streams,
+    /// Why its connection will have been closed, if nothing else happens to it.
+    reason: Reason,
+    /// Its place among those who watch, once it is one of them.
+    watcher: Option<Watcher>,
+    /// What it types while it watches.
+    typed: Typed,
+}
+
+impl Session {
+    /// The same session, of the connection with socket number `descriptor`.
+    #[must_use]
+    pub fn with_descriptor(mut self, descriptor: i32) -> Session {
+        self.descriptor = descriptor;
+        self
+    }
+
+    /// Why the connection is to be closed, after [`Then::Close`].
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
 }
 
 /// How a turn ended.
@@ -66,6 +101,9 @@ pub enum Then {
     },
     /// Let other connections have their turn, then offer what is left of the input.
     Again,
+    /// From now on send what [`Engine::take_lines`] gives, until the client leaves or [`Engine::wants_to_quit`]
+    /// says so, which is to hear the rest of the input too. There are no more turns.
+    Watch,
     /// Close.
     Close,
     /// Close, and stop the server.
@@ -109,6 +147,12 @@ pub struct Engine {
     /// What commands have changed of the settings that have no effect.
     compat: Mutex<Compat>,
     listings: Listings,
+    watch: Arc<Watch>,
+    /// Reads Unix time.
+    wall_clock: Option<fn() -> Duration>,
+    roster: OnceLock<Arc<dyn Roster>>,
+    #[cfg(feature = "debugtime")]
+    moved_time: debugtime::MovedTime,
 }
 
 /// One step of a turn, decoded.
@@ -140,6 +184,12 @@ impl Engine {
             sweep_enabled: AtomicBool::new(settings.sweep_enabled),
             compat: Mutex::new(settings.compat.clone()),
             listings: Listings::default(),
+            // One more than there are workers: ticks log, too.
+            watch: Arc::new(Watch::new(settings.threads + 1)),
+            wall_clock: None,
+            roster: OnceLock::new(),
+            #[cfg(feature = "debugtime")]
+            moved_time: debugtime::MovedTime::default(),
             settings,
         }
     }
@@ -148,6 +198,13 @@ impl Engine {
     #[must_use]
     pub fn with_usage(mut self, usage: fn() -> Usage) -> Engine {
         self.statistics.usage = usage;
+        self
+    }
+
+    /// The same engine, with `read` to ask for Unix time where tenths of a second are not enough.
+    #[must_use]
+    pub fn with_wall_clock(mut self, read: fn() -> Duration) -> Engine {
+        self.wall_clock = Some(read);
         self
     }
 
@@ -176,8 +233,18 @@ impl Engine {
     /// # Panics
     /// If there is no such worker: their number is that of `-t`.
     pub fn session(&self, worker: usize) -> Session {
-        let counters = Arc::clone(&self.statistics.workers[worker]);
-        Session { decoder: Decoder::default(), counters, worker, prefixes: Remembered::default(), job: None }
+        Session {
+            decoder: Decoder::default(),
+            counters: Arc::clone(&self.statistics.workers[worker]),
+            worker,
+            prefixes: Remembered::default(),
+            descriptor: 0,
+            watched: Streams::NONE,
+            reason: Reason::Normal,
+            job: None,
+            watcher: None,
+            typed: Typed::default(),
+        }
     }
 
     /// Runs the requests at the head of `input` and appends what is owed for them to `owed`.
@@ -185,11 +252,13 @@ impl Engine {
     /// The effects and replies are those of the requests one by one, in order, however the input was cut into
     /// turns. At most [`OWED_BYTES_MAX`] bytes and one reply are owed more than before.
     pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
+        let now = self.time(now);
         self.flush_if_due(now);
         if session.is_at_work() {
             return self.turn_of_job(session, owed, now);
         }
         let owed_before = owed.remaining();
+        session.watched = self.watch.watched();
         let mut consumed = 0;
         let mut requests = 0;
         let then = loop {
@@ -278,6 +347,7 @@ impl Engine {
                 }
             };
             *requests += 1;
+            // What ends a turn ends it right behind the request it comes from.
             if then.is_some() {
                 return (again_up_to(start, index, session, input), then);
             }
@@ -288,7 +358,10 @@ impl Engine {
         let then = last.map(|step| match step {
             Step::Announced { put, line_bytes } => self.announced(session, &put, line_bytes, owed, now),
             Step::Incomplete { bytes_min } => Then::Read { bytes_min },
-            Step::Hopeless => Then::Close,
+            Step::Hopeless => {
+                session.reason = Reason::Error;
+                Then::Close
+            }
             Step::Request(_) | Step::Say(_) => unreachable!("these do not end a batch"),
         });
         (consumed, then)
@@ -340,12 +413,16 @@ impl Engine {
 
     /// What is to be done about ten times a second, whether requests come or not.
     pub fn tick(&self, now: Tick) {
+        let now = self.time(now);
         self.flush_if_due(now);
         if self.sweep_enabled() {
             self.store.sweep(now);
         } else {
             self.store.tidy(now);
         }
+        self.watch_evictions();
+        self.log_evictions(self.settings.threads, now);
+        self.watch.wake();
     }
 
     /// Whether dead items are looked for in the background.
@@ -356,6 +433,13 @@ impl Engine {
     /// The settings that have no effect, as they are now.
     fn compat(&self) -> MutexGuard<'_, Compat> {
         self.compat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What time it is when whoever runs the engine says `now`.
+    #[cfg(not(feature = "debugtime"))]
+    #[inline]
+    fn time(&self, now: Tick) -> Tick {
+        now
     }
 
     #[inline]

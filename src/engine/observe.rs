@@ -4,10 +4,9 @@
 //! Rule: a request that nobody looks at pays one branch for it.
 
 use super::hot::{Ranked, Ranking, SAMPLE_INTERVAL, Subject};
-use super::listing::say_uri_encoded;
 use super::prefixes::Use;
 use super::stats::Lines;
-use super::{Engine, Session, Then, keyvalue};
+use super::{Engine, Session, Then, keyvalue, uri};
 use crate::clock::Tick;
 use crate::protocol::{KeyBuffer, Owed, Put, Request, reply};
 use crate::store::Hashed;
@@ -99,7 +98,7 @@ impl Engine {
         }
         let mut say = |name: &[u8], what: &str| {
             owed.say(b"STAT ");
-            say_uri_encoded(owed, name);
+            uri::encode(name, |piece| owed.say(piece));
             owed.say(what.as_bytes());
             owed.say(b"\r\n");
         };

@@ -145,6 +145,9 @@ impl Connections {
             total: self.total.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
             idle_kicks: self.idle_kicks.load(Ordering::Relaxed),
+            listen_disabled: self.listen_disabled.load(Ordering::Relaxed),
+            listen_disabled_us: self.listen_disabled_us.load(Ordering::Relaxed),
+            read_buffer_oom: self.read_buffer_oom.load(Ordering::Relaxed),
         }
     }
 }
@@ -173,6 +176,9 @@ struct ConnectionTotals {
     total: u64,
     rejected: u64,
     idle_kicks: u64,
+    listen_disabled: u64,
+    listen_disabled_us: u64,
+    read_buffer_oom: u64,
 }
 
 impl Statistics {
@@ -280,21 +286,22 @@ impl Engine {
         lines.number("read_buf_count", connections.read_buffers.load(Ordering::Relaxed));
         lines.number("read_buf_bytes", connections.read_buffer_bytes.load(Ordering::Relaxed));
         lines.number("read_buf_bytes_free", 0);
-        lines.number("read_buf_oom", connections.read_buffer_oom.load(Ordering::Relaxed));
+        lines.number("read_buf_oom", totals.read_buffer_oom - base.read_buffer_oom);
         lines.number("reserved_fds", 0);
     }
 
     fn say_network(&self, lines: &mut Lines<'_>, counted: &Totals, base: ConnectionTotals) {
         let connections = &self.statistics.connections;
+        let totals = connections.totals();
         if self.settings.idle_seconds_max > 0 {
-            lines.number("idle_kicks", connections.totals().idle_kicks - base.idle_kicks);
+            lines.number("idle_kicks", totals.idle_kicks - base.idle_kicks);
         }
         lines.number("bytes_read", counted.bytes_read);
         lines.number("bytes_written", counted.bytes_written);
         lines.number("limit_maxbytes", self.store.memory_bytes());
         lines.number("accepting_conns", u64::from(connections.listeners_paused.load(Ordering::Relaxed) == 0));
-        lines.number("listen_disabled_num", connections.listen_disabled.load(Ordering::Relaxed));
-        lines.number("time_in_listen_disabled_us", connections.listen_disabled_us.load(Ordering::Relaxed));
+        lines.number("listen_disabled_num", totals.listen_disabled - base.listen_disabled);
+        lines.number("time_in_listen_disabled_us", totals.listen_disabled_us - base.listen_disabled_us);
         lines.number("threads", self.settings.threads as u64);
         lines.number("conn_yields", counted.conn_yields);
     }
@@ -324,16 +331,14 @@ impl Engine {
         if compat.lru_maintainer {
             lines.number("lru_maintainer_juggles", 0);
         }
-        lines.zeros(&[
-            "malloc_fails",
-            "log_worker_dropped",
-            "log_worker_written",
-            "log_watcher_skipped",
-            "log_watcher_sent",
-            "log_watchers",
-            "unexpected_napi_ids",
-            "round_robin_fallback",
-        ]);
+        lines.number("malloc_fails", 0);
+        let (watch, watchers) = self.watch.stats();
+        lines.number("log_worker_dropped", watch.dropped);
+        lines.number("log_worker_written", watch.written);
+        lines.number("log_watcher_skipped", watch.skipped);
+        lines.number("log_watcher_sent", watch.sent);
+        lines.number("log_watchers", watchers as u64);
+        lines.zeros(&["unexpected_napi_ids", "round_robin_fallback"]);
         lines.number("bytes", store.bytes);
         lines.number("curr_items", store.items);
         lines.number("total_items", store.total_items);

@@ -1,38 +1,119 @@
-//! The register of open connections: who they are, when they last asked for something, how to end them.
+//! The register of open connections: who they are, what they do, when they last asked for something, how to end
+//! them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use dashmap::DashMap;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
+use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
+use crate::engine::Engine;
+use crate::engine::roster::{Reason, Remote, Roster, Seat, State, Transport};
+
+/// The states of clients, by number. Those who listen are not clients.
+const STATES: [State; 4] = [State::Reading, State::ReadingLong, State::Writing, State::Watching];
 
 /// One open connection.
 #[derive(Debug)]
 pub(super) struct Client {
     /// Counted from 1 in order of arrival.
-    pub(super) number: u64,
-    /// Where it comes from, for people.
-    pub(super) peer: String,
-    /// Whether it may be closed for being idle: local sockets may not, as in memcached.
-    pub(super) may_time_out: bool,
+    number: u64,
+    /// The number of its socket.
+    pub(super) descriptor: RawFd,
+    /// The other end.
+    peer: Endpoint,
+    /// The address it came in through.
+    local: Endpoint,
     /// The tick of its last turn.
     last_turn: AtomicU32,
-    /// Its place among the connections that may be open at once.
-    _place: OwnedSemaphorePermit,
+    /// What it does, as its place among `STATES`. Only ever shown to people.
+    state: AtomicU8,
+    /// Whether it was ended for being idle.
+    is_timed_out: AtomicBool,
+    _place: Place,
+}
+
+/// A place among the connections that may be open at once; while it is taken, one more counts as open.
+#[derive(Debug)]
+pub(super) struct Place {
+    permit: Option<OwnedSemaphorePermit>,
+    engine: Arc<Engine>,
+}
+
+impl Place {
+    pub(super) fn taken(permit: OwnedSemaphorePermit, engine: Arc<Engine>) -> Place {
+        let connections = engine.connections();
+        connections.total.fetch_add(1, Ordering::Relaxed);
+        let current = connections.current.fetch_add(1, Ordering::Relaxed) + 1;
+        connections.most.fetch_max(current, Ordering::Relaxed);
+        Place { permit: Some(permit), engine }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // In this order: who sees that one fewer is open may come in.
+        drop(self.permit.take());
+        self.engine.connections().current.fetch_sub(1, Ordering::Release);
+    }
 }
 
 impl Client {
-    pub(super) fn new(number: u64, peer: String, may_time_out: bool, place: OwnedSemaphorePermit) -> Client {
-        Client { number, peer, may_time_out, last_turn: AtomicU32::new(0), _place: place }
+    /// Number `number`, just accepted.
+    pub(super) fn new(number: u64, accepted: &Accepted, place: Place, now: Tick) -> Client {
+        Client {
+            number,
+            descriptor: accepted.descriptor(),
+            peer: accepted.peer.clone(),
+            local: accepted.local.clone(),
+            last_turn: AtomicU32::new(now.0),
+            state: AtomicU8::new(0),
+            is_timed_out: AtomicBool::new(false),
+            _place: place,
+        }
     }
 
     /// Notes that it has a turn now.
     #[inline]
     pub(super) fn touch(&self, now: Tick) {
         self.last_turn.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Notes what it does now.
+    pub(super) fn set_state(&self, state: State) {
+        if let Some(number) = STATES.iter().position(|&each| each == state) {
+            self.state.store(number as u8, Ordering::Relaxed);
+        }
+    }
+
+    fn state(&self) -> State {
+        STATES[usize::from(self.state.load(Ordering::Relaxed))]
+    }
+
+    /// The other end, as those who watch are told of it.
+    pub(super) fn remote(&self) -> Remote {
+        match &self.peer {
+            Endpoint::Tcp(address) => {
+                Remote { address: address.ip().to_string(), port: address.port(), transport: Transport::Tcp }
+            }
+            Endpoint::Unix(_) => Remote { address: "unix".to_owned(), port: 0, transport: Transport::Local },
+        }
+    }
+
+    /// Why it is ended from outside, if it is.
+    pub(super) fn reason_to_end(&self) -> Reason {
+        if self.is_timed_out.load(Ordering::Relaxed) { Reason::IdleTimeout } else { Reason::Shutdown }
+    }
+
+    /// Whether it may be closed for being idle: as in memcached, local sockets may not, nor those who watch. But one
+    /// who watches and does not read may, for its place is wanted by others.
+    fn may_time_out(&self) -> bool {
+        matches!(self.peer, Endpoint::Tcp(_)) && self.state() != State::Watching
     }
 
     fn idle_seconds(&self, now: Tick) -> u32 {
@@ -46,19 +127,28 @@ impl fmt::Display for Client {
     }
 }
 
-/// All of them. Bounded by `-c`.
-#[derive(Debug, Default)]
+/// All of them, by the numbers of their sockets, and the sockets they come in through. Bounded by `-c`.
+#[derive(Debug)]
 pub(super) struct Clients {
-    open: DashMap<u64, (std::sync::Arc<Client>, AbortHandle)>,
+    open: DashMap<RawFd, (Arc<Client>, AbortHandle)>,
+    listeners: Vec<(RawFd, Endpoint)>,
+    started: Tick,
 }
 
 impl Clients {
-    pub(super) fn insert(&self, client: std::sync::Arc<Client>, task: AbortHandle) {
-        self.open.insert(client.number, (client, task));
+    /// Nobody yet.
+    pub(super) fn new(listeners: &[Listener], now: Tick) -> Clients {
+        let listeners = listeners.iter().map(|listener| (listener.descriptor(), listener.endpoint()));
+        Clients { open: DashMap::new(), listeners: listeners.collect(), started: now }
     }
 
+    pub(super) fn insert(&self, client: Arc<Client>, task: AbortHandle) {
+        self.open.insert(client.descriptor, (client, task));
+    }
+
+    /// To be called while the socket is still open, or its number may be another's.
     pub(super) fn remove(&self, client: &Client) {
-        self.open.remove(&client.number);
+        self.open.remove_if(&client.descriptor, |_, (found, _)| found.number == client.number);
     }
 
     /// Ends the connections that have been idle for more than `seconds_max`; says how many.
@@ -66,12 +156,50 @@ impl Clients {
         let mut ended = 0;
         for entry in &self.open {
             let (client, task) = entry.value();
-            if client.may_time_out && client.idle_seconds(now) > seconds_max {
+            if client.may_time_out() && client.idle_seconds(now) > seconds_max {
                 tracing::debug!(client = %client, "closed: idle for more than {seconds_max} s");
+                client.is_timed_out.store(true, Ordering::Relaxed);
                 task.abort();
                 ended += 1;
             }
         }
         ended
+    }
+}
+
+impl Roster for Clients {
+    fn descriptors(&self) -> Vec<i32> {
+        let listening = self.listeners.iter().map(|(descriptor, _)| *descriptor);
+        let mut descriptors: Vec<_> = self.open.iter().map(|entry| *entry.key()).chain(listening).collect();
+        descriptors.sort_unstable();
+        descriptors
+    }
+
+    fn seat(&self, descriptor: i32, now: Tick) -> Option<Seat> {
+        if let Some(entry) = self.open.get(&descriptor) {
+            let (client, _) = entry.value();
+            return Some(Seat {
+                address: shown(&client.peer),
+                listen_address: Some(shown(&client.local)),
+                state: client.state(),
+                idle_seconds: client.idle_seconds(now),
+            });
+        }
+        let (_, endpoint) = self.listeners.iter().find(|(listener, _)| *listener == descriptor)?;
+        Some(Seat {
+            address: shown(endpoint),
+            listen_address: None,
+            state: State::Listening,
+            idle_seconds: now.seconds_since(self.started),
+        })
+    }
+}
+
+/// An address as `stats conns` shows it.
+fn shown(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Tcp(address) if address.is_ipv6() => format!("tcp6:{address}"),
+        Endpoint::Tcp(address) => format!("tcp:{address}"),
+        Endpoint::Unix(path) => format!("unix:{}", path.display()),
     }
 }

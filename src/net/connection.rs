@@ -21,7 +21,8 @@ use tracing::{debug, trace};
 use super::clients::Client;
 use super::stream::Stream;
 use super::{Shared, StopKind};
-use crate::engine::{OWED_BYTES_MAX, Session, Then, Turn};
+use crate::engine::roster::{Reason, State};
+use crate::engine::{OWED_BYTES_MAX, Session, Then, Turn, WATCHER_BYTES_MAX};
 use crate::protocol::{Owed, reply};
 
 /// How much one read may bring, in bytes.
@@ -61,6 +62,8 @@ enum Next {
     Read { bytes_min: usize },
     /// Another turn over the input that is held.
     Turn,
+    /// Send what there is to watch, as it comes.
+    Watch,
     /// The end.
     Close,
     /// The end, of the server too.
@@ -80,6 +83,8 @@ pub(super) struct Connection {
     /// What the socket has not taken yet.
     owed: Owed,
     next: Next,
+    /// Why it ended, once it has.
+    ended: Option<Reason>,
 }
 
 impl Connection {
@@ -98,17 +103,24 @@ impl Connection {
             held_counted: 0,
             owed: Owed::default(),
             next: Next::Read { bytes_min: 1 },
+            ended: None,
         }
     }
 
     /// Serves the client until it leaves, or has to.
     pub(super) async fn serve(mut self) {
         let ended = poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| self.poll_serve(cx, scratch))).await;
-        match ended {
-            Ok(Some(stop)) => self.shared.stop(stop),
-            Ok(None) => {}
-            Err(error) => debug!(client = %self.client, %error, "connection failed"),
-        }
+        self.ended = Some(match ended {
+            Ok(Some(stop)) => {
+                self.shared.stop(stop);
+                Reason::Shutdown
+            }
+            Ok(None) => self.ended.unwrap_or(self.session.reason()),
+            Err(error) => {
+                debug!(client = %self.client, %error, "connection failed");
+                Reason::Error
+            }
+        });
     }
 
     fn poll_serve(
@@ -129,11 +141,17 @@ impl Connection {
                 }
                 ready!(sent)?;
                 self.owed = Owed::default();
+                self.client.set_state(if self.next == Next::Watch {
+                    State::Watching
+                } else {
+                    State::Reading
+                });
             }
             let turn = match self.next {
                 Next::Close => return Poll::Ready(Ok(None)),
                 Next::Stop(kind) => return Poll::Ready(Ok(Some(kind))),
                 Next::Turn => self.turn_over_held(scratch),
+                Next::Watch => return self.poll_watch(cx, scratch),
                 Next::Read { bytes_min } if bytes_min <= SHORT_BYTES_MAX => {
                     let Some(turn) = ready!(self.poll_short(cx, scratch, bytes_min))? else {
                         return Poll::Ready(Ok(None));
@@ -141,9 +159,11 @@ impl Connection {
                     turn
                 }
                 Next::Read { bytes_min } => {
+                    self.client.set_state(State::ReadingLong);
                     if !ready!(self.poll_long(cx, bytes_min))? {
                         return Poll::Ready(Ok(None));
                     }
+                    self.client.set_state(State::Reading);
                     if self.next == Next::Close {
                         continue; // there was no room for it, and the client was told
                     }
@@ -153,6 +173,7 @@ impl Connection {
             self.next = match turn.then {
                 Then::Read { bytes_min } => Next::Read { bytes_min },
                 Then::Again => Next::Turn,
+                Then::Watch => self.begin_to_watch(),
                 Then::Close => Next::Close,
                 Then::Shutdown { graceful: false } => Next::Stop(StopKind::Now),
                 Then::Shutdown { graceful: true } => Next::Stop(StopKind::Graceful),
@@ -208,6 +229,7 @@ impl Connection {
         if left.len() > held && !self.shared.may_buffer(left.len() - held) {
             scratch.owed.say(reply::OUT_OF_MEMORY_READING);
             self.shared.buffer_refused();
+            self.ended = Some(Reason::Error);
             turn.then = Then::Close;
         } else if held > 0 || !left.is_empty() {
             self.held.clear();
@@ -239,9 +261,42 @@ impl Connection {
         Poll::Ready(Ok(true))
     }
 
+    #[cold]
+    fn begin_to_watch(&mut self) -> Next {
+        let wants_to_quit = self.shared.engine.wants_to_quit(&mut self.session, &self.held);
+        self.held = BytesMut::new();
+        self.count_held();
+        self.stream.bound_unsent(WATCHER_BYTES_MAX);
+        self.client.set_state(State::Watching);
+        if wants_to_quit { Next::Close } else { Next::Watch }
+    }
+
+    /// Sends what there is to watch, and ends when the client leaves or wants to. What it types is not held.
+    fn poll_watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<Option<StopKind>>> {
+        let mut typed = ReadBuf::new(&mut scratch.input);
+        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut typed) {
+            read?;
+            let typed = typed.filled();
+            if typed.is_empty() || self.shared.engine.wants_to_quit(&mut self.session, typed) {
+                return Poll::Ready(Ok(None));
+            }
+            // There may be more, but others go first.
+            cx.waker().wake_by_ref();
+        }
+        // Once for each time it is woken, so that lines are sent many at a time.
+        self.shared.engine.take_lines(&self.session, &mut scratch.owed, cx.waker());
+        self.send(cx, scratch)?;
+        Poll::Pending
+    }
+
     fn refuse_to_buffer(&mut self) {
         self.owed.say(reply::OUT_OF_MEMORY_READING);
         self.shared.buffer_refused();
+        self.ended = Some(Reason::Error);
         self.next = Next::Close;
     }
 
@@ -287,7 +342,10 @@ impl Connection {
                     }
                     sent?;
                 }
-                Poll::Pending => scratch.owed.move_to(&mut self.owed),
+                Poll::Pending => {
+                    scratch.owed.move_to(&mut self.owed);
+                    self.client.set_state(State::Writing);
+                }
             }
             if scratch.owed.capacity() > SCRATCH_OWED_BYTES_MAX {
                 scratch.owed = Owed::with_capacity(READ_BYTES_MAX);
@@ -319,6 +377,10 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.count_buffer(self.held_counted, 0);
+        // One that has not ended by itself was ended: for being idle, or with all the others.
+        let reason = self.ended.unwrap_or_else(|| self.client.reason_to_end());
+        let now = self.shared.clock.now();
+        self.shared.engine.log_closed(&self.session, || self.client.remote(), reason, now);
         self.shared.closed(&self.client);
     }
 }

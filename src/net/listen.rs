@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -67,17 +68,25 @@ impl fmt::Display for Endpoint {
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a UNIX socket, removed when nobody listens on it any more.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// The device and inode of the file that was made: another server may have put its own in that place since.
+    made: Option<(u64, u64)>,
 }
 
 /// A connection that has just come in.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) handover: Handover,
-    /// Where it comes from, for people.
-    pub(super) peer: String,
-    /// Whether it may be closed for being idle.
-    pub(super) may_time_out: bool,
+    /// The other end; for a UNIX socket, whose clients have no names, the socket itself.
+    pub(super) peer: Endpoint,
+    /// The address it came in through.
+    pub(super) local: Endpoint,
 }
 
 impl Listener {
@@ -88,13 +97,15 @@ impl Listener {
                 let socket = SockRef::from(&stream);
                 socket.set_tcp_nodelay(true)?;
                 socket.set_keepalive(true)?;
+                let local = stream.local_addr()?;
                 let handover = Handover::Tcp(stream.into_std()?);
-                Ok(Accepted { handover, peer: peer.to_string(), may_time_out: true })
+                Ok(Accepted { handover, peer: Endpoint::Tcp(peer), local: Endpoint::Tcp(local) })
             }
-            Listener::Unix(listener, path) => {
+            Listener::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
                 let handover = Handover::Unix(stream.into_std()?);
-                Ok(Accepted { handover, peer: path.display().to_string(), may_time_out: false })
+                let peer = Endpoint::Unix(file.path.clone());
+                Ok(Accepted { handover, local: peer.clone(), peer })
             }
         }
     }
@@ -104,21 +115,40 @@ impl Listener {
             Listener::Tcp(listener) => {
                 Endpoint::Tcp(listener.local_addr().expect("a listening socket has an address"))
             }
-            Listener::Unix(_, path) => Endpoint::Unix(path.clone()),
+            Listener::Unix(_, file) => Endpoint::Unix(file.path.clone()),
+        }
+    }
+
+    pub(super) fn descriptor(&self) -> RawFd {
+        match self {
+            Listener::Tcp(listener) => listener.as_raw_fd(),
+            Listener::Unix(listener, _) => listener.as_raw_fd(),
         }
     }
 }
 
-impl Drop for Listener {
+/// The device and inode of what is at `path` itself.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Listener::Unix(_, path) = self {
-            // Somebody may have removed it already, and the next start would anyway.
-            let _ = std::fs::remove_file(path);
+        if self.made.is_some() && self.made == identity(&self.path) {
+            // Somebody may have removed it just now, and the next start would anyway.
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
 impl Accepted {
+    pub(super) fn descriptor(&self) -> RawFd {
+        match &self.handover {
+            Handover::Tcp(socket) => socket.as_raw_fd(),
+            Handover::Unix(socket) => socket.as_raw_fd(),
+        }
+    }
+
     /// Tells the client that there are too many, and closes. The socket is fresh and does not block: the line
     /// fits its buffer, or the client has gone and does not miss it.
     pub(super) fn refuse(self) {
@@ -211,6 +241,6 @@ fn bind_unix(path: &Path, settings: &Settings) -> Result<Listener, BindError> {
         UnixListener::from_std(socket.into())
     };
     open()
-        .map(|listener| Listener::Unix(listener, path.to_owned()))
+        .map(|listener| Listener::Unix(listener, SocketFile { path: path.to_owned(), made: identity(path) }))
         .map_err(|source| BindError::Unix { path: path.to_owned(), source })
 }

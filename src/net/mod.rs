@@ -18,7 +18,8 @@ use tracing::{debug, error};
 
 use crate::clock::{Epoch, TICKS_PER_SECOND, Tick};
 use crate::engine::Engine;
-use clients::{Client, Clients};
+use crate::engine::roster::Roster;
+use clients::{Client, Clients, Place};
 use connection::Connection;
 use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
@@ -76,7 +77,7 @@ impl Clock {
 struct Shared {
     engine: Arc<Engine>,
     clock: Clock,
-    clients: Clients,
+    clients: Arc<Clients>,
     places: Arc<Semaphore>,
     accepted: AtomicU64,
     stop: mpsc::Sender<StopKind>,
@@ -99,7 +100,9 @@ impl Server {
         let listeners = listen::bind_all(engine.settings())?;
         let (stop, stop_asked) = mpsc::channel(1);
         let places = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
-        let (clients, accepted) = (Clients::default(), AtomicU64::new(0));
+        let clients = Arc::new(Clients::new(&listeners, clock.now()));
+        engine.set_roster(Arc::clone(&clients) as Arc<dyn Roster>);
+        let accepted = AtomicU64::new(0);
         let shared = Arc::new(Shared { engine, clock, clients, places, accepted, stop });
         Ok(Server { shared, listeners, stop_asked })
     }
@@ -170,22 +173,16 @@ impl Shared {
         bytes.fetch_add((after as u64).wrapping_sub(before as u64), Ordering::Relaxed);
     }
 
-    /// A new connection's entry in the counters; it is taken out again by [`Shared::closed`].
-    fn opened(&self, accepted: &Accepted, place: OwnedSemaphorePermit) -> Arc<Client> {
-        let connections = self.engine.connections();
-        connections.total.fetch_add(1, Ordering::Relaxed);
-        let current = connections.current.fetch_add(1, Ordering::Relaxed) + 1;
-        connections.most.fetch_max(current, Ordering::Relaxed);
+    /// A new connection, with a place of its own.
+    fn opened(&self, accepted: &Accepted, permit: OwnedSemaphorePermit) -> Arc<Client> {
+        let place = Place::taken(permit, Arc::clone(&self.engine));
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Client::new(number, accepted.peer.clone(), accepted.may_time_out, place);
-        client.touch(self.clock.now());
-        Arc::new(client)
+        Arc::new(Client::new(number, accepted, place, self.clock.now()))
     }
 
     fn closed(&self, client: &Client) {
         debug!(client = %client, "connection closed");
         self.clients.remove(client);
-        self.engine.connections().current.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -237,7 +234,7 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>, workers: Vec<mpsc::
         };
         let Some(place) = place else {
             connections.rejected.fetch_add(1, Ordering::Relaxed);
-            debug!(peer = accepted.peer, "refused: too many open connections");
+            debug!(peer = %accepted.peer, "refused: too many open connections");
             accepted.refuse();
             continue;
         };
@@ -296,7 +293,8 @@ async fn work(
         };
         match accepted.handover.into_stream() {
             Ok(stream) => {
-                let session = shared.engine.session(number);
+                let session = shared.engine.session(number).with_descriptor(client.descriptor);
+                shared.engine.log_opened(&session, || client.remote(), shared.clock.now());
                 let connection = Connection::new(stream, session, Arc::clone(&client), Arc::clone(&shared));
                 // The task cannot have run before it is entered: it is this thread that will run it.
                 let task = tokio::spawn(connection.serve());

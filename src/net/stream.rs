@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -28,6 +29,18 @@ impl Handover {
             Handover::Tcp(socket) => TcpStream::from_std(socket).map(Stream::Tcp),
             Handover::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix),
         }
+    }
+}
+
+impl Stream {
+    /// Has the system hold about `bytes` of what the other end does not read, where it would hold megabytes.
+    pub(super) fn bound_unsent(&self, bytes: usize) {
+        let socket = match self {
+            Stream::Tcp(socket) => SockRef::from(socket),
+            Stream::Unix(socket) => SockRef::from(socket),
+        };
+        // Where the system will not, its own bound stays.
+        let _ = socket.set_send_buffer_size(bytes);
     }
 }
 

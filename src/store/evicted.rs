@@ -49,8 +49,11 @@ impl Evictions {
         self.is_wanted.load(Ordering::Relaxed)
     }
 
+    /// Has evictions listed from now on, or no longer. What was listed for others is forgotten.
     pub(super) fn want(&self, wanted: bool) {
-        self.is_wanted.store(wanted, Ordering::Relaxed);
+        if self.is_wanted.swap(wanted, Ordering::Relaxed) != wanted {
+            drop(self.take());
+        }
     }
 
     pub(super) fn add(&self, eviction: Eviction) {
@@ -73,19 +76,37 @@ impl Evictions {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_exceeds_the_list_is_counted() {
-        let evictions = Evictions::default();
-        let eviction = Eviction {
+    fn eviction() -> Eviction {
+        Eviction {
             key: Box::from(*b"k"),
             is_fetched: false,
             deadline: Deadline::NEVER,
             at: Tick(7),
             idle_seconds: 0,
             value_bytes: 1,
-        };
+        }
+    }
+
+    #[test]
+    fn what_nobody_took_in_time_is_forgotten() {
+        let evictions = Evictions::default();
+        evictions.want(true);
+        evictions.add(eviction());
+        evictions.want(true);
+        assert_eq!(evictions.take().0.len(), 1, "still wanted");
+        (0..EVICTIONS_MAX + 3).for_each(|_| evictions.add(eviction()));
+        evictions.want(false);
+        // As a shard does that was about to list it.
+        evictions.add(eviction());
+        evictions.want(true);
+        assert_eq!(evictions.take(), (Vec::new(), 0), "that was before");
+    }
+
+    #[test]
+    fn what_exceeds_the_list_is_counted() {
+        let evictions = Evictions::default();
         for _ in 0..EVICTIONS_MAX + 3 {
-            evictions.add(eviction.clone());
+            evictions.add(eviction());
         }
         let (kept, lost) = evictions.take();
         assert_eq!((kept.len(), lost), (EVICTIONS_MAX, 3));

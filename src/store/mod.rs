@@ -402,7 +402,8 @@ impl Store {
         }
     }
 
-    /// Has what is evicted from now on listed for [`Store::take_evictions`], or no longer.
+    /// Has what is evicted from now on listed for [`Store::take_evictions`], or no longer. When that changes, what
+    /// was listed and not taken is forgotten.
     pub fn watch_evictions(&self, wanted: bool) {
         self.common.evictions.want(wanted);
     }

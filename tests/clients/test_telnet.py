@@ -2,11 +2,14 @@
 
 import os
 import pty
+import re
 import select
 import subprocess
 import time
+from contextlib import closing
 
 import pytest
+from pymemcache.client.base import Client
 
 REPLY_SECONDS_MAX = 10
 
@@ -68,14 +71,27 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(server, program):
-    terminal = Terminal(program("telnet", "inetutils-telnet"), server)
-    try:
+def open_terminal(server, program):
+    """Opens terminals on the server, as many as are wanted."""
+    terminals = []
+
+    def open_one():
+        terminal = Terminal(program("telnet", "inetutils-telnet"), server)
+        terminals.append(terminal)
         terminal.sees("Connected to ")
         terminal.sees("Escape character is '^]'.\n")
-        yield terminal
+        return terminal
+
+    try:
+        yield open_one
     finally:
-        terminal.close()
+        for terminal in terminals:
+            terminal.close()
+
+
+@pytest.fixture
+def terminal(open_terminal):
+    return open_terminal()
 
 
 def test_values_are_set_and_read_back(terminal):
@@ -146,6 +162,54 @@ def test_the_server_tells_about_itself(terminal, server):
     terminal.asks("flush_all", "OK")
     terminal.asks("verbosity 0", "OK")
     terminal.asks("get greeting", "END")
+
+
+def test_one_watches_what_another_does(open_terminal, server):
+    watcher, worker = open_terminal(), open_terminal()
+    watcher.asks("watch fetchers mutations", "OK")
+
+    def sees(event):
+        line = watcher.sees("\n").strip()
+        shape = rf"ts=\d+\.\d{{6}} gid=\d+ {event} clsid=\d cfd=\d+ size=\d+"
+        assert re.fullmatch(shape, line), f"{line!r} is not {shape!r}"
+
+    worker.asks("get greeting", "END")
+    sees("type=item_get key=greeting status=not_found")
+    worker.asks("set greeting 0 60 5", "STORED", "hello")
+    sees("type=item_get key=greeting status=not_found")
+    sees("type=item_store key=greeting status=stored cmd=set ttl=60")
+    worker.asks("get greeting", "VALUE greeting 0 5\nhello\nEND")
+    sees("type=item_get key=greeting status=found")
+    # Another program at the same time, with a key that has to be escaped.
+    with closing(Client(server.address)) as client:
+        client.set("greeting/de", b"hallo")
+        assert client.add("greeting/de", b"hello", noreply=False) is False
+    sees("type=item_get key=greeting%2Fde status=not_found")
+    sees("type=item_store key=greeting%2Fde status=stored cmd=set ttl=0")
+    sees("type=item_get key=greeting%2Fde status=found")
+    sees("type=item_store key=greeting%2Fde status=not_stored cmd=add ttl=0")
+    # Whoever watches is not asked anything more, but may leave.
+    watcher.types("get greeting")
+    watcher.sees("get greeting\n")
+    worker.types("stats conns")
+    assert ":state conn_watch\n" in worker.sees("\nEND\n")
+    watcher.types("quit")
+    watcher.sees("Connection closed by foreign host.\n")
+    worker.asks("get greeting", "VALUE greeting 0 5\nhello\nEND")
+
+
+def test_connections_and_deletions_are_watched(open_terminal):
+    watcher = open_terminal()
+    watcher.asks("watch connevents deletions", "OK")
+    worker = open_terminal()
+    address = watcher.sees("type=conn_new rip=127.0.0.1 rport=") and watcher.sees(" transport=tcp cfd=")
+    descriptor = watcher.sees("\n").strip()
+    worker.asks("set greeting 0 0 5", "STORED", "hello")
+    worker.asks("delete greeting", "DELETED")
+    watcher.sees("type=deleted key=greeting cmd=delete clsid=1 size=5\n")
+    worker.types("quit")
+    port = address.split()[0]
+    watcher.sees(f"type=conn_close rip=127.0.0.1 rport={port} transport=tcp reason=normal cfd={descriptor}\n")
 
 
 def test_quit_ends_the_session(terminal):

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -56,6 +57,7 @@ pub(crate) struct Connection {
     bytes_min: usize,
     too_early: bool,
     pub(crate) received: Vec<u8>,
+    is_watching: bool,
     /// `Close` or `Shutdown` once it was said.
     pub(crate) ended: Option<Then>,
 }
@@ -80,6 +82,7 @@ impl Connection {
             bytes_min: 1,
             too_early,
             received: Vec::new(),
+            is_watching: false,
             ended: None,
         }
     }
@@ -93,6 +96,10 @@ impl Connection {
     pub(crate) fn offer(&mut self, engine: &Engine, piece: &[u8], now: Tick) -> Result<(), String> {
         if self.ended.is_some() {
             return Ok(()); // A closed socket swallows what is sent, too.
+        }
+        if self.is_watching {
+            self.ended = engine.wants_to_quit(&mut self.session, piece).then_some(Then::Close);
+            return Ok(());
         }
         self.input.extend_from_slice(piece);
         if self.input.len() < self.bytes_min {
@@ -130,6 +137,13 @@ impl Connection {
                         return Err("the engine asks for another turn but does nothing in it".to_owned());
                     }
                 }
+                Then::Watch => {
+                    self.is_watching = true;
+                    let quits = engine.wants_to_quit(&mut self.session, &self.input);
+                    self.ended = quits.then_some(Then::Close);
+                    self.input.clear();
+                    break;
+                }
                 Then::Close | Then::Shutdown { .. } => {
                     self.ended = Some(turn.then);
                     break;
@@ -140,6 +154,13 @@ impl Connection {
         let owed = owed.strip_prefix(b"owed").ok_or("output that waited to be sent was touched")?;
         self.received.extend_from_slice(owed);
         Ok(())
+    }
+
+    /// What the engine has for one who watches.
+    fn take_lines(&mut self, engine: &Engine) {
+        let mut owed = Owed::default();
+        engine.take_lines(&self.session, &mut owed, Waker::noop());
+        self.received.extend_from_slice(&owed.into_bytes());
     }
 
     /// A turn with less input than the engine asked for must do nothing.
@@ -174,7 +195,10 @@ impl Peer for Bare {
     }
 
     fn received(&mut self, connection: usize) -> &mut Vec<u8> {
-        &mut self.connection(connection).received
+        self.connection(connection);
+        let connection = self.connections.get_mut(&connection).expect("it was just made");
+        connection.take_lines(&self.engine);
+        &mut connection.received
     }
 
     fn more(&mut self, connection: usize) -> Result<More, String> {

@@ -5,6 +5,7 @@ use arrayvec::ArrayVec;
 use super::fetch::key_mark;
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
+use crate::engine::events::Seen;
 use crate::engine::{Engine, Session};
 use crate::protocol::{Count, KeyBuffer, Outcome, Owed, SecondsLeft, Shown, Style};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup};
@@ -82,7 +83,9 @@ impl Engine {
         let (key, hashed) = plain(&self.store, count.style, count.key, hashed, buffer);
         let deadline = |exptime| self.epoch.deadline(exptime, now);
         let text = &mut ArrayVec::new();
+        let mut seen = None;
         let ((outcome, before), stored) = self.store.update(hashed, key, now, |found| {
+            seen = session.see(&found);
             let before = found.item().map(|item| item.deadline);
             let (change, outcome) = decide_count(count, text, deadline, self.settings.cas_enabled, found);
             (change, (outcome, before))
@@ -100,6 +103,15 @@ impl Engine {
             _ => {}
         }
         let outcome = if stored.is_ok() { outcome } else { Outcome::OutOfMemory };
+        if let Some(seen) = seen {
+            self.log_lookup(session, key, seen, now);
+            if let (Outcome::Number(number), None) = (outcome, before) {
+                // As memcached tells it: what was not there is added.
+                let created = count.style.flags().exptime(b'N').map_or(Deadline::NEVER, deadline);
+                let item = Seen::new(itoa::Buffer::new().format(number).len(), created);
+                self.log_store(session, key, "add", Outcome::Stored, item, now);
+            }
+        }
         match count.style {
             Style::Classic if count.quiet => {}
             Style::Classic => owed.say_outcome(outcome),

@@ -56,13 +56,22 @@ impl Engine {
         let flags = delete.style.flags();
         let (key, hashed) = plain(&self.store, delete.style, delete.key, hashed, buffer);
         let touched = flags.exptime(b'T').map(|exptime| self.epoch.deadline(exptime, now));
+        let mut seen = None;
         let (outcome, stored) = self.store.update(hashed, key, now, |found| {
+            seen = session.see(&found);
             decide_delete(delete, touched, self.settings.cas_enabled, found)
         });
         match outcome {
             Outcome::Deleted if flags.has_any(KEEPING) => {}
             Outcome::Deleted => session.counters.delete_hits.add(1),
             _ => session.counters.delete_misses.add(1),
+        }
+        if let Some(seen) = seen {
+            self.log_lookup(session, key, seen, now);
+            if outcome == Outcome::Deleted && !flags.has_any(KEEPING) {
+                let command = if delete.style == Style::Classic { "delete" } else { "md" };
+                self.log_deletion(session, key, command, seen, now);
+            }
         }
         let outcome = if stored.is_ok() { outcome } else { Outcome::OutOfMemory };
         match delete.style {

@@ -2,6 +2,7 @@
 
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
+use crate::engine::events::Seen;
 use crate::engine::{Engine, Session};
 use crate::protocol::{
     Fetch, Flags, ItemReply, KeyBuffer, Letters, MetaHit, Owed, SecondsLeft, Shown, Style,
@@ -85,19 +86,53 @@ impl Engine {
         if fetch.exptime.is_some() {
             return self.fetch_and_change(session, fetch, fetch.key, None, hashed, owed, now);
         }
+        if session.is_watched() {
+            return self.fetch_watched(session, fetch, hashed, owed, now);
+        }
+        self.read(session, fetch, hashed, owed, now, |_| ());
+    }
+
+    #[cold]
+    fn fetch_watched(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
+        let seen = self.read(session, fetch, hashed, owed, now, Seen::of);
+        self.log_lookup(session, fetch.key, seen, now);
+    }
+
+    /// Reads and words what is asked for, and has `see` look at it. A parameter, so that a get which nobody watches
+    /// does not pay for what is seen of it.
+    #[inline]
+    fn read<R>(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+        see: impl FnOnce(&Lookup<'_>) -> R,
+    ) -> R {
         let counters = &session.counters;
         counters.cmd_get.add(1);
-        self.store.read(hashed, fetch.key, now, Access::Use, |found| match found {
-            Lookup::Hit(item) => {
-                counters.get_hits.add(1);
-                owed.say_item(self.item_reply(fetch, &item));
+        self.store.read(hashed, fetch.key, now, Access::Use, |found| {
+            match &found {
+                Lookup::Hit(item) => {
+                    counters.get_hits.add(1);
+                    owed.say_item(self.item_reply(fetch, item));
+                }
+                Lookup::Miss => counters.get_misses.add(1),
+                Lookup::Expired => {
+                    counters.get_misses.add(1);
+                    counters.get_expired.add(1);
+                }
             }
-            Lookup::Miss => counters.get_misses.add(1),
-            Lookup::Expired => {
-                counters.get_misses.add(1);
-                counters.get_expired.add(1);
-            }
-        });
+            see(&found)
+        })
     }
 
     // Kept out of the way of a classic get, which is to stay short.
@@ -118,20 +153,25 @@ impl Engine {
         }
         let access = if flags.has(b'u') { Access::Peek } else { Access::Use };
         let mut awaits_winner = None;
-        self.store.read(hashed, key, now, access, |found| match found {
-            Lookup::Hit(item) if item.marks.has(Marks::STALE) && !item.marks.has(Marks::TOKEN_SENT) => {
-                awaits_winner = Some(Before { marks: item.marks, last_access: item.last_access });
+        let seen = self.store.read(hashed, key, now, access, |found| {
+            match &found {
+                Lookup::Hit(item) if item.marks.has(Marks::STALE) && !item.marks.has(Marks::TOKEN_SENT) => {
+                    awaits_winner = Some(Before { marks: item.marks, last_access: item.last_access });
+                }
+                Lookup::Hit(item) => {
+                    session.counters.cmd_get.add(1);
+                    session.counters.get_hits.add(1);
+                    self.say_hit(flags, item, false, owed, || self.shown(key, item, left_of(item, now), now));
+                }
+                Lookup::Miss => miss(session, flags, key, false, owed),
+                Lookup::Expired => miss(session, flags, key, true, owed),
             }
-            Lookup::Hit(item) => {
-                session.counters.cmd_get.add(1);
-                session.counters.get_hits.add(1);
-                self.say_hit(flags, &item, false, owed, || self.shown(key, &item, left_of(&item, now), now));
-            }
-            Lookup::Miss => miss(session, flags, key, false, owed),
-            Lookup::Expired => miss(session, flags, key, true, owed),
+            session.see(&found)
         });
         if awaits_winner.is_some() {
             self.fetch_and_change(session, fetch, key, awaits_winner, hashed, owed, now);
+        } else if let Some(seen) = seen {
+            self.log_lookup(session, key, seen, now);
         }
     }
 
@@ -156,7 +196,9 @@ impl Engine {
         let flags = fetch.style.flags();
         let mut left =
             SecondsLeft { touched: fetch.exptime.and_then(seconds_left), ..SecondsLeft::default() };
+        let mut seen = None;
         let (ending, stored) = self.store.update(hashed, key, now, |found| {
+            seen = session.see(&found);
             let item = found.item();
             let (change, won) = decide_fetch(fetch, deadline, item.as_ref());
             let Some(mut item) = item else {
@@ -175,6 +217,9 @@ impl Engine {
             }
             (change, Ending::Hit)
         });
+        if let Some(seen) = seen {
+            self.log_lookup(session, key, seen, now);
+        }
         let counters = &session.counters;
         match (fetch.style, ending, stored) {
             (Style::Classic, Ending::Hit, _) => {

@@ -81,9 +81,13 @@ impl Engine {
         now: Tick,
     ) {
         let deadline = self.epoch.deadline(touch.exptime, now);
-        let (outcome, stored) = self.store.update(hashed, touch.key, now, |found| match found.item() {
-            Some(item) => (touched(&item, deadline), Outcome::Touched),
-            None => (Change::Keep, Outcome::NotFound),
+        let mut seen = None;
+        let (outcome, stored) = self.store.update(hashed, touch.key, now, |found| {
+            seen = session.see(&found);
+            match found.item() {
+                Some(item) => (touched(&item, deadline), Outcome::Touched),
+                None => (Change::Keep, Outcome::NotFound),
+            }
         });
         session.counters.cmd_touch.add(1);
         match outcome {
@@ -91,6 +95,9 @@ impl Engine {
             _ => session.counters.touch_misses.add(1),
         }
         say(touch.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
+        if let Some(seen) = seen {
+            self.log_lookup(session, touch.key, seen, now);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::fetch::key_mark;
 use super::{exact, plain, say};
 use crate::clock::{Deadline, Tick};
+use crate::engine::events::Seen;
 use crate::engine::{Engine, Session};
 use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup, Marks};
@@ -83,39 +84,63 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) {
+        if session.is_watched() {
+            return self.put_watched(session, put, hashed, owed, now);
+        }
         if put.style != Style::Classic {
             return self.put_meta(session, put, hashed, owed, now);
         }
-        self.put_styled::<false>(session, put, (put.key, hashed), owed, now);
+        self.put_styled::<false, ()>(session, put, (put.key, hashed), owed, now, |_| ());
     }
 
     #[inline(never)]
     fn put_meta(&self, session: &Session, put: &Put<'_>, hashed: Hashed, owed: &mut Owed, now: Tick) {
         let buffer = &mut KeyBuffer::new();
         let key = plain(&self.store, put.style, put.key, hashed, buffer);
-        self.put_styled::<true>(session, put, key, owed, now);
+        self.put_styled::<true, ()>(session, put, key, owed, now, |_| ());
+    }
+
+    #[cold]
+    fn put_watched(&self, session: &Session, put: &Put<'_>, hashed: Hashed, owed: &mut Owed, now: Tick) {
+        let buffer = &mut KeyBuffer::new();
+        let (key, hashed) = plain(&self.store, put.style, put.key, hashed, buffer);
+        let written = self.put_styled::<true, _>(session, put, (key, hashed), owed, now, Seen::of);
+        let (Some((outcome, seen)), Some(value)) = (written, put.value) else { return };
+        self.log_lookup(session, key, seen, now);
+        let joins = matches!(put.mode, PutMode::Append | PutMode::Prepend);
+        let item = if joins && outcome == Outcome::Stored && seen.is_found() {
+            seen.joined(value.len())
+        } else {
+            let created = put.style.flags().exptime(b'N').filter(|_| joins);
+            Seen::new(value.len(), self.epoch.deadline(created.unwrap_or(put.exptime.into()), now))
+        };
+        self.log_store(session, key, command(put), outcome, item, now);
     }
 
     /// A store in the meta style, or in the classic one: a copy for each, and in that of the classic style nothing
-    /// is left of what meta flags ask for.
+    /// is left of what meta flags ask for. `see` looks at what was there, as in [`Engine::read`]. `None` when it did
+    /// not come so far.
     #[inline(always)]
-    fn put_styled<const IS_META: bool>(
+    fn put_styled<const IS_META: bool, R>(
         &self,
         session: &Session,
         put: &Put<'_>,
         (key, hashed): (&[u8], Hashed),
         owed: &mut Owed,
         now: Tick,
-    ) {
+        see: impl FnOnce(&Lookup<'_>) -> R,
+    ) -> Option<(Outcome, R)> {
         let style = if IS_META { put.style } else { Style::Classic };
         let flags = style.flags();
         if self.is_too_large(key.len(), put.flags, put.value_bytes.into()) {
-            return self.refuse_too_large(session, put, key, hashed, owed, now);
+            self.refuse_too_large(session, put, key, hashed, owed, now);
+            return None;
         }
         let counters = &session.counters;
         counters.cmd_set.add(1);
         let Some(value) = put.value else {
-            return say_put(put, style, key, Outcome::BadDataChunk, Shown::default(), owed);
+            say_put(put, style, key, Outcome::BadDataChunk, Shown::default(), owed);
+            return None;
         };
         let terms = Terms {
             flags,
@@ -128,15 +153,16 @@ impl Engine {
             !self.is_too_large(key.len(), item.flags, (item.value.len() + value.len()) as u64)
         };
         let mut value_bytes = value.len();
-        let (outcome, stored) = self.store.update(hashed, key, now, |found| {
-            let decided = decide_put(put, terms, value, fits, found);
+        let ((outcome, seen), stored) = self.store.update(hashed, key, now, |found| {
+            let seen = see(&found);
+            let (change, outcome) = decide_put(put, terms, value, fits, found);
             if flags.has(b's')
                 && let (PutMode::Append | PutMode::Prepend, Outcome::Stored, Some(item)) =
-                    (put.mode, decided.1, found.item())
+                    (put.mode, outcome, found.item())
             {
                 value_bytes += item.value.len();
             }
-            decided
+            (change, (outcome, seen))
         });
         let outcome = match (stored, put.mode) {
             (Ok(_), _) => outcome,
@@ -160,6 +186,7 @@ impl Engine {
             _ => 0,
         };
         say_put(put, style, key, outcome, Shown { cas, value_bytes, ..Shown::default() }, owed);
+        Some((outcome, seen))
     }
 
     /// Whether such an item exceeds `-I`.
@@ -206,6 +233,10 @@ impl Engine {
         session.counters.store_too_large.add(1);
         self.drop_stale(put, key, hashed, now);
         say_put(put, put.style, key, Outcome::TooLarge, Shown::default(), owed);
+        if session.is_watched() {
+            let item = Seen::new(put.value_bytes as usize, self.epoch.deadline(put.exptime.into(), now));
+            self.log_store(session, key, command(put), Outcome::TooLarge, item, now);
+        }
     }
 
     /// After a refused `set`, and a refused `ms` in every mode, the value there was must not be served any more.
@@ -216,6 +247,18 @@ impl Engine {
             // Removing needs no room, so it cannot be refused.
             let _ = self.store.update(hashed, key, now, |_| (Change::Remove, ()));
         }
+    }
+}
+
+/// The command by which `watch` tells of `put`, in whatever style it was made. Source: memcached.
+fn command(put: &Put<'_>) -> &'static str {
+    match put.mode {
+        PutMode::Set if put.compares => "cas",
+        PutMode::Set => "set",
+        PutMode::Add => "add",
+        PutMode::Replace => "replace",
+        PutMode::Append => "append",
+        PutMode::Prepend => "prepend",
     }
 }
 
