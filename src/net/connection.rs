@@ -36,8 +36,12 @@ const SHORT_BYTES_MAX: usize = 16 << 10;
 /// that it may.
 const SCRATCH_OWED_BYTES_MAX: usize = 2 * OWED_BYTES_MAX;
 
-/// How many pieces one vectored write takes.
-const SLICES_MAX: usize = 64;
+/// After so many bytes sent, in bytes, other connections have their turn: a socket takes megabytes at once where its
+/// reader keeps up, and copying them takes as long as hundreds of small gets.
+const SENT_BYTES_MAX: usize = 128 << 10;
+
+/// How many pieces one vectored write takes: as many as `Take` passes on.
+const SLICES_MAX: usize = 16;
 
 /// How much of a request or reply `-vv` shows, in bytes.
 const LOGGED_BYTES_MAX: usize = 256;
@@ -385,22 +389,27 @@ impl Drop for Connection {
     }
 }
 
-/// Sends all of `owed`; pending when the socket takes no more.
+/// Sends all of `owed`; pending when the socket takes no more, or when others are to go first.
 #[inline]
 fn poll_send(stream: &mut Stream, cx: &mut Context<'_>, owed: &mut Owed) -> Poll<io::Result<()>> {
-    while owed.has_remaining() {
-        let chunk = owed.chunk();
-        let sent = if chunk.len() == owed.remaining() {
+    let mut part = (&mut *owed).take(SENT_BYTES_MAX);
+    while part.has_remaining() {
+        let chunk = part.chunk();
+        let sent = if chunk.len() == part.remaining() {
             ready!(Pin::new(&mut *stream).poll_write(cx, chunk))?
         } else {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = owed.chunks_vectored(&mut slices);
+            let filled = part.chunks_vectored(&mut slices);
             ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..filled]))?
         };
         if sent == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        owed.advance(sent);
+        part.advance(sent);
+    }
+    if owed.has_remaining() {
+        let _: Poll<()> = pin!(tokio::task::yield_now()).poll(cx); // as in `let_others_go_first`
+        return Poll::Pending;
     }
     owed.clear();
     Poll::Ready(Ok(()))
