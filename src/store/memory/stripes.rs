@@ -57,7 +57,8 @@ impl Striping {
     }
 }
 
-/// One owner's part of a region: every n-th stripe of it, where n owners share it. To the owner they are bytes from 0 to `len`, of which a
+/// One owner's part of a region: every n-th stripe of it, where n owners share it. To the owner they are bytes
+/// from 0 to `len`, of which a
 /// slice never reaches beyond its stripe. Invariant: no two owners have a stripe in common.
 pub(in crate::store) struct Stripes {
     reservation: Arc<Reservation>,
