@@ -14,6 +14,7 @@ mod listing;
 mod observe;
 pub mod prefixes;
 pub mod roster;
+mod session;
 pub mod settings;
 pub mod stats;
 mod uri;
@@ -30,13 +31,13 @@ use crate::clock::{Epoch, Tick};
 use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
 use crate::store::{Hashed, Store, StoreConfig};
 use hot::Hot;
-use job::Job;
 use listing::Listings;
-use prefixes::{Prefixes, Remembered};
+use prefixes::Prefixes;
 use roster::{Reason, Roster};
+pub use session::Session;
 use settings::{Compat, Settings};
-use stats::{Connections, Counters, Statistics, Usage};
-use watch::{Streams, Typed, Watch, Watcher};
+use stats::{Connections, Statistics, Usage};
+use watch::Watch;
 pub use watch::{WATCHER_BYTES_MAX, WATCHERS_MAX};
 
 /// How many requests (keys, in a retrieval) are decoded before they are executed. Enough to hide the latency
@@ -45,42 +46,6 @@ const BATCH_REQUESTS_MAX: usize = 64;
 
 /// When this many bytes are owed, the rest of the turn waits until the client has taken them.
 pub const OWED_BYTES_MAX: usize = 1 << 20;
-
-/// What the engine remembers of one connection between turns.
-#[derive(Debug)]
-pub struct Session {
-    decoder: Decoder,
-    counters: Arc<Counters>,
-    prefixes: Remembered,
-    /// What goes on over several turns.
-    job: Option<Box<dyn Job>>,
-    /// The number of its worker.
-    worker: usize,
-    /// The number of its socket, for people.
-    descriptor: i32,
-    /// What anybody watches, as of the beginning of the turn.
-    watched: Streams,
-    /// Why its connection will have been closed, if nothing else happens to it.
-    reason: Reason,
-    /// Its place among those who watch, once it is one of them.
-    watcher: Option<Watcher>,
-    /// What it types while it watches.
-    typed: Typed,
-}
-
-impl Session {
-    /// The same session, of the connection with socket number `descriptor`.
-    #[must_use]
-    pub fn with_descriptor(mut self, descriptor: i32) -> Session {
-        self.descriptor = descriptor;
-        self
-    }
-
-    /// Why the connection is to be closed, after [`Then::Close`].
-    pub fn reason(&self) -> Reason {
-        self.reason
-    }
-}
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,25 +191,6 @@ impl Engine {
     /// The store, for tests that look behind the protocol.
     pub fn store(&self) -> &Store {
         &self.store
-    }
-
-    /// A new connection's session, counted in the counters of worker number `worker`.
-    ///
-    /// # Panics
-    /// If there is no such worker: their number is that of `-t`.
-    pub fn session(&self, worker: usize) -> Session {
-        Session {
-            decoder: Decoder::default(),
-            counters: Arc::clone(&self.statistics.workers[worker]),
-            worker,
-            prefixes: Remembered::default(),
-            descriptor: 0,
-            watched: Streams::NONE,
-            reason: Reason::Normal,
-            job: None,
-            watcher: None,
-            typed: Typed::default(),
-        }
     }
 
     /// Runs the requests at the head of `input` and appends what is owed for them to `owed`.

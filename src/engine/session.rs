@@ -1,0 +1,68 @@
+//! What the engine remembers of one connection between turns.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::job::Job;
+use super::prefixes::Remembered;
+use super::roster::Reason;
+use super::stats::Counters;
+use super::watch::{Streams, Typed, Watcher};
+use crate::protocol::Decoder;
+
+/// What the engine remembers of one connection between turns.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) decoder: Decoder,
+    pub(super) counters: Arc<Counters>,
+    pub(super) prefixes: Remembered,
+    /// What goes on over several turns.
+    pub(super) job: Option<Box<dyn Job>>,
+    /// The number of its worker.
+    pub(super) worker: usize,
+    /// The number of its socket, for people.
+    pub(super) descriptor: i32,
+    /// What anybody watches, as of the beginning of the turn.
+    pub(super) watched: Streams,
+    /// Why its connection will have been closed, if nothing else happens to it.
+    pub(super) reason: Reason,
+    /// Its place among those who watch, once it is one of them.
+    pub(super) watcher: Option<Watcher>,
+    /// What it types while it watches.
+    pub(super) typed: Typed,
+}
+
+impl Session {
+    /// The same session, of the connection with socket number `descriptor`.
+    #[must_use]
+    pub fn with_descriptor(mut self, descriptor: i32) -> Session {
+        self.descriptor = descriptor;
+        self
+    }
+
+    /// Why the connection is to be closed, after [`Then::Close`].
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+}
+
+impl Engine {
+    /// A new connection's session, counted in the counters of worker number `worker`.
+    ///
+    /// # Panics
+    /// If there is no such worker: their number is that of `-t`.
+    pub fn session(&self, worker: usize) -> Session {
+        Session {
+            decoder: Decoder::default(),
+            counters: Arc::clone(&self.statistics.workers[worker]),
+            worker,
+            prefixes: Remembered::default(),
+            descriptor: 0,
+            watched: Streams::NONE,
+            reason: Reason::Normal,
+            job: None,
+            watcher: None,
+            typed: Typed::default(),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `stats settings`: what was chosen, and what of it commands have changed since. Names and order are memcached's.
+
+use std::sync::atomic::Ordering;
+
+use super::Lines;
+use crate::clock::Tick;
+use crate::engine::Engine;
+use crate::engine::settings::{ListenAddress, Protocol, Settings, TcpPort};
+use crate::protocol::{Owed, reply};
+
+impl Engine {
+    /// `stats settings`.
+    pub(in crate::engine) fn say_settings(&self, owed: &mut Owed, now: Tick) {
+        let compat = self.compat().clone();
+        let lines = &mut Lines(owed);
+        self.say_own_settings(lines, now);
+        lines.flag("slab_reassign", compat.slab_reassign);
+        lines.number("slab_automove", u64::from(compat.slab_automove));
+        lines.text("slab_automove_ratio", &format!("{:.2}", compat.slab_automove_ratio));
+        lines.number("slab_automove_window", u64::from(compat.slab_automove_window));
+        lines.number("slab_chunk_max", compat.slab_chunk_bytes_max);
+        lines.flag("lru_crawler", self.sweep_enabled());
+        lines.number("lru_crawler_sleep", u64::from(compat.lru_crawler_sleep));
+        lines.number("lru_crawler_tocrawl", u64::from(compat.lru_crawler_tocrawl));
+        lines.number("tail_repair_time", u64::from(compat.tail_repair_seconds));
+        lines.flag("flush_enabled", self.settings.flush_enabled);
+        lines.flag("dump_enabled", self.settings.dump_enabled);
+        lines.text("hash_algorithm", &compat.hash_algorithm);
+        lines.flag("lru_maintainer_thread", compat.lru_maintainer);
+        lines.flag("lru_segmented", compat.lru_segmented);
+        lines.number("hot_lru_pct", u64::from(compat.hot_lru_percent));
+        lines.number("warm_lru_pct", u64::from(compat.warm_lru_percent));
+        lines.text("hot_max_factor", &format!("{:.2}", compat.hot_max_factor));
+        lines.text("warm_max_factor", &format!("{:.2}", compat.warm_max_factor));
+        lines.flag("temp_lru", compat.temporary_ttl.is_some());
+        // memcached shows 61 where it is off.
+        lines.number("temporary_ttl", u64::from(compat.temporary_ttl.unwrap_or(61)));
+        lines.number("idle_timeout", u64::from(self.settings.idle_seconds_max));
+        lines.number("watcher_logbuf_size", u64::from(compat.watcher_logbuf_kib));
+        lines.number("worker_logbuf_size", u64::from(compat.worker_logbuf_kib));
+        lines.number("read_buf_mem_limit", self.settings.read_buffer_bytes_max);
+        lines.flag("track_sizes", compat.track_sizes);
+        lines.text("inline_ascii_response", "no");
+        lines.flag("drop_privileges", compat.drop_privileges);
+        lines.number("num_napi_ids", u64::from(compat.napi_ids));
+        lines.text("memory_file", "(null)");
+        lines.number("client_flags_size", 4);
+        owed.say(reply::END);
+    }
+
+    fn say_own_settings(&self, lines: &mut Lines<'_>, now: Tick) {
+        let Settings { compat, .. } = &self.settings;
+        let settings = &self.settings;
+        lines.number("maxbytes", self.store.memory_bytes());
+        lines.number("maxconns", u64::from(settings.connections_max));
+        let port = match settings.port {
+            TcpPort::Fixed(port) if settings.unix_socket.is_none() => port,
+            _ => 0,
+        };
+        lines.number("tcpport", u64::from(port));
+        lines.number("udpport", 0);
+        lines.text("inter", &listen_text(settings));
+        lines.number("verbosity", u64::from(self.verbosity()));
+        let flushed_at = Tick(self.flushed_at.load(Ordering::Relaxed).min(now.0));
+        lines.number("oldest", u64::from(flushed_at.seconds_since(Tick(0))));
+        lines.text("evictions", if settings.evictions_enabled { "on" } else { "off" });
+        let socket = settings.unix_socket.as_ref().map(|path| path.display().to_string());
+        lines.text("domain_socket", socket.as_deref().unwrap_or("NULL"));
+        lines.text("umask", &format!("{:o}", settings.unix_mask));
+        lines.flag("shutdown_command", settings.shutdown_enabled);
+        lines.text("growth_factor", &format!("{:.2}", compat.growth_factor));
+        lines.number("chunk_size", u64::from(compat.chunk_bytes));
+        lines.number("num_threads", settings.threads as u64);
+        lines.number("num_threads_per_udp", settings.threads as u64);
+        lines.text("stat_key_prefix", &char::from(settings.prefix_delimiter).to_string());
+        lines.flag("detail_enabled", self.prefixes.is_on());
+        lines.number("reqs_per_event", u64::from(settings.requests_per_event));
+        lines.flag("cas_enabled", settings.cas_enabled);
+        lines.number("tcp_backlog", u64::from(settings.backlog));
+        lines.text(
+            "binding_protocol",
+            match settings.protocol {
+                Protocol::Auto => "auto-negotiate",
+                Protocol::Ascii => "ascii",
+            },
+        );
+        lines.text("auth_enabled_sasl", "no");
+        lines.text("auth_enabled_ascii", "no");
+        lines.number("item_size_max", settings.item_bytes_max);
+        lines.flag("maxconns_fast", settings.maxconns_fast);
+        lines.number("hashpower_init", u64::from(compat.hash_power_init));
+    }
+}
+
+/// What `-l` gave, as `inter` shows it.
+fn listen_text(settings: &Settings) -> String {
+    if settings.listen.is_empty() {
+        return "NULL".to_owned();
+    }
+    let entry = |address: &ListenAddress| match address.port {
+        Some(port) if address.host.contains(':') => format!("[{}]:{port}", address.host),
+        Some(port) => format!("{}:{port}", address.host),
+        None => address.host.clone(),
+    };
+    settings.listen.iter().map(entry).collect::<Vec<_>>().join(",")
+}
