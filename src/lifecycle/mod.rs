@@ -3,6 +3,8 @@
 //! The order is memcached's: limits, user, background, then sockets (so a port below 1024 needs more than `-u`),
 //! then the pid file; and one line that says what is listened on and how much memory may be used.
 
+pub mod reload;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,6 +26,7 @@ use crate::engine::settings::Settings;
 use crate::engine::stats::Usage;
 use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
 use crate::process::{self, ProcessError};
+use reload::{Reload, reload};
 
 /// Exit code of a system that did not give what was needed. Source: `sysexits.h`.
 const EX_OSERR: u8 = 71;
@@ -102,7 +105,7 @@ fn serve(config: Config) -> Result<(), Failure> {
             engine.settings().threads,
             engine.settings().connections_max,
         );
-        let kind = server.run(signals.stop()).await?;
+        let kind = server.run(signals.stop(Vec::new())).await?;
         match kind {
             StopKind::Now => info!("stopped"),
             StopKind::Graceful => info!("gracefully stopped"),
@@ -212,14 +215,17 @@ impl Signals {
         })
     }
 
-    /// Waits for one that means stop.
-    async fn stop(mut self) -> StopKind {
+    /// Waits for one that means stop; SIGHUP has what is in `reloads` read again.
+    async fn stop(mut self, reloads: Vec<Arc<Reload>>) -> StopKind {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return StopKind::Now,
                 _ = self.terminate.recv() => return StopKind::Now,
                 _ = self.graceful.recv() => return StopKind::Graceful,
-                _ = self.reload.recv() => info!("SIGHUP: nothing to reload"),
+                _ = self.reload.recv() => {
+                    // On its own: a disk that hangs must not keep the server from being stopped.
+                    tokio::spawn(reload(reloads.clone()));
+                }
             }
         }
     }

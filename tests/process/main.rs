@@ -1,0 +1,7 @@
+//! The process as an operator meets it: start, limits, sockets, signals, exit codes, messages.
+
+mod connections;
+mod memory;
+mod server;
+mod start;
+mod watching;

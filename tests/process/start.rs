@@ -1,0 +1,212 @@
+//! How it starts, what it says, and how it ends.
+
+use std::fs;
+use std::io::BufReader;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::server::*;
+
+#[test]
+fn it_says_in_one_line_where_it_listens_and_how_much_it_keeps() {
+    let server = Server::start(&["-m", "100"]);
+    wait_for("the line", || server.log().contains("listens on"));
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("listens on")).unwrap();
+    assert!(line.contains(&format!("127.0.0.1:{}", server.port)), "{line}");
+    assert!(line.contains("100 MB"), "{line}");
+    assert!(line.contains("INFO"), "a level: {line}");
+    assert!(line.starts_with("20"), "a date: {line}");
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let server = Server::start(&["--log-format", "json"]);
+    wait_for("the line", || server.log().contains("listens on"));
+    let log = server.log();
+    for line in log.lines() {
+        assert!(line.starts_with('{') && line.ends_with('}') && line.contains("\"level\""), "{line}");
+    }
+}
+
+#[test]
+fn keys_and_values_are_logged_at_vv_only() {
+    for (options, shown) in [(&[][..], false), (&["-v"], false), (&["-vv"], true)] {
+        let server = Server::start(options);
+        assert_eq!(server.connect().ask("set secret 0 0 6\r\nhidden\r\n"), "STORED");
+        sleep(Duration::from_millis(50));
+        let log = server.log();
+        assert_eq!(log.contains("secret") && log.contains("STORED"), shown, "{options:?}: {log}");
+        assert_eq!(log.contains("hidden"), shown, "{options:?}: {log}");
+    }
+}
+
+#[test]
+fn the_verbosity_command_changes_the_log() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    assert_eq!(client.ask("verbosity 2\r\n"), "OK");
+    client.ask("get loud\r\n");
+    assert_eq!(client.ask("verbosity 0\r\n"), "OK");
+    client.ask("get quiet\r\n");
+    sleep(Duration::from_millis(50));
+    assert!(server.log().contains("loud"));
+    assert!(!server.log().contains("get quiet"));
+}
+
+#[test]
+fn signals_stop_it_or_let_it_go_on() {
+    for (signal, log) in
+        [(Signal::SIGINT, "stopped"), (Signal::SIGTERM, "stopped"), (Signal::SIGUSR1, "gracefully stopped")]
+    {
+        let mut server = Server::start(&[]);
+        let mut client = server.connect();
+        assert!(client.ask("version\r\n").starts_with("VERSION "));
+        server.signal(Signal::SIGHUP);
+        sleep(Duration::from_millis(50));
+        assert!(client.ask("version\r\n").starts_with("VERSION "), "SIGHUP does not stop it");
+        server.signal(signal);
+        assert_eq!(server.exit_code(), Some(0));
+        assert!(client.is_closed());
+        assert!(server.log().contains(log), "{}", server.log());
+    }
+}
+
+#[test]
+fn shutdown_stops_it_where_it_is_allowed() {
+    let server = Server::start(&[]);
+    assert_eq!(server.connect().ask("shutdown\r\n"), "SERVER_ERROR: shutdown not enabled");
+    for words in ["shutdown\r\n", "shutdown graceful\r\n"] {
+        let mut server = Server::start(&["-A"]);
+        let mut client = server.connect();
+        assert_eq!(client.ask("shutdown now\r\n"), "CLIENT_ERROR invalid shutdown mode");
+        client.send(words);
+        assert!(client.is_closed());
+        assert_eq!(server.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn it_listens_on_every_address_given() {
+    let directory = Directory::new();
+    let ports = directory.file("ports");
+    let mut child = Command::new(BINARY)
+        .args(["-p", "-1", "-l", "127.0.0.1,[::1]", "-l", "127.0.0.2"])
+        .env("MEMCACHED_PORT_FILENAME", &ports)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the port file", || ports.exists());
+    let text = fs::read_to_string(&ports).unwrap();
+    let lines: Vec<_> = text.lines().map(|line| line.rsplit_once(": ").unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line.0).collect::<Vec<_>>(), ["TCP INET", "TCP INET6", "TCP INET"]);
+    for ((_, port), host) in lines.iter().zip(["127.0.0.1", "::1", "127.0.0.2"]) {
+        let stream = TcpStream::connect((host, port.parse::<u16>().unwrap())).unwrap();
+        assert!(Client(BufReader::new(stream)).ask("version\r\n").starts_with("VERSION "));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn in_the_background_it_leaves_its_pid_and_takes_it_away_again() {
+    let directory = Directory::new();
+    let (pidfile, ports) = (directory.file("pid"), directory.file("ports"));
+    let output = Command::new(BINARY)
+        .args(["-d", "-p", "-1", "-l", "127.0.0.1", "-P"])
+        .arg(&pidfile)
+        .env("MEMCACHED_PORT_FILENAME", &ports)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "the foreground process ends at once");
+    wait_for("the pid file", || pidfile.exists() && ports.exists());
+    let pid = fs::read_to_string(&pidfile).unwrap();
+    assert!(pid.ends_with('\n'));
+    let port =
+        fs::read_to_string(&ports).unwrap().trim().rsplit_once(": ").unwrap().1.parse::<u16>().unwrap();
+    let mut client = Client(BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap()));
+    assert_eq!(client.stat("stats\r\n", "pid").as_deref(), Some(pid.trim()));
+    kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGTERM).unwrap();
+    wait_for("the pid file to go", || !pidfile.exists());
+}
+
+#[test]
+fn an_address_in_use_is_told_with_exit_code_71() {
+    let server = Server::start(&[]);
+    let output = run(&["-l", "127.0.0.1", "-p", &server.port.to_string()]);
+    let (code, text) = said(&output);
+    assert_eq!(code, Some(71));
+    assert!(
+        text.contains(&format!("failed to listen on TCP port {}: Address already in use", server.port)),
+        "{text}"
+    );
+}
+
+#[test]
+fn bad_options_end_with_memcacheds_exit_codes() {
+    for (options, code, part) in [
+        (&["-E"][..], 1, "Illegal argument"),
+        (&["-o", "nonsense"], 1, "nonsense"),
+        (&["-I", "10"], 64, "-I"),
+        (&["-B", "morse"], 64, "morse"),
+        (&["-S"], 64, "-S"),
+    ] {
+        let (got, text) = said(&run(options));
+        assert_eq!(got, Some(code), "{options:?}: {text}");
+        assert!(text.contains(part), "{options:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(said(&run(&["-u", "nobody-of-this-name"])).0, Some(67));
+    }
+}
+
+#[test]
+fn help_licence_and_version_go_to_standard_output() {
+    for (option, part) in
+        [("-h", "--memory-limit"), ("-i", "MIT License"), ("-V", "memcached 1.6.45-ferrocached-")]
+    {
+        let output = run(&[option]);
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stdout).contains(part), "{option}");
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_connection_limit_the_system_forbids_is_lowered_with_a_warning() {
+    let directory = Directory::new();
+    let (ports, log) = (directory.file("ports"), directory.file("log"));
+    let command =
+        format!("ulimit -n 200; exec {BINARY} -c 5000 -p -1 -l 127.0.0.1 -u root 2>{}", log.display());
+    let mut child =
+        Command::new("sh").args(["-c", &command]).env("MEMCACHED_PORT_FILENAME", &ports).spawn().unwrap();
+    wait_for("the port file", || ports.exists());
+    let port =
+        fs::read_to_string(&ports).unwrap().trim().rsplit_once(": ").unwrap().1.parse::<u16>().unwrap();
+    let mut client = Client(BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap()));
+    let limit = client.stat("stats\r\n", "max_connections").unwrap().parse::<u32>().unwrap();
+    assert!((100..200).contains(&limit), "{limit}");
+    wait_for("the warning", || log_contains(&log, "WARN"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn as_root_without_a_user_it_becomes_somebody_harmless() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // nothing to give up
+    }
+    let server = Server::start(&[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let uids = status.lines().find(|line| line.starts_with("Uid:")).unwrap();
+    assert!(!uids.split_whitespace().skip(1).any(|uid| uid == "0"), "{uids}");
+    let groups = status.lines().find(|line| line.starts_with("Groups:")).unwrap();
+    assert!(!groups.split_whitespace().skip(1).any(|group| group == "0"), "{groups}");
+    wait_for("the word about it", || server.log().contains("-u"));
+}
