@@ -84,6 +84,19 @@ impl Fault {
             Some(source) => format!("{source}: {self}"),
             None => self.to_string(),
         };
-        Stop { message, exit_code: self.exit_code() }
+        Stop { message: one_line(&message), exit_code: self.exit_code() }
     }
+}
+
+/// The text with control characters escaped: words of an operator stand in it, and whoever greps a log wants a line.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }

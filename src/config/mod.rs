@@ -89,7 +89,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct Stop {
-    /// For standard error; names the option and the remedy.
+    /// For standard error: one line, which names the option and the remedy.
     pub message: String,
     /// The exit code memcached would use.
     pub exit_code: u8,

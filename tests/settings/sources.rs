@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ferrocached::config::Config;
+use ferrocached::config::{Config, parse};
 use ferrocached::engine::settings::{ListenAddress, Settings, TcpPort};
 
 use super::{ConfFile, DEBIAN_CONF, config, config_with, hosts, stop, stop_with};
@@ -68,6 +68,18 @@ fn errors_name_the_source_they_come_from() {
     let missing = stop("--config /nonexistent/memcached.conf");
     assert_eq!(missing.exit_code, 1);
     assert!(missing.message.starts_with("--config /nonexistent/memcached.conf cannot be read"), "{missing}");
+}
+
+#[test]
+fn errors_are_one_line_whatever_they_quote() {
+    for argument in
+        ["-x\n-y", "--port\n=1", "-t\r\n4", "-l[::1\x1b[2J", "-o\ttail", "--config=/no\u{85}where\n"]
+    {
+        let stop = parse(["memcached", argument].map(Into::into), &|_| None).expect_err(argument);
+        assert!(!stop.message.contains(char::is_control), "{:?}", stop.message);
+    }
+    let stop = parse(["memcached", "-t\r\n4"].map(Into::into), &|_| None).expect_err("it is no number");
+    assert!(stop.message.ends_with(r#": -t (--threads) was given "\r\n4""#), "{stop}");
 }
 
 #[test]
