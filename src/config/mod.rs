@@ -18,7 +18,8 @@ mod sources;
 mod suboptions;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use thiserror::Error;
 
@@ -115,6 +116,19 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Parsed, Stop> {
+    parse_reading(arguments, environment, &|path| fs::read(path))
+}
+
+/// As [`parse`], with `read` to open the file of `--config`.
+///
+/// # Errors
+///
+/// Those of [`parse`].
+pub fn parse_reading(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Parsed, Stop> {
     let command_line = Source::read(None, arguments.into_iter().skip(1))?;
     if let Some(text) = command_line.shown() {
         return Ok(Parsed::Show(text));
@@ -124,7 +138,7 @@ pub fn parse(
     sources.push(command_line);
     let file = sources.iter().rev().find_map(Source::settings_file);
     if let Some(path) = file {
-        sources.insert(0, sources::of_file(&path)?);
+        sources.insert(0, sources::of_file(&path, read(&path))?);
     }
     if let Some(text) = sources.iter().rev().find_map(Source::shown) {
         return Ok(Parsed::Show(text));

@@ -1,7 +1,7 @@
 //! Where options come from: each source is a list of arguments, read by the same rules.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -57,11 +57,10 @@ pub(super) fn of_environment(
     Ok(sources)
 }
 
-/// The settings file, read as Debian's systemd-memcached-wrapper reads /etc/memcached.conf.
-pub(super) fn of_file(path: &Path) -> Result<Source, Stop> {
+/// The `text` of the settings file at `path`, read as Debian's systemd-memcached-wrapper reads /etc/memcached.conf.
+pub(super) fn of_file(path: &Path, text: io::Result<Vec<u8>>) -> Result<Source, Stop> {
     let name = path.display().to_string();
-    let text =
-        fs::read(path).map_err(|error| Fault::FileUnreadable { path: path.to_owned(), error }.stop(None))?;
+    let text = text.map_err(|error| Fault::FileUnreadable { path: path.to_owned(), error }.stop(None))?;
     let arguments = arguments_of_file(&text).map_err(|fault| fault.stop(Some(&name)))?;
     let source = Source::read(Some(&name), arguments)?;
     match source.settings_file() {

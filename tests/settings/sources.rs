@@ -1,8 +1,9 @@
 //! The settings file, the environment, and which of them wins.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
-use ferrocached::config::{Config, parse};
+use ferrocached::config::{Config, Parsed, parse, parse_reading};
 use ferrocached::engine::settings::{ListenAddress, Settings, TcpPort};
 
 use super::{ConfFile, DEBIAN_CONF, config, config_with, hosts, stop, stop_with};
@@ -80,6 +81,20 @@ fn errors_are_one_line_whatever_they_quote() {
     }
     let stop = parse(["memcached", "-t\r\n4"].map(Into::into), &|_| None).expect_err("it is no number");
     assert!(stop.message.ends_with(r#": -t (--threads) was given "\r\n4""#), "{stop}");
+}
+
+#[test]
+fn a_settings_file_may_come_from_anywhere() {
+    let arguments = || ["memcached", "--config", "/any/where"].map(Into::into);
+    let parsed = parse_reading(arguments(), &|_| None, &|path| {
+        assert_eq!(path, Path::new("/any/where"));
+        Ok(b"-m 100\n".to_vec())
+    });
+    let Ok(Parsed::Run(config)) = parsed else { panic!("{parsed:?}") };
+    assert_eq!(config.settings.memory_bytes, 100 << 20);
+    let stop = parse_reading(arguments(), &|_| None, &|_| Err(ErrorKind::PermissionDenied.into()));
+    let message = stop.expect_err("it cannot be read").message;
+    assert!(message.starts_with("--config /any/where cannot be read: permission denied;"), "{message}");
 }
 
 #[test]
