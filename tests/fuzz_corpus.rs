@@ -1,0 +1,178 @@
+//! The inputs that fuzzing found worth keeping, through the targets of `tests/fuzz` with any toolchain: what was found
+//! once stays found. Dialogues and options are inputs, too.
+//!
+//! An input is a line of `tests/fuzz/seeds/<target>.txt`, with escapes as in Rust. A fuzzer wants a file for each:
+//! `FERROCACHED_CORPUS=unpack cargo test --test fuzz_corpus` writes them all to `tests/fuzz/corpus/<target>`, and with
+//! `pack` what is there takes the place of the lines.
+
+#[expect(dead_code, reason = "the dialogues are only material here; they are held in tests/dialogues.rs")]
+mod dialogue;
+#[path = "fuzz/targets/mod.rs"]
+mod targets;
+
+use std::fmt::Write;
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+
+use ferrocached::config::{Row, example, option_table, suboption_table};
+
+use dialogue::pattern::Caught;
+use dialogue::text::load;
+use targets::{TARGETS, run};
+
+/// The seeds of one target take no more than this, in bytes: they are there to be read, and to be replayed in seconds.
+const SEEDS_BYTES_MAX: usize = 80 << 10;
+
+/// What a dialogue sends in one go is a seed if it has no more bytes than this: fuzzers like them short.
+const DIALOGUE_BYTES_MAX: usize = 2000;
+
+/// The Unix time for dialogues that name one.
+const UNIX_SECONDS: u64 = 1_700_000_000;
+
+#[test]
+fn what_was_found_stays_found() {
+    match std::env::var("FERROCACHED_CORPUS").as_deref() {
+        Ok("unpack") => TARGETS.iter().for_each(|(target, _)| unpack(target)),
+        Ok("pack") => TARGETS.iter().for_each(|(target, _)| pack(target)),
+        Ok(other) => panic!("FERROCACHED_CORPUS is unpack or pack, and not {other}"),
+        Err(_) => {}
+    }
+    for (target, _) in TARGETS {
+        let text = seeds(target);
+        assert!(
+            text.len() <= SEEDS_BYTES_MAX,
+            "{target} has {} bytes of seeds; cmin and pack them",
+            text.len()
+        );
+        for (index, line) in text.lines().enumerate() {
+            let place = format!("{}:{}", seeds_file(target).display(), index + 1);
+            let data = unescaped(line)
+                .unwrap_or_else(|| panic!("{place}: a backslash is followed by nothing known"));
+            catch_unwind(|| run(target, &data)).unwrap_or_else(|_| panic!("{place}: {target} panicked"));
+        }
+        for data in of_this_project(target) {
+            let panicked = |_| panic!("{target} panicked at {}", data.escape_ascii());
+            catch_unwind(|| run(target, &data)).unwrap_or_else(panicked);
+        }
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz")
+}
+
+fn seeds_file(target: &str) -> PathBuf {
+    directory().join("seeds").join(target).with_extension("txt")
+}
+
+fn seeds(target: &str) -> String {
+    fs::read_to_string(seeds_file(target)).expect("every target has seeds")
+}
+
+/// A file for each seed of a target, and for each that this project gives.
+fn unpack(target: &str) {
+    let corpus = directory().join("corpus").join(target);
+    fs::create_dir_all(&corpus).unwrap();
+    let packed = seeds(target);
+    let packed = packed.lines().map(|line| unescaped(line).expect("seeds are escaped as in Rust"));
+    for (index, data) in packed.chain(of_this_project(target)).enumerate() {
+        fs::write(corpus.join(format!("seed{index:05}")), data).unwrap();
+    }
+}
+
+/// A line for each file of a target, in order of length.
+fn pack(target: &str) {
+    let corpus = fs::read_dir(directory().join("corpus").join(target)).expect("it was unpacked, or fuzzed");
+    let mut inputs: Vec<_> = corpus.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+    inputs.sort_by_key(|data| (data.len(), data.clone()));
+    inputs.dedup();
+    let mut text = String::new();
+    for data in inputs {
+        writeln!(text, "{}", data.escape_ascii()).expect("a string takes all there is room for");
+    }
+    fs::write(seeds_file(target), text).unwrap();
+}
+
+/// What dialogues send, and what the option tables say, in the form that a target takes.
+fn of_this_project(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "decode_classic" => dialogues().map(|sent| [b"\x06\x00", &sent[..]].concat()).collect(),
+        "decode_meta" => dialogues().map(|sent| [b"\x06\x00", &as_meta(&sent)[..]].concat()).collect(),
+        "settings_file" => settings(),
+        _ => Vec::new(),
+    }
+}
+
+/// The example of a settings file, and every option and sub-option as an argument.
+fn settings() -> Vec<Vec<u8>> {
+    let argument = |row: &Row, before: &str| {
+        let value = row.sample.or(row.default).map_or(String::new(), |value| format!("={value}"));
+        format!("\0\0\0{before}{}{value}", row.name).into_bytes()
+    };
+    let options = option_table().iter().map(|row| argument(row, "--"));
+    let suboptions = suboption_table().iter().map(|row| argument(row, "-o\0"));
+    let variables =
+        ["CACHE_SIZE=1g", "THREADS=2", "MAX_CONNECTIONS=9", "MAX_ITEM_SIZE=2m", "PORT=tcp://[::1]:1"];
+    let variables =
+        variables.iter().map(|variable| format!("\0-v '-P' /pid\0MEMCACHED_{variable}").into_bytes());
+    let file = example().replace("\n# -", "\n-").into_bytes();
+    options.chain(suboptions).chain(variables).chain([file]).collect()
+}
+
+/// What is sent in each of the dialogues.
+fn dialogues() -> impl Iterator<Item = Vec<u8>> {
+    let dialogues = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues"));
+    let sent = dialogues.into_iter().map(|dialogue| {
+        let sent = dialogue.exchanges.iter().flat_map(|exchange| &exchange.sent);
+        sent.filter_map(|sent| sent.line.fill(&Caught::new(), UNIX_SECONDS).ok()).collect::<Vec<_>>().concat()
+    });
+    sent.filter(|sent| !sent.is_empty() && sent.len() <= DIALOGUE_BYTES_MAX)
+}
+
+/// With a letter in place of each verb that has one.
+fn as_meta(sent: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for line in sent.split_inclusive(|byte| *byte == b'\n') {
+        match line {
+            [b'm', letter @ (b'g' | b's' | b'd' | b'a'), b' ', rest @ ..] => {
+                lines.push(letter.to_ascii_uppercase());
+                lines.extend(rest);
+            }
+            _ => lines.extend(line),
+        }
+    }
+    lines
+}
+
+/// What [`u8::escape_ascii`] has made text of; `None` if it has not.
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        data.push(match byte {
+            b'\\' => match bytes.next()? {
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'x' => {
+                    let digits = [bytes.next()?, bytes.next()?];
+                    u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?
+                }
+                byte @ (b'\\' | b'\'' | b'"') => byte,
+                _ => return None,
+            },
+            byte => byte,
+        });
+    }
+    Some(data)
+}
+
+#[test]
+fn every_byte_comes_back_from_its_escape() {
+    let all: Vec<u8> = (0..=255).collect();
+    assert_eq!(unescaped(&all.escape_ascii().to_string()), Some(all));
+    for wrong in ["\\", "\\y", "\\x1", "\\xzz"] {
+        assert_eq!(unescaped(wrong), None, "{wrong}");
+    }
+}
