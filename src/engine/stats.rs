@@ -124,6 +124,8 @@ pub struct Connections {
     pub total: AtomicU64,
     /// Turned away because there were too many.
     pub rejected: AtomicU64,
+    /// Turned away because their address was public and nobody had said to serve such.
+    pub rejected_public: AtomicU64,
     /// Closed for being idle.
     pub idle_kicks: AtomicU64,
     /// How often accepting had to stop.
@@ -145,6 +147,7 @@ impl Connections {
         ConnectionTotals {
             total: self.total.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
+            rejected_public: self.rejected_public.load(Ordering::Relaxed),
             idle_kicks: self.idle_kicks.load(Ordering::Relaxed),
             listen_disabled: self.listen_disabled.load(Ordering::Relaxed),
             listen_disabled_us: self.listen_disabled_us.load(Ordering::Relaxed),
@@ -176,6 +179,7 @@ pub(super) struct Statistics {
 struct ConnectionTotals {
     total: u64,
     rejected: u64,
+    rejected_public: u64,
     idle_kicks: u64,
     listen_disabled: u64,
     listen_disabled_us: u64,
@@ -282,6 +286,7 @@ impl Engine {
         if self.settings.maxconns_fast {
             lines.number("rejected_connections", totals.rejected - base.rejected);
         }
+        lines.number("rejected_public_connections", totals.rejected_public - base.rejected_public);
         lines.number("connection_structures", connections.most.load(Ordering::Relaxed));
         lines.zeros(&["response_obj_oom", "response_obj_count", "response_obj_bytes"]);
         lines.number("read_buf_count", connections.read_buffers.load(Ordering::Relaxed));

@@ -98,9 +98,10 @@ fn serve(config: Config) -> Result<(), Failure> {
         let pidfile = process.pidfile.as_deref();
         pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
         info!(
-            "ferrocached {} listens on {} and keeps up to {} MB ({} threads, {} connections)",
+            "ferrocached {} listens on {}{} and keeps up to {} MB ({} threads, {} connections)",
             env!("CARGO_PKG_VERSION"),
             listed(&endpoints),
+            if server.is_guarded() { ", for private addresses only," } else { "" },
             memory_bytes >> 20,
             engine.settings().threads,
             engine.settings().connections_max,

@@ -1,7 +1,7 @@
 //! Listening sockets: which ones the settings ask for, and what comes in through them.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -12,7 +12,6 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::stream::Handover;
 use crate::engine::settings::{Settings, TcpPort};
-use crate::protocol::reply;
 
 /// Why a socket could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -147,15 +146,6 @@ impl Accepted {
             Handover::Tcp(socket) => socket.as_raw_fd(),
             Handover::Unix(socket) => socket.as_raw_fd(),
         }
-    }
-
-    /// Tells the client that there are too many, and closes. The socket is fresh and does not block: the line
-    /// fits its buffer, or the client has gone and does not miss it.
-    pub(super) fn refuse(self) {
-        let _ = match self.handover {
-            Handover::Tcp(mut socket) => socket.write_all(reply::TOO_MANY_CONNECTIONS),
-            Handover::Unix(mut socket) => socket.write_all(reply::TOO_MANY_CONNECTIONS),
-        };
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod clients;
 mod connection;
+mod farewell;
+mod guard;
 mod listen;
 mod stream;
 
@@ -19,8 +21,11 @@ use tracing::{debug, error};
 use crate::clock::{Epoch, TICKS_PER_SECOND, Tick};
 use crate::engine::Engine;
 use crate::engine::roster::Roster;
+use crate::protocol::reply;
 use clients::{Client, Clients, Place};
 use connection::Connection;
+use farewell::Farewells;
+use guard::Guard;
 use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
 
@@ -80,6 +85,8 @@ struct Shared {
     clients: Arc<Clients>,
     places: Arc<Semaphore>,
     accepted: AtomicU64,
+    guard: Guard,
+    farewells: Farewells,
     stop: mpsc::Sender<StopKind>,
 }
 
@@ -103,13 +110,19 @@ impl Server {
         let clients = Arc::new(Clients::new(&listeners, clock.now()));
         engine.set_roster(Arc::clone(&clients) as Arc<dyn Roster>);
         let accepted = AtomicU64::new(0);
-        let shared = Arc::new(Shared { engine, clock, clients, places, accepted, stop });
+        let (guard, farewells) = (Guard::default(), Farewells::new());
+        let shared = Arc::new(Shared { engine, clock, clients, places, accepted, guard, farewells, stop });
         Ok(Server { shared, listeners, stop_asked })
     }
 
     /// What is listened on.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.listeners.iter().map(Listener::endpoint).collect()
+    }
+
+    /// Whether clients from the public Internet are turned away, because nobody said where to listen.
+    pub fn is_guarded(&self) -> bool {
+        guard::is_wanted(self.shared.engine.settings()) && self.shared.engine.settings().unix_socket.is_none()
     }
 
     /// Serves until a client asks to stop (`shutdown`) or `stop` does; says how.
@@ -125,8 +138,9 @@ impl Server {
             handovers.push(handover);
             workers.push(start_worker(number, Arc::clone(&self.shared), accepted, stopped.clone())?);
         }
+        let is_guarded = self.is_guarded();
         for listener in self.listeners {
-            tokio::spawn(accept_all(listener, Arc::clone(&self.shared), handovers.clone()));
+            tokio::spawn(accept_all(listener, is_guarded, Arc::clone(&self.shared), handovers.clone()));
         }
         let ticking = tokio::spawn(keep_time(Arc::clone(&self.shared)));
         let kind = tokio::select! {
@@ -211,8 +225,14 @@ async fn keep_time(shared: Arc<Shared>) {
 
 type Handed = (Accepted, Arc<Client>);
 
-/// Accepts for one listener, and hands the connections to the workers in turn.
-async fn accept_all(listener: Listener, shared: Arc<Shared>, workers: Vec<mpsc::Sender<Handed>>) {
+/// Accepts for one listener, and hands the connections to the workers in turn; where `is_guarded`, those of
+/// outsiders are refused.
+async fn accept_all(
+    listener: Listener,
+    is_guarded: bool,
+    shared: Arc<Shared>,
+    workers: Vec<mpsc::Sender<Handed>>,
+) {
     let connections = shared.engine.connections();
     let fast = shared.engine.settings().maxconns_fast;
     let mut turn = 0;
@@ -226,6 +246,12 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>, workers: Vec<mpsc::
                 continue;
             }
         };
+        if is_guarded && Guard::is_against(&accepted) {
+            connections.rejected_public.fetch_add(1, Ordering::Relaxed);
+            shared.guard.log(&accepted.peer, shared.clock.now());
+            shared.farewells.say(accepted.handover, reply::PUBLIC_ADDRESS);
+            continue;
+        }
         let place = match Arc::clone(&shared.places).try_acquire_owned() {
             Ok(place) => Some(place),
             Err(_) if fast => None,
@@ -235,7 +261,7 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>, workers: Vec<mpsc::
         let Some(place) = place else {
             connections.rejected.fetch_add(1, Ordering::Relaxed);
             debug!(peer = %accepted.peer, "refused: too many open connections");
-            accepted.refuse();
+            shared.farewells.say(accepted.handover, reply::TOO_MANY_CONNECTIONS);
             continue;
         };
         let client = shared.opened(&accepted, place);

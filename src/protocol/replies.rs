@@ -34,6 +34,9 @@ pub mod reply {
     pub const OUT_OF_MEMORY: &[u8] = b"SERVER_ERROR out of memory\r\n";
     pub const OUT_OF_MEMORY_READING: &[u8] = b"SERVER_ERROR out of memory reading request\r\n";
     pub const OUT_OF_MEMORY_STORING: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
+    pub const PUBLIC_ADDRESS: &[u8] =
+        b"SERVER_ERROR refused: your address is public, and this server was not told to \
+        serve public addresses (start it with -l, or better with -Y)\r\n";
     pub const STORED: &[u8] = b"STORED\r\n";
     pub const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
     pub const TOO_MANY_FLAGS: &[u8] = b"CLIENT_ERROR options flags are too long\r\n";

@@ -2,6 +2,8 @@
 
 mod connections;
 mod memory;
+mod network;
+mod protected;
 mod server;
 mod start;
 mod watching;

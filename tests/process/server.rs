@@ -54,11 +54,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on a free port of the loopback address, and waits until it listens.
     pub(crate) fn start(options: &[&str]) -> Server {
+        Server::start_anywhere(&[&["-l", "127.0.0.1"], options].concat())
+    }
+
+    /// Starts one on a free port of every address, unless `options` say where, and waits until it listens.
+    pub(crate) fn start_anywhere(options: &[&str]) -> Server {
         let directory = Directory::new();
         let ports = directory.file("ports");
         let log = fs::File::create(directory.file("log")).unwrap();
         let child = Command::new(BINARY)
-            .args(["-p", "-1", "-l", "127.0.0.1"])
+            .args(["-p", "-1"])
             .args(options)
             .env("MEMCACHED_PORT_FILENAME", &ports)
             .stderr(log)

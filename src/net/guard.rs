@@ -1,0 +1,230 @@
+//! Protected mode: a server that listens everywhere because nobody told it where, and asks nobody for a password,
+//! serves no client of the public Internet.
+//!
+//! Open memcached servers are scanned for all the time, read, filled and used against others. Who gives `-l` has
+//! decided who may come; who does not meant the machines nearby.
+//!
+//! Rule: a client is judged by its address alone, once, before anything it sent is read.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+
+use tracing::{debug, warn};
+
+use super::listen::{Accepted, Endpoint};
+use crate::clock::Tick;
+use crate::engine::settings::Settings;
+
+/// How often refusals are logged at most, in seconds: whoever is scanned is scanned all the time.
+const TOLD_SECONDS_MIN: u32 = 60;
+
+/// Networks that no router of the public Internet brings anybody from, with the lengths of their prefixes. What is
+/// not here is public.
+const PRIVATE_V4: [(Ipv4Addr, u32); 6] = [
+    (Ipv4Addr::new(10, 0, 0, 0), 8),     // RFC 1918, private networks
+    (Ipv4Addr::new(172, 16, 0, 0), 12),  // RFC 1918
+    (Ipv4Addr::new(192, 168, 0, 0), 16), // RFC 1918
+    (Ipv4Addr::new(127, 0, 0, 0), 8),    // RFC 1122 (3.2.1.3), loopback
+    (Ipv4Addr::new(169, 254, 0, 0), 16), // RFC 3927, link-local
+    (Ipv4Addr::new(100, 64, 0, 0), 10), // RFC 6598, shared behind a carrier's NAT; clusters and VPNs use it too
+];
+
+/// The same of IPv6. Addresses that stand for others of IPv4 through a translator (RFC 6052, RFC 3056) are public.
+const PRIVATE_V6: [(Ipv6Addr, u32); 3] = [
+    (Ipv6Addr::LOCALHOST, 128),                       // RFC 4291 (2.5.3), loopback
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),  // RFC 4193, unique local
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // RFC 4291 (2.5.6), link-local
+];
+
+/// Whether the sockets that `settings` ask for are to be guarded: nobody chose their addresses, and they ask for no
+/// password.
+pub(super) fn is_wanted(settings: &Settings) -> bool {
+    settings.listen.is_empty()
+}
+
+/// Whether `peer`, who came to `local`, comes from outside: from neither this machine nor a private network.
+///
+/// One who has the address he came to is on this machine, whatever address that is: the kernel takes no packet from
+/// a network that claims to be its own (`accept_local` of Linux's ip-sysctl is off unless asked for).
+pub(super) fn is_outsider(peer: IpAddr, local: IpAddr) -> bool {
+    is_public(peer) && peer.to_canonical() != local.to_canonical()
+}
+
+/// Whether an address belongs to the public Internet. An IPv4 address that is mapped into IPv6 is judged as itself.
+fn is_public(address: IpAddr) -> bool {
+    let is_within = |address: u128, network: u128, bits: u32, prefix_bits: u32| {
+        (address ^ network) >> (bits - prefix_bits) == 0
+    };
+    !match address.to_canonical() {
+        IpAddr::V4(address) => PRIVATE_V4.iter().any(|(network, prefix_bits)| {
+            is_within(address.to_bits().into(), network.to_bits().into(), Ipv4Addr::BITS, *prefix_bits)
+        }),
+        IpAddr::V6(address) => PRIVATE_V6.iter().any(|(network, prefix_bits)| {
+            is_within(address.to_bits(), network.to_bits(), Ipv6Addr::BITS, *prefix_bits)
+        }),
+    }
+}
+
+/// Tells the operator who was turned away.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    /// Locked once for each client that is turned away, for some additions.
+    refusals: Mutex<Refusals>,
+}
+
+impl Guard {
+    /// Whether the client of `accepted` is to be turned away.
+    pub(super) fn is_against(accepted: &Accepted) -> bool {
+        match (&accepted.peer, &accepted.local) {
+            (Endpoint::Tcp(peer), Endpoint::Tcp(local)) => is_outsider(peer.ip(), local.ip()),
+            _ => false,
+        }
+    }
+
+    /// Logs that `peer` was turned away at `now`, unless another was within the last minute.
+    pub(super) fn log(&self, peer: &Endpoint, now: Tick) {
+        debug!(%peer, "refused: its address is public");
+        let more = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(now);
+        if let Some(more) = more {
+            warn!(
+                "refused {peer}, whose address is public, and {more} more since this was last said: to serve public \
+                 addresses say -l (--listen) or, better, -Y (--auth-file)"
+            );
+        }
+    }
+}
+
+/// How many were turned away since that was last said.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Tick>,
+    untold: u64,
+}
+
+impl Refusals {
+    /// One more at `now`; how many others to tell of, if it is time to tell.
+    fn note(&mut self, now: Tick) -> Option<u64> {
+        if self.told.is_some_and(|told| now.seconds_since(told) < TOLD_SECONDS_MIN) {
+            self.untold += 1;
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::settings::ListenAddress;
+
+    #[test]
+    fn private_are_these_networks_up_to_their_edges_and_public_is_the_rest() {
+        for (is_expected_public, addresses) in [
+            (
+                false,
+                &[
+                    "10.0.0.0",
+                    "10.255.255.255",
+                    "172.16.0.0",
+                    "172.31.255.255",
+                    "192.168.0.0",
+                    "192.168.255.255",
+                    "127.0.0.1",
+                    "127.255.255.255",
+                    "169.254.0.1",
+                    "169.254.255.255",
+                    "100.64.0.0",
+                    "100.127.255.255",
+                    "::1",
+                    "fc00::",
+                    "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                    "fe80::1",
+                    "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                    "::ffff:127.0.0.1",
+                    "::ffff:10.1.2.3",
+                    "::ffff:100.64.0.1",
+                ][..],
+            ),
+            (
+                true,
+                &[
+                    "0.0.0.0",
+                    "1.1.1.1",
+                    "9.255.255.255",
+                    "11.0.0.0",
+                    "100.63.255.255",
+                    "100.128.0.0",
+                    "126.255.255.255",
+                    "128.0.0.0",
+                    "169.253.255.255",
+                    "169.255.0.0",
+                    "172.15.255.255",
+                    "172.32.0.0",
+                    "192.167.255.255",
+                    "192.169.0.0",
+                    "198.51.100.7",
+                    "224.0.0.1",
+                    "255.255.255.255",
+                    "::",
+                    "::2",
+                    "::127.0.0.1",
+                    "64:ff9b::7f00:1",
+                    "2001:db8::1",
+                    "2002:7f00:1::",
+                    "fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                    "fe00::1",
+                    "fec0::1",
+                    "ff02::1",
+                    "::ffff:8.8.8.8",
+                    "::ffff:172.32.0.0",
+                ],
+            ),
+        ] {
+            for address in addresses {
+                assert_eq!(is_public(address.parse().unwrap()), is_expected_public, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_machine_may_talk_to_its_own_public_address() {
+        for (peer, local, expected) in [
+            ("198.51.100.7", "198.51.100.7", false),
+            ("::ffff:198.51.100.7", "198.51.100.7", false),
+            ("2001:db8::7", "2001:db8::7", false),
+            ("198.51.100.7", "198.51.100.8", true),
+            ("198.51.100.7", "10.0.0.1", true),
+            ("10.0.0.2", "198.51.100.7", false),
+        ] {
+            assert_eq!(
+                is_outsider(peer.parse().unwrap(), local.parse().unwrap()),
+                expected,
+                "{peer} to {local}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_that_somebody_chose_is_not_guarded() {
+        assert!(is_wanted(&Settings::default()));
+        for host in ["*", "0.0.0.0", "198.51.100.7"] {
+            let listen = vec![ListenAddress { host: host.to_owned(), port: None }];
+            assert!(!is_wanted(&Settings { listen, ..Settings::default() }), "{host}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_told_once_a_minute_with_their_number() {
+        let mut refusals = Refusals::default();
+        let at = |seconds| Tick(0).plus_seconds(seconds);
+        assert_eq!(refusals.note(at(5)), Some(0));
+        for seconds in [5, 6, 64] {
+            assert_eq!(refusals.note(at(seconds)), None);
+        }
+        assert_eq!(refusals.note(at(65)), Some(3));
+        assert_eq!(refusals.note(at(66)), None);
+        assert_eq!(refusals.note(at(1000)), Some(1));
+        assert_eq!(refusals.note(at(2000)), Some(0));
+    }
+}

@@ -1,0 +1,104 @@
+//! Protected mode: who is served by a server that was told neither where to listen nor whom to trust.
+
+use std::io::Write;
+
+use crate::network::in_own_network;
+use crate::server::{Server, wait_for};
+
+/// How many of those who were refused may linger.
+const LINGERING_MAX: usize = 16;
+
+const REFUSAL: &str = "SERVER_ERROR refused: your address is public, and this server was not told to serve public \
+                       addresses (start it with -l, or better with -Y)";
+
+#[test]
+fn a_public_client_is_told_why_it_is_refused_and_what_it_asks_is_not_done() {
+    in_own_network(|| {
+        let server = Server::start_anywhere(&[]);
+        for (from, to) in [
+            ("198.51.100.7", "198.51.100.8"),
+            ("198.51.100.7", "10.0.0.7"),
+            ("198.51.100.7", "127.0.0.1"),
+            ("2001:db8::7", "2001:db8::8"),
+            ("2001:db8::7", "fd00::7"),
+        ] {
+            let mut client = server.connect_from(from, to);
+            client.send("set a 0 0 1\r\n1\r\nget a\r\n");
+            assert_eq!(client.line(), REFUSAL, "{from} to {to}");
+            // It lingers for a while, so that this does not meet a reset; an end is all there is to read.
+            client.0.get_mut().write_all(b"get a\r\n").unwrap();
+            assert_eq!(client.line(), "", "{from} to {to}");
+        }
+        let mut inside = server.connect();
+        for (name, value) in [
+            ("rejected_public_connections", "5"),
+            ("rejected_connections", "0"),
+            ("total_connections", "1"),
+            ("cmd_set", "0"),
+            ("cmd_get", "0"),
+        ] {
+            assert_eq!(inside.stat("stats\r\n", name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(inside.ask("stats reset\r\n"), "RESET");
+        assert_eq!(inside.stat("stats\r\n", "rejected_public_connections").as_deref(), Some("0"));
+        let log = server.log();
+        let told: Vec<_> = log.lines().filter(|line| line.contains("refused")).collect();
+        assert_eq!(told.len(), 1, "once a minute: {log}");
+        assert!(told[0].contains("WARN") && told[0].contains("198.51.100.7:"), "{log}");
+        assert!(told[0].contains("-l (--listen)") && told[0].contains("-Y (--auth-file)"), "{log}");
+    });
+}
+
+#[test]
+fn this_machine_and_private_networks_are_served() {
+    in_own_network(|| {
+        let server = Server::start_anywhere(&[]);
+        for (from, to) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+            ("10.0.0.7", "10.0.0.8"),
+            ("10.0.0.7", "198.51.100.7"),
+            ("fd00::7", "fd00::8"),
+            ("198.51.100.7", "198.51.100.7"),
+            ("2001:db8::7", "2001:db8::7"),
+        ] {
+            let mut client = server.connect_from(from, to);
+            assert!(client.ask("version\r\n").starts_with("VERSION "), "{from} to {to}");
+        }
+        assert!(!server.log().contains("refused"), "{}", server.log());
+    });
+}
+
+#[test]
+fn an_address_that_was_chosen_serves_everybody() {
+    in_own_network(|| {
+        for listen in ["0.0.0.0", "*", "198.51.100.8"] {
+            let server = Server::start_anywhere(&["-l", listen]);
+            let mut client = server.connect_from("198.51.100.7", "198.51.100.8");
+            assert!(client.ask("version\r\n").starts_with("VERSION "), "{listen}");
+        }
+    });
+}
+
+#[test]
+fn a_public_client_needs_no_place_to_be_refused_and_takes_none() {
+    in_own_network(|| {
+        let server = Server::start_anywhere(&["-c", "1", "-o", "no_maxconns_fast"]);
+        let mut only = server.connect();
+        assert!(only.ask("version\r\n").starts_with("VERSION "));
+        let open = || std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
+        let calm = open();
+        // More than may linger at once: the others are closed sooner, and told as well.
+        let mut crowd: Vec<_> =
+            (0..60).map(|_| server.connect_from("198.51.100.7", "198.51.100.8")).collect();
+        for client in &mut crowd {
+            assert_eq!(client.line(), REFUSAL);
+        }
+        assert!(open() <= calm + LINGERING_MAX, "{} descriptors, {calm} before", open());
+        assert_eq!(only.stat("stats\r\n", "curr_connections").as_deref(), Some("1"));
+        assert_eq!(only.stat("stats\r\n", "rejected_public_connections").as_deref(), Some("60"));
+        assert_eq!(only.stat("stats\r\n", "accepting_conns").as_deref(), Some("1"));
+        wait_for("those who linger to be gone, though they do not close", || open() == calm);
+        drop(crowd);
+    });
+}
