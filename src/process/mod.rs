@@ -1,0 +1,82 @@
+//! What concerns the process itself: background, user, limits, and the files that tell others about it.
+//!
+//! Rule: these are called before the first thread is started, in memcached's order (core files, open files, user,
+//! background, locked memory; the files once the sockets are open).
+
+mod files;
+mod limits;
+mod user;
+
+use nix::errno::Errno;
+use nix::unistd::daemon;
+use thiserror::Error;
+
+pub use files::{port_line, remove_pidfile, write_pidfile, write_port_file};
+pub use limits::{
+    OpenFiles, allow_locked_memory, are_huge_pages_allowed, enable_coredumps, lock_memory, raise_open_files,
+};
+pub use user::become_user;
+
+/// Why the server does not start.
+#[derive(Debug, Error)]
+pub enum ProcessError {
+    /// `-u` names nobody.
+    #[error("can't find the user {user} to switch to; name one that exists with -u (--user)")]
+    UserUnknown {
+        /// The name.
+        user: String,
+    },
+    /// Root, no `-u`, and nobody else to become.
+    #[error("can't run as root without the -u switch: name a user, or add '-u root' to start as root")]
+    UserMissing,
+    /// The user database cannot be read.
+    #[error("can't look up the user {user}: {errno}")]
+    UserLookup {
+        /// The name.
+        user: String,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// The system does not let this process become the user.
+    #[error("failed to assume identity of user {user} ({step}: {errno}); allow it, or start as that user")]
+    UserChange {
+        /// The name.
+        user: String,
+        /// The system call that failed.
+        step: &'static str,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// `-r` cannot be had.
+    #[error("failed to ensure corefile creation ({0}); raise the hard limit on core files, or leave out -r")]
+    Coredumps(Errno),
+    /// `-d` cannot be had.
+    #[error("failed to daemon() in order to daemonize: {0}")]
+    Daemonize(Errno),
+}
+
+impl ProcessError {
+    /// The exit code memcached would use.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ProcessError::Daemonize(_) => 1,
+            ProcessError::UserMissing => 64,
+            ProcessError::UserUnknown { .. } => 67,
+            ProcessError::UserLookup { .. }
+            | ProcessError::UserChange { .. }
+            | ProcessError::Coredumps(_) => 71,
+        }
+    }
+}
+
+/// Goes to the background, in a session of its own; the calling process ends with exit code 0.
+///
+/// `keep_stdio` leaves the standard streams open (memcached: with `-v`), `keep_directory` the working directory
+/// (memcached: with `-r`, where the core file goes). Only the calling thread lives on.
+///
+/// # Errors
+///
+/// When the system does not let the process fork.
+pub fn daemonize(keep_stdio: bool, keep_directory: bool) -> Result<(), ProcessError> {
+    daemon(keep_directory, keep_stdio).map_err(ProcessError::Daemonize)
+}
