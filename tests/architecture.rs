@@ -26,7 +26,8 @@ const fn module(name: &'static str, floor: u8, outside: &'static [&'static str])
 }
 
 /// What the floor of the process and its settings may use.
-const PROCESS: &[&str] = &["clap", "nix", "thiserror", "tokio", "tracing", "tracing_subscriber"];
+const PROCESS: &[&str] =
+    &["clap", "nix", "seccompiler", "thiserror", "tokio", "tracing", "tracing_subscriber"];
 
 /// The house. Two modules of one floor do not know each other, except on the floor of the process.
 const MODULES: [Module; 8] = [

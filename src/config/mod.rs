@@ -194,10 +194,6 @@ impl Config {
                 settings.threads
             ));
         }
-        if settings.compat.drop_privileges {
-            let warning = "-o drop_privileges is not there yet: system calls are NOT restricted";
-            self.warnings.push(warning.to_owned());
-        }
         Ok(())
     }
 }

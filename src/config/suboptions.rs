@@ -57,12 +57,16 @@ pub(super) static SUBOPTIONS: &[Row] = &[
         .says("Free expired items only when they are asked for or room is needed.")
         .switches(|config| config.settings.sweep_enabled = false),
     sub("drop_privileges")
-        .accepted("System calls are not restricted yet; a warning says so at every start.")
-        .switches(|config| config.settings.compat.drop_privileges = true),
+        .says(
+            "Once started, give up all system calls that are not needed any more, with a filter (seccomp); one of \
+             those ends the server with SIGSYS.",
+        )
+        .switches(|config| config.settings.drop_privileges = true),
     sub("no_drop_privileges")
-        .accepted("System calls are not restricted anyway.")
-        .switches(|config| config.settings.compat.drop_privileges = false),
-    sub("relaxed_privileges").accepted("System calls are not restricted anyway."),
+        .says("Keep all system calls. This is the default.")
+        .switches(|config| config.settings.drop_privileges = false),
+    sub("relaxed_privileges")
+        .accepted("Allows memcached's own tests more; drop_privileges allows one set of system calls only."),
     sub("track_sizes")
         .accepted("stats sizes counts them whenever it is asked.")
         .switches(|config| config.settings.compat.track_sizes = true),

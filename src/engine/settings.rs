@@ -89,6 +89,8 @@ pub struct Settings {
     pub read_buffer_bytes_max: u64,
     /// Off with `-o no_lru_crawler`: dead items are then found only when read or when room is needed.
     pub sweep_enabled: bool,
+    /// `-o drop_privileges`: give up the system calls that a running server does not need.
+    pub drop_privileges: bool,
     /// Options that have no meaning without slab classes, kept so that `stats settings` can tell what was given.
     pub compat: Compat,
 }
@@ -140,8 +142,6 @@ pub struct Compat {
     pub worker_logbuf_kib: u32,
     /// `-o track_sizes`.
     pub track_sizes: bool,
-    /// `-o drop_privileges`.
-    pub drop_privileges: bool,
     /// `-N`.
     pub napi_ids: u32,
 }
@@ -173,6 +173,7 @@ impl Default for Settings {
             idle_seconds_max: 0,
             read_buffer_bytes_max: 0,
             sweep_enabled: true,
+            drop_privileges: false,
             compat: Compat::default(),
         }
     }
@@ -203,7 +204,6 @@ impl Default for Compat {
             watcher_logbuf_kib: 256,
             worker_logbuf_kib: 64,
             track_sizes: false,
-            drop_privileges: false,
             napi_ids: 0,
         }
     }

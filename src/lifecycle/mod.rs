@@ -1,7 +1,8 @@
 //! One run of the server: from its arguments to its exit code.
 //!
 //! The order is memcached's: limits, user, background, then sockets (so a port below 1024 needs more than `-u`),
-//! then the pid file; and one line that says what is listened on and how much memory may be used.
+//! then the pid file; and one line that says what is listened on and how much memory may be used. Last, when all
+//! threads have what they need, the system calls are restricted.
 
 pub mod reload;
 
@@ -106,8 +107,14 @@ fn serve(config: Config) -> Result<(), Failure> {
             engine.settings().threads,
             engine.settings().connections_max,
         );
-        let kind = server.run(signals.stop(Vec::new())).await?;
-        match kind {
+        let server = server.start()?;
+        if engine.settings().drop_privileges {
+            match process::restrict_system_calls()? {
+                None => info!("only the system calls of a running server are allowed from now on"),
+                Some(warning) => warn!("{warning}"),
+            }
+        }
+        match server.serve(signals.stop(Vec::new())).await {
             StopKind::Now => info!("stopped"),
             StopKind::Graceful => info!("gracefully stopped"),
         }

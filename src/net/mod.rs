@@ -125,11 +125,12 @@ impl Server {
         guard::is_wanted(self.shared.engine.settings()) && self.shared.engine.settings().unix_socket.is_none()
     }
 
-    /// Serves until a client asks to stop (`shutdown`) or `stop` does; says how.
+    /// Starts the workers, each with all it needs from the system. Within the tokio runtime that opened the sockets;
+    /// nothing is accepted before [`Running::serve`].
     ///
     /// # Errors
     /// When a worker's thread or runtime cannot be had.
-    pub async fn run(mut self, stop: impl Future<Output = StopKind>) -> std::io::Result<StopKind> {
+    pub fn start(self) -> std::io::Result<Running> {
         let (stopping, stopped) = watch::channel(());
         let mut handovers = Vec::new();
         let mut workers = Vec::new();
@@ -138,14 +139,33 @@ impl Server {
             handovers.push(handover);
             workers.push(start_worker(number, Arc::clone(&self.shared), accepted, stopped.clone())?);
         }
-        let is_guarded = self.is_guarded();
-        for listener in self.listeners {
-            tokio::spawn(accept_all(listener, is_guarded, Arc::clone(&self.shared), handovers.clone()));
+        Ok(Running { server: self, handovers, workers, stopping })
+    }
+}
+
+/// A server whose workers wait for connections.
+#[derive(Debug)]
+pub struct Running {
+    server: Server,
+    handovers: Vec<mpsc::Sender<Handed>>,
+    workers: Vec<JoinHandle<()>>,
+    /// Dropped to stop the workers.
+    stopping: watch::Sender<()>,
+}
+
+impl Running {
+    /// Serves until a client asks to stop (`shutdown`) or `stop` does; says how.
+    pub async fn serve(self, stop: impl Future<Output = StopKind>) -> StopKind {
+        let is_guarded = self.server.is_guarded();
+        let Running { server: Server { shared, listeners, mut stop_asked }, handovers, workers, stopping } =
+            self;
+        for listener in listeners {
+            tokio::spawn(accept_all(listener, is_guarded, Arc::clone(&shared), handovers.clone()));
         }
-        let ticking = tokio::spawn(keep_time(Arc::clone(&self.shared)));
+        let ticking = tokio::spawn(keep_time(shared));
         let kind = tokio::select! {
             kind = stop => kind,
-            Some(kind) = self.stop_asked.recv() => kind,
+            Some(kind) = stop_asked.recv() => kind,
         };
         ticking.abort();
         drop(stopping);
@@ -154,7 +174,7 @@ impl Server {
                 error!("a worker thread panicked");
             }
         }
-        Ok(kind)
+        kind
     }
 }
 

@@ -1,10 +1,12 @@
 //! What concerns the process itself: background, user, limits, and the files that tell others about it.
 //!
 //! Rule: these are called before the first thread is started, in memcached's order (core files, open files, user,
-//! background, locked memory; the files once the sockets are open).
+//! background, locked memory; the files once the sockets are open). Only [`restrict_system_calls`] comes last of all.
 
 mod files;
 mod limits;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod seccomp;
 mod user;
 
 use nix::errno::Errno;
@@ -50,6 +52,12 @@ pub enum ProcessError {
     /// `-r` cannot be had.
     #[error("failed to ensure corefile creation ({0}); raise the hard limit on core files, or leave out -r")]
     Coredumps(Errno),
+    /// `-o drop_privileges` cannot be had.
+    #[error(
+        "Failed to set a seccomp profile ({0}); is the kernel built without CONFIG_SECCOMP_FILTER, or is a filter \
+         in force already that forbids another? Leave out -o drop_privileges to start without"
+    )]
+    Restrict(String),
     /// `-d` cannot be had.
     #[error("failed to daemon() in order to daemonize: {0}")]
     Daemonize(Errno),
@@ -59,7 +67,7 @@ impl ProcessError {
     /// The exit code memcached would use.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ProcessError::Daemonize(_) => 1,
+            ProcessError::Daemonize(_) | ProcessError::Restrict(_) => 1,
             ProcessError::UserMissing => 64,
             ProcessError::UserUnknown { .. } => 67,
             ProcessError::UserLookup { .. }
@@ -79,4 +87,24 @@ impl ProcessError {
 /// When the system does not let the process fork.
 pub fn daemonize(keep_stdio: bool, keep_directory: bool) -> Result<(), ProcessError> {
     daemon(keep_directory, keep_stdio).map_err(ProcessError::Daemonize)
+}
+
+/// Takes all system calls away from this process that a running server does not need (`-o drop_privileges`): it can
+/// no longer open a file for writing, make or connect a socket, start a program, make a process, or have memory that
+/// is executable. For all of its threads, those to come included, and for good. A call that is not allowed ends the
+/// process with SIGSYS, and the kernel logs which one it was.
+///
+/// On processors other than x86-64 and 64-bit ARM nothing happens but a warning that says so.
+///
+/// # Errors
+///
+/// When the kernel does not take the filter.
+pub fn restrict_system_calls() -> Result<Option<String>, ProcessError> {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    return seccomp::install().map(|()| None).map_err(|error| ProcessError::Restrict(error.to_string()));
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return Ok(Some(
+        "-o drop_privileges has no effect on this kind of processor: system calls are NOT restricted"
+            .to_owned(),
+    ));
 }

@@ -3,6 +3,7 @@
 mod connections;
 mod memory;
 mod network;
+mod privileges;
 mod protected;
 mod server;
 mod start;

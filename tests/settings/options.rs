@@ -234,10 +234,17 @@ fn options_without_effect_are_kept_for_stats_settings() {
 }
 
 #[test]
-fn missing_seccomp_is_always_told() {
-    assert!(config("-o drop_privileges").warnings[0].contains("NOT restricted"));
-    assert!(config("-o drop_privileges,no_drop_privileges").warnings.is_empty());
-    assert!(config("-o relaxed_privileges").warnings.is_empty());
+fn the_last_word_about_system_calls_counts() {
+    for (options, restricted) in [
+        ("-m 64", false),
+        ("-o drop_privileges", true),
+        ("-o drop_privileges,no_drop_privileges", false),
+        ("-o no_drop_privileges -o drop_privileges,relaxed_privileges", true),
+    ] {
+        let config = config(options);
+        assert_eq!(config.settings.drop_privileges, restricted, "{options}");
+        assert!(config.warnings.is_empty(), "{options}");
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Engine {
         lines.number("read_buf_mem_limit", self.settings.read_buffer_bytes_max);
         lines.flag("track_sizes", compat.track_sizes);
         lines.text("inline_ascii_response", "no");
-        lines.flag("drop_privileges", compat.drop_privileges);
+        lines.flag("drop_privileges", self.settings.drop_privileges);
         lines.number("num_napi_ids", u64::from(compat.napi_ids));
         lines.text("memory_file", "(null)");
         lines.number("client_flags_size", 4);
