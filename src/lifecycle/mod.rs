@@ -4,6 +4,7 @@
 //! then the pid file; and one line that says what is listened on and how much memory may be used. Last, when all
 //! threads have what they need, the system calls are restricted.
 
+pub mod log;
 pub mod reload;
 
 use std::ffi::OsString;
@@ -16,17 +17,15 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::time::TimeValLike;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{Level, debug, info, warn};
-use tracing_subscriber::filter::dynamic_filter_fn;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing::{debug, info, warn};
 
-use crate::config::{self, Config, LogFormat, Parsed, Process};
+use crate::config::{self, Config, Parsed, Process};
 use crate::engine::Engine;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Usage;
 use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
 use crate::process::{self, ProcessError};
+use log::Log;
 use reload::{Reload, reload};
 
 /// Exit code of a system that did not give what was needed. Source: `sysexits.h`.
@@ -81,7 +80,8 @@ fn serve(config: Config) -> Result<(), Failure> {
     if process.lock_memory {
         warnings.extend(process::lock_memory());
     }
-    start_log(process.log_format, Arc::clone(&engine));
+    // The last to go, for it has the last word.
+    let _log = Log::start(process.log_format, Arc::clone(&engine))?;
     warnings.iter().for_each(|warning| warn!("{warning}"));
     notes.iter().for_each(|note| debug!("{note}"));
 
@@ -154,26 +154,6 @@ fn bind(engine: Arc<Engine>, clock: Clock) -> Result<Server, BindError> {
     let server = Server::bind(engine, clock);
     umask(before);
     server
-}
-
-/// Sends the log to standard error, as much of it as `-v` and the `verbosity` command ask for.
-fn start_log(format: LogFormat, engine: Arc<Engine>) {
-    let wanted = dynamic_filter_fn(move |metadata, _| {
-        let most = match engine.verbosity() {
-            0 => Level::INFO,
-            1 => Level::DEBUG,
-            _ => Level::TRACE,
-        };
-        // Libraries have little to say that an operator wants to read.
-        *metadata.level() <= most && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
-    });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let log = tracing_subscriber::registry().with(wanted);
-    // Only a test that runs two servers in one process has a log already.
-    let _ = match format {
-        LogFormat::Text => log.with(lines.with_ansi(false)).try_init(),
-        LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
-    };
 }
 
 fn listed(endpoints: &[Endpoint]) -> String {

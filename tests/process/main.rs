@@ -1,5 +1,6 @@
 //! The process as an operator meets it: start, limits, sockets, signals, exit codes, messages.
 
+mod abuse;
 mod connections;
 mod memory;
 mod network;

@@ -60,8 +60,19 @@ impl Server {
     /// Starts one on a free port of every address, unless `options` say where, and waits until it listens.
     pub(crate) fn start_anywhere(options: &[&str]) -> Server {
         let directory = Directory::new();
-        let ports = directory.file("ports");
         let log = fs::File::create(directory.file("log")).unwrap();
+        Server::start_in(directory, options, log.into())
+    }
+
+    /// The same with `log` as its standard error.
+    pub(crate) fn start_logging_to(log: impl Into<Stdio>, options: &[&str]) -> Server {
+        let directory = Directory::new();
+        fs::write(directory.file("log"), "").unwrap();
+        Server::start_in(directory, options, log.into())
+    }
+
+    fn start_in(directory: Directory, options: &[&str], log: Stdio) -> Server {
+        let ports = directory.file("ports");
         let child = Command::new(BINARY)
             .args(["-p", "-1"])
             .args(options)

@@ -39,6 +39,9 @@ fn keys_and_values_are_logged_at_vv_only() {
     for (options, shown) in [(&[][..], false), (&["-v"], false), (&["-vv"], true)] {
         let server = Server::start(options);
         assert_eq!(server.connect().ask("set secret 0 0 6\r\nhidden\r\n"), "STORED");
+        if shown {
+            wait_for("the reply in the log", || server.log().contains("STORED"));
+        }
         sleep(Duration::from_millis(50));
         let log = server.log();
         assert_eq!(log.contains("secret") && log.contains("STORED"), shown, "{options:?}: {log}");
@@ -54,8 +57,8 @@ fn the_verbosity_command_changes_the_log() {
     client.ask("get loud\r\n");
     assert_eq!(client.ask("verbosity 0\r\n"), "OK");
     client.ask("get quiet\r\n");
+    wait_for("the loud one", || server.log().contains("loud"));
     sleep(Duration::from_millis(50));
-    assert!(server.log().contains("loud"));
     assert!(!server.log().contains("get quiet"));
 }
 
