@@ -13,6 +13,7 @@ mod keyvalue;
 mod listing;
 mod observe;
 pub mod prefixes;
+pub mod rights;
 pub mod roster;
 mod session;
 pub mod settings;

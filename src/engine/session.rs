@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::job::Job;
 use super::prefixes::Remembered;
+use super::rights::Rights;
 use super::roster::Reason;
 use super::stats::Counters;
 use super::watch::{Streams, Typed, Watcher};
@@ -30,6 +31,8 @@ pub struct Session {
     pub(super) watcher: Option<Watcher>,
     /// What it types while it watches.
     pub(super) typed: Typed,
+    /// What its user may do; `None` for everything.
+    pub(super) rights: Option<Arc<Rights>>,
 }
 
 impl Session {
@@ -38,6 +41,16 @@ impl Session {
     pub fn with_descriptor(mut self, descriptor: i32) -> Session {
         self.descriptor = descriptor;
         self
+    }
+
+    /// Has it do from its next turn on what `rights` allow, and nothing else. A new session may do everything.
+    pub fn set_rights(&mut self, rights: Arc<Rights>) {
+        self.rights = Some(rights).filter(|rights| !rights.are_all());
+    }
+
+    /// What it may do, if that is not everything.
+    pub fn rights(&self) -> Option<&Rights> {
+        self.rights.as_deref()
     }
 
     /// Why the connection is to be closed, after [`Then::Close`].
@@ -63,6 +76,7 @@ impl Engine {
             job: None,
             watcher: None,
             typed: Typed::default(),
+            rights: None,
         }
     }
 }
