@@ -7,6 +7,7 @@
 //! ```text
 //! == an incr of a number gives the next     a dialogue, named as a fact; the server is a fresh one
 //! options: -I 2k -F                         what it is started with
+//! rights: ro,prefix=a                       what the user of a connection may do; or `2rights: ro`
 //! on: engine                                where it can be held: engine, sockets or (without this line) both
 //! > set k 0 0 1                             a line sent, CRLF appended; lines in a row are sent at once
 //! >> get k\n                                the same without CRLF; `>` alone is an empty line
@@ -125,7 +126,8 @@ fn memcached_differs_only_where_it_is_listed() {
 }
 
 fn on_bare(dialogue: &Dialogue, cut: Cut) -> Result<(), String> {
-    walk(dialogue, &mut Bare::new(settings(&dialogue.options), cut), &BTreeMap::new())
+    let bare = Bare::new(settings(&dialogue.options), cut);
+    walk(dialogue, &mut bare.with_rights(dialogue.rights.clone()), &BTreeMap::new())
 }
 
 fn on_server(dialogue: &Dialogue, transport: Transport) -> Result<(), String> {
@@ -146,7 +148,9 @@ fn on_engine() -> Vec<Dialogue> {
 
 fn on_sockets() -> Vec<Dialogue> {
     let mut dialogues = load(&directory());
-    dialogues.retain(|dialogue| dialogue.on_sockets && dialogue.waits() <= SLEPT_TIME_MAX);
+    dialogues.retain(|dialogue| {
+        dialogue.on_sockets && dialogue.rights.is_empty() && dialogue.waits() <= SLEPT_TIME_MAX
+    });
     dialogues
 }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::hot::Subject;
-use super::listing::Purpose;
+use super::listing::{Keys, Purpose};
+use super::rights::Allowed;
 use super::roster::Reason;
 use super::settings::{MEMORY_BYTES_MIN, VERSION};
 use super::watch::{Stream, Streams};
@@ -25,6 +26,8 @@ const MEMORY_MEGABYTES_MAX: u64 = 1_000_000_000;
 /// The last slab class there can be. Source: memcached (`MAX_NUMBER_OF_SLAB_CLASSES`).
 const CLASS_MAX: u64 = 63;
 
+const FLUSH_LATER_BY_PREFIX: &[u8] = b"CLIENT_ERROR flush_all of a user with a prefix cannot be delayed\r\n";
+
 /// An administrative command.
 #[derive(Debug)]
 pub struct Command {
@@ -34,6 +37,8 @@ pub struct Command {
     pub arguments: &'static str,
     /// What it does, in a sentence.
     pub help: &'static str,
+    /// Whom it is for.
+    pub allowed: Allowed,
     pub(super) run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
 }
 
@@ -45,30 +50,49 @@ pub(super) struct Call<'r, 'w> {
     pub(super) now: Tick,
 }
 
+/// Whom each kind of `stats` is for. What shows numbers of the whole server is for everyone, as it tells nothing of
+/// single keys or clients.
+const STATS: &[(&str, Allowed)] = &[
+    ("", Allowed::Everyone),
+    ("cachedump", Allowed::Everyone),
+    ("conns", Allowed::Overseers),
+    ("detail", Allowed::ByWord(&[("dump", Allowed::Overseers)])),
+    ("hotkeys", Allowed::Overseers),
+    ("items", Allowed::Everyone),
+    ("prefixes", Allowed::Overseers),
+    ("settings", Allowed::Everyone),
+    ("sizes", Allowed::Everyone),
+    ("slabs", Allowed::Everyone),
+];
+
 /// Every administrative command.
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "cache_memlimit",
         arguments: "<megabytes> [noreply]",
         help: "sets the memory limit; what no longer fits is evicted",
+        allowed: Allowed::Operators,
         run: cache_memlimit,
     },
     Command {
         name: "flush_all",
         arguments: "[exptime] [noreply]",
         help: "drops everything stored so far, now or when exptime is reached",
+        allowed: Allowed::Writers,
         run: flush_all,
     },
     Command {
         name: "flush_prefix",
         arguments: "<prefix> [noreply]",
         help: "drops everything stored so far under keys that begin with prefix",
+        allowed: Allowed::Writers,
         run: flush_prefix,
     },
     Command {
         name: "lru",
         arguments: "tune <hot %> <warm %> <hot factor> <warm factor> | mode flat|segmented | temp_ttl <seconds>",
         help: "checks and shows what memcached would tune; there are no LRU lists",
+        allowed: Allowed::Operators,
         run: classes::lru,
     },
     Command {
@@ -76,49 +100,63 @@ pub const COMMANDS: &[Command] = &[
         arguments: "metadump|mgdump <classes|all|hash> [prefix] | crawl <classes|all> | enable|disable | \
                     sleep <microseconds> | tocrawl <items>",
         help: "lists all keys, or those with a prefix; frees what has expired; switches the search for it",
+        allowed: Allowed::ByWord(&[("metadump", Allowed::Everyone), ("mgdump", Allowed::Everyone)]),
         run: crawler::lru_crawler,
     },
     Command {
         name: "me",
         arguments: "<key> [b]",
         help: "shows what is known of an item beside its value",
+        allowed: Allowed::Everyone,
         run: me,
     },
     Command {
         name: "mn",
         arguments: "",
         help: "answers MN: what was asked before is answered",
+        allowed: Allowed::Everyone,
         run: |_, call| say(false, b"MN\r\n", call),
     },
-    Command { name: "quit", arguments: "", help: "closes the connection", run: |_, _| Some(Then::Close) },
+    Command {
+        name: "quit",
+        arguments: "",
+        help: "closes the connection",
+        allowed: Allowed::Everyone,
+        run: |_, _| Some(Then::Close),
+    },
     Command {
         name: "shutdown",
         arguments: "[graceful]",
         help: "stops the server, if it was started with -A",
+        allowed: Allowed::Operators,
         run: shutdown,
     },
     Command {
         name: "slabs",
         arguments: "reassign <class> <class> | automove <0|1|2>",
         help: "checks what memcached would move; there are no slab classes",
+        allowed: Allowed::Operators,
         run: classes::slabs,
     },
     Command {
         name: "stats",
         arguments: "[cachedump <class> <limit>|conns|detail on|off|dump|hotkeys|items|prefixes|reset|settings|sizes|slabs]",
         help: "shows what has been counted, zeroes it, shows the settings, lists items or who is connected, counts by key prefix, or shows what is asked for most",
+        allowed: Allowed::ByWord(STATS),
         run: stats,
     },
     Command {
         name: "verbosity",
         arguments: "<level> [noreply]",
         help: "sets how much is logged: 0 to 2",
+        allowed: Allowed::Operators,
         run: verbosity,
     },
     Command {
         name: "version",
         arguments: "",
         help: "tells the version",
+        allowed: Allowed::Everyone,
         run: |_, call| {
             for words in [b"VERSION ", VERSION.as_bytes(), b"\r\n"] {
                 call.owed.say(words);
@@ -130,6 +168,7 @@ pub const COMMANDS: &[Command] = &[
         name: "watch",
         arguments: "[fetchers] [mutations] [evictions] [connevents] [deletions]",
         help: "streams what happens, a line for each event, until the connection is closed",
+        allowed: Allowed::Overseers,
         run: watch,
     },
     #[cfg(feature = "debugtime")]
@@ -139,7 +178,15 @@ pub const COMMANDS: &[Command] = &[
 impl<'w> Call<'_, 'w> {
     /// Whether the last word asks for silence.
     fn is_quiet(&self) -> bool {
-        self.words.last_word() == Some(b"noreply")
+        is_quiet(&self.words)
+    }
+
+    /// What its user calls `key` as the store knows it; `None` if that is too long.
+    fn stored_key(&self, key: &[u8]) -> Option<KeyBuffer> {
+        let mut stored = KeyBuffer::new();
+        stored.try_extend_from_slice(self.session.prefix()).ok()?;
+        stored.try_extend_from_slice(key).ok()?;
+        Some(stored)
     }
 
     /// The next word, unless it is the one that asks for silence.
@@ -153,6 +200,10 @@ impl<'w> Call<'_, 'w> {
         self.words = rest;
         Some(word)
     }
+}
+
+fn is_quiet(words: &Words<'_>) -> bool {
+    words.last_word() == Some(b"noreply")
 }
 
 impl Engine {
@@ -175,6 +226,13 @@ impl Engine {
             owed.say(reply::ERROR);
             return None;
         };
+        let allowed = command.allowed.with(words.clone());
+        if let Some(refusal) = session.rights().and_then(|rights| allowed.refusal(rights)) {
+            if !(allowed.changes() && is_quiet(&words)) {
+                owed.say(refusal);
+            }
+            return None;
+        }
         (command.run)(self, &mut Call { words, session, owed, now })
     }
 }
@@ -208,6 +266,10 @@ fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
             None => return say(quiet, reply::BAD_EXPTIME, call),
         },
     };
+    if !call.session.prefix().is_empty() {
+        let words = if delay > 0 { FLUSH_LATER_BY_PREFIX } else { flush_keys(engine, call.session.prefix()) };
+        return say(quiet, words, call);
+    }
     if delay > 0 {
         engine.flush_later(engine.epoch.flush_moment(delay, call.now));
     } else {
@@ -224,13 +286,20 @@ fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     }
     let words: &[u8] = match call.argument() {
         None => b"CLIENT_ERROR usage: flush_prefix <prefix> [noreply]\r\n",
-        Some(prefix) if prefix.len() > KEY_BYTES_MAX => reply::BAD_LINE,
-        Some(prefix) => match engine.store.flush_prefix(prefix) {
-            Ok(()) => reply::OK,
-            Err(TooManyFlushes) => b"SERVER_ERROR too many prefixes are being flushed, try again later\r\n",
+        Some(prefix) => match call.stored_key(prefix) {
+            Some(prefix) => flush_keys(engine, &prefix),
+            None => reply::BAD_LINE,
         },
     };
     say(quiet, words, call)
+}
+
+/// Drops everything stored so far under keys that begin with `prefix`, and says how that went.
+fn flush_keys(engine: &Engine, prefix: &[u8]) -> &'static [u8] {
+    match engine.store.flush_prefix(prefix) {
+        Ok(()) => reply::OK,
+        Err(TooManyFlushes) => b"SERVER_ERROR too many prefixes are being flushed, try again later\r\n",
+    }
 }
 
 fn me(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
@@ -239,8 +308,8 @@ fn me(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let is_binary = call.words.any(|word| word == b"b");
     let buffer = &mut KeyBuffer::new();
     let key = if is_binary { key.and_then(|key| decode_key(key, buffer)) } else { key };
-    match key {
-        Some(key) => engine.say_about(key, call.owed, call.now),
+    match key.and_then(|key| call.stored_key(key)) {
+        Some(key) => engine.say_about(call.session, &key, call.owed, call.now),
         None => call.owed.say(reply::BAD_LINE),
     }
     None
@@ -268,7 +337,8 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         Some(b"items") => engine.say_items(call.owed, call.now),
         Some(b"settings") => engine.say_settings(call.owed, call.now),
         Some(b"sizes") => {
-            let sizes = Purpose::Sizes { counts: BTreeMap::new() };
+            let keys = Keys::under(b"", call.session);
+            let sizes = Purpose::Sizes { keys, counts: BTreeMap::new() };
             return call.session.begin(engine.listings.start(sizes));
         }
         Some(b"slabs") => engine.say_slabs(call.owed),
@@ -300,7 +370,8 @@ fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let words = match (unsigned(class), unsigned(limit)) {
         (Some(1), Some(limit)) => {
             let items_left = if limit == 0 { u64::MAX } else { limit };
-            return call.session.begin(engine.listings.start(Purpose::Cachedump { items_left }));
+            let keys = Keys::under(b"", call.session);
+            return call.session.begin(engine.listings.start(Purpose::Cachedump { keys, items_left }));
         }
         (Some(0..=CLASS_MAX), Some(_)) => reply::END,
         (Some(_), Some(_)) => b"CLIENT_ERROR Illegal slab id\r\n",

@@ -5,6 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::admin::Command;
+use super::rights::Allowed;
 use super::{Engine, Then};
 use crate::clock::{TICKS_PER_SECOND, Tick};
 use crate::protocol::reply;
@@ -31,6 +32,7 @@ pub(super) const COMMAND: Command = Command {
     name: "debugtime",
     arguments: "<p|r|seconds>",
     help: "stops the clock, lets it run on, or moves it by so many seconds",
+    allowed: Allowed::Operators,
     run: |engine, call| {
         let word = call.words.next();
         let is_done = engine.move_time(word.unwrap_or_default(), call.now);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::job::{Job, Progress, SLICE_SLOTS};
-use super::{Engine, uri};
+use super::{Engine, Session, uri};
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Owed, encode_key, reply};
 use crate::store::{Cursor, Entry, Marks, Verdict};
@@ -25,16 +25,39 @@ const SIZES_PER_SLICE: usize = 1000;
 /// What a walk is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// One line of everything but the value for each key that begins with `prefix`.
-    Metadump { prefix: Box<[u8]> },
-    /// An `mg` command for each key that begins with `prefix`.
-    Mgdump { prefix: Box<[u8]> },
-    /// Key, length and exptime of at most so many items.
-    Cachedump { items_left: u64 },
-    /// How many items there are of each size, rounded up.
-    Sizes { counts: BTreeMap<u64, u64> },
+    /// One line of everything but the value for each of `keys`.
+    Metadump { keys: Keys },
+    /// An `mg` command for each of `keys`.
+    Mgdump { keys: Keys },
+    /// Key, length and exptime of at most so many of `keys`.
+    Cachedump { keys: Keys, items_left: u64 },
+    /// How many items there are of each size, rounded up, under `keys`.
+    Sizes { keys: Keys, counts: BTreeMap<u64, u64> },
     /// Nothing but to have the dead taken away, among at most so many items.
     Crawl { items_left: u64 },
+}
+
+/// The keys that a walk is about.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// What they begin with.
+    prefix: Box<[u8]>,
+    /// How many bytes at their beginning are not to be shown.
+    hidden_bytes: usize,
+}
+
+impl Keys {
+    /// Those that the user of `session` may see and that, as it knows them, begin with `prefix`.
+    pub(super) fn under(prefix: &[u8], session: &Session) -> Keys {
+        let hidden = session.prefix();
+        Keys { prefix: [hidden, prefix].concat().into(), hidden_bytes: hidden.len() }
+    }
+
+    /// The same entry under the key by which the user knows it, if it is to be listed.
+    fn shown<'e>(&self, entry: Entry<'e>) -> Option<Entry<'e>> {
+        let is_listed = entry.key.starts_with(&self.prefix);
+        is_listed.then(|| Entry { key: &entry.key[self.hidden_bytes..], ..entry })
+    }
 }
 
 /// A walk over all items for one client.
@@ -112,17 +135,25 @@ impl Job for Listing {
 impl Purpose {
     fn meet(&mut self, entry: Entry<'_>, line: Line, owed: &mut Owed) {
         match self {
-            Purpose::Metadump { prefix } if entry.key.starts_with(prefix) => line.metadump(entry, owed),
-            Purpose::Mgdump { prefix } if entry.key.starts_with(prefix) => line.mgdump(entry, owed),
-            Purpose::Metadump { .. } | Purpose::Mgdump { .. } => {}
-            Purpose::Cachedump { items_left: 0 } => {}
+            Purpose::Metadump { keys } => {
+                keys.shown(entry).into_iter().for_each(|entry| line.metadump(entry, owed))
+            }
+            Purpose::Mgdump { keys } => {
+                keys.shown(entry).into_iter().for_each(|entry| line.mgdump(entry, owed))
+            }
+            Purpose::Cachedump { items_left: 0, .. } => {}
             // Its bytes can be anything, line ends too, and a reader could not tell.
             Purpose::Cachedump { .. } if entry.item.marks.has(Marks::BINARY_KEY) => {}
-            Purpose::Cachedump { items_left } => {
-                *items_left -= 1;
-                line.cachedump(entry, owed);
+            Purpose::Cachedump { keys, items_left } => {
+                if let Some(entry) = keys.shown(entry) {
+                    *items_left -= 1;
+                    line.cachedump(entry, owed);
+                }
             }
-            Purpose::Sizes { counts } => {
+            Purpose::Sizes { keys, counts } => {
+                if keys.shown(entry).is_none() {
+                    return;
+                }
                 let step =
                     if entry.bytes > SIZE_STEP_BYTES_MAX { SIZE_STEP_BYTES_MAX } else { SIZE_STEP_BYTES };
                 *counts.entry(entry.bytes.next_multiple_of(step)).or_default() += 1;
@@ -132,7 +163,7 @@ impl Purpose {
     }
 
     fn has_enough(&self) -> bool {
-        matches!(self, Purpose::Cachedump { items_left: 0 } | Purpose::Crawl { items_left: 0 })
+        matches!(self, Purpose::Cachedump { items_left: 0, .. } | Purpose::Crawl { items_left: 0 })
     }
 
     /// Says what there is to say when the walk is over, or a slice of it.
@@ -141,7 +172,7 @@ impl Purpose {
             Purpose::Metadump { .. } | Purpose::Cachedump { .. } => owed.say(reply::END),
             Purpose::Mgdump { .. } => owed.say(b"EN\r\n"),
             Purpose::Crawl { .. } => {}
-            Purpose::Sizes { counts } => {
+            Purpose::Sizes { counts, .. } => {
                 for _ in 0..SIZES_PER_SLICE {
                     let Some((size, count)) = counts.pop_first() else {
                         owed.say(reply::END);
@@ -218,7 +249,8 @@ mod tests {
 
     #[test]
     fn sizes_are_bounded_and_listed_in_slices() {
-        let mut sizes = Purpose::Sizes { counts: BTreeMap::new() };
+        let keys = Keys { prefix: Box::default(), hidden_bytes: 0 };
+        let mut sizes = Purpose::Sizes { keys, counts: BTreeMap::new() };
         let (epoch, _) = Epoch::starting_at(1_700_000_000);
         let line = Line { epoch, has_cas: true };
         let item = Item {
@@ -234,7 +266,7 @@ mod tests {
         for bytes in (1..=1 << 20).step_by(16).chain((1 << 20..=1 << 30).step_by(1 << 16)) {
             sizes.meet(Entry { key: b"k", item, bytes }, line, &mut Owed::default());
         }
-        let Purpose::Sizes { counts } = &sizes else { unreachable!("it was made above") };
+        let Purpose::Sizes { counts, .. } = &sizes else { unreachable!("it was made above") };
         assert!(counts.len() < 34_000, "{} sizes", counts.len());
         assert_eq!(counts.iter().next(), Some((&32, &2)));
         let listed = counts.len();

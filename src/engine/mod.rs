@@ -34,7 +34,7 @@ use crate::store::{Hashed, Store, StoreConfig};
 use hot::Hot;
 use listing::Listings;
 use prefixes::Prefixes;
-use roster::{Reason, Roster};
+use roster::Roster;
 pub use session::Session;
 use settings::{Compat, Settings};
 use stats::{Connections, Statistics, Usage};
@@ -210,7 +210,12 @@ impl Engine {
         let mut requests = 0;
         let then = loop {
             let owed_max = owed_before + OWED_BYTES_MAX;
-            let (done, then) = self.batch(session, &input[consumed..], owed, owed_max, now, &mut requests);
+            let rest = &input[consumed..];
+            let (done, then) = if session.rights.is_none() {
+                self.batch(session, rest, owed, owed_max, now, &mut requests)
+            } else {
+                self.batch_by_rights(session, rest, owed, owed_max, now, &mut requests)
+            };
             consumed += done;
             if let Some(then) = then {
                 break then;
@@ -304,12 +309,7 @@ impl Engine {
         }
         let then = last.map(|step| match step {
             Step::Announced { put, line_bytes } => self.announced(session, &put, line_bytes, owed, now),
-            Step::Incomplete { bytes_min } => Then::Read { bytes_min },
-            Step::Hopeless => {
-                session.reason = Reason::Error;
-                Then::Close
-            }
-            Step::Request(_) | Step::Say(_) => unreachable!("these do not end a batch"),
+            _ => session.wait_or_close(step),
         });
         (consumed, then)
     }

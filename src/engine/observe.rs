@@ -23,12 +23,26 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) -> Option<Then> {
+        self.observed(session, request, is_sampled, now, |session| {
+            self.execute(session, request, hashed, owed, now)
+        })
+    }
+
+    /// Has `request` executed by `execute`, and notes which key it was about and how it went.
+    pub(super) fn observed(
+        &self,
+        session: &mut Session,
+        request: &Request<'_>,
+        is_sampled: bool,
+        now: Tick,
+        execute: impl FnOnce(&mut Session) -> Option<Then>,
+    ) -> Option<Then> {
         // The counters are this worker's own: what they have grown by is this request's doing.
         let hits = |session: &Session| {
             session.counters.get_hits.value().wrapping_add(session.counters.touch_hits.value())
         };
         let hits_before = hits(session);
-        let then = self.execute(session, request, hashed, owed, now);
+        let then = execute(session);
         let buffer = &mut KeyBuffer::new();
         let key = keyvalue::stored_key(request, buffer);
         let used = match request {

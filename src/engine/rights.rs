@@ -9,7 +9,13 @@
 //! The one taken is the delimiter of memcached's prefix statistics, so that `stats prefixes` and
 //! `stats detail` count users apart by themselves.
 
+mod allowed;
+mod batch;
+
 use thiserror::Error;
+
+use super::Session;
+pub use allowed::Allowed;
 
 /// What the server puts between a user's prefix and the keys of that user. Source: memcached's default for `-D`.
 pub const SEPARATOR: u8 = b':';
@@ -110,6 +116,24 @@ fn parse_prefix(given: &str) -> Result<Box<[u8]>, RightsError> {
         return Err(RightsError::PrefixByte(given.to_owned()));
     }
     Ok(given.bytes().chain([SEPARATOR]).collect())
+}
+
+impl Session {
+    /// What every key that it may see begins with.
+    pub(super) fn prefix(&self) -> &[u8] {
+        self.rights().map_or(b"", Rights::prefix)
+    }
+
+    /// Whether it may change items, as it must if it is to be told to recache one.
+    pub(super) fn may_write(&self) -> bool {
+        self.rights().is_none_or(Rights::may_write)
+    }
+
+    /// `key`, which it may see, as it knows it. No branch: this is on the way of every meta reply.
+    #[inline]
+    pub(super) fn shown_key<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+        &key[self.prefix_bytes.min(key.len())..]
+    }
 }
 
 #[cfg(test)]

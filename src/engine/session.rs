@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::Engine;
 use super::job::Job;
 use super::prefixes::Remembered;
 use super::rights::Rights;
 use super::roster::Reason;
 use super::stats::Counters;
 use super::watch::{Streams, Typed, Watcher};
-use crate::protocol::Decoder;
+use super::{Engine, Then};
+use crate::protocol::{Decoder, Step};
 
 /// What the engine remembers of one connection between turns.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Session {
     pub(super) typed: Typed,
     /// What its user may do; `None` for everything.
     pub(super) rights: Option<Arc<Rights>>,
+    /// How many bytes its user's prefix has; 0 without one.
+    pub(super) prefix_bytes: usize,
 }
 
 impl Session {
@@ -45,6 +47,7 @@ impl Session {
 
     /// Has it do from its next turn on what `rights` allow, and nothing else. A new session may do everything.
     pub fn set_rights(&mut self, rights: Arc<Rights>) {
+        self.prefix_bytes = rights.prefix().len();
         self.rights = Some(rights).filter(|rights| !rights.are_all());
     }
 
@@ -56,6 +59,20 @@ impl Session {
     /// Why the connection is to be closed, after [`Then::Close`].
     pub fn reason(&self) -> Reason {
         self.reason
+    }
+}
+
+impl Session {
+    /// What comes after a step that has found no whole request.
+    pub(super) fn wait_or_close(&mut self, step: Step<'_>) -> Then {
+        match step {
+            Step::Incomplete { bytes_min } => Then::Read { bytes_min },
+            Step::Hopeless => {
+                self.reason = Reason::Error;
+                Then::Close
+            }
+            Step::Request(_) | Step::Say(_) | Step::Announced { .. } => unreachable!("it has found one"),
+        }
     }
 }
 
@@ -77,6 +94,7 @@ impl Engine {
             watcher: None,
             typed: Typed::default(),
             rights: None,
+            prefix_bytes: 0,
         }
     }
 }

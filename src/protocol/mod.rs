@@ -157,6 +157,19 @@ pub struct Delete<'a> {
     pub style: Style<'a>,
 }
 
+impl Request<'_> {
+    /// Whether its client wants to hear neither how it ended nor of an error. A meta request hides only success.
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Request::Put(put) => put.quiet && put.style == Style::Classic,
+            Request::Count(count) => count.quiet && count.style == Style::Classic,
+            Request::Delete(delete) => delete.quiet && delete.style == Style::Classic,
+            Request::Touch(touch) => touch.quiet,
+            Request::Fetch(_) | Request::Admin { .. } => false,
+        }
+    }
+}
+
 impl<'a> Put<'a> {
     /// This request with its value, if that is at the head of `after`, the input behind its line.
     #[inline(always)]
@@ -262,6 +275,13 @@ impl Decoder {
     /// and the line with it.
     pub fn swallow(&mut self, line_bytes: usize, value_bytes: u64) {
         self.mode = Mode::RefusedValue(line_bytes as u64 + value_bytes + 2);
+    }
+
+    /// Has what is left of the line thrown away as it arrives, if a retrieval's last key was not its line's last.
+    pub fn refuse_keys(&mut self) {
+        if let Mode::Keys(_) = self.mode {
+            self.mode = Mode::RefusedLine;
+        }
     }
 
     fn skip_line<'a>(&mut self, input: &[u8]) -> (Step<'a>, usize) {

@@ -27,6 +27,8 @@ pub mod reply {
     pub const EXISTS: &[u8] = b"EXISTS\r\n";
     pub const INVALID_FLAG: &[u8] = b"CLIENT_ERROR invalid flag\r\n";
     pub const NOT_A_NUMBER: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
+    pub const NOT_BY_PREFIX: &[u8] = b"CLIENT_ERROR not allowed for a user with a prefix\r\n";
+    pub const NOT_BY_READER: &[u8] = b"CLIENT_ERROR not allowed for a read-only user\r\n";
     pub const NOT_FOUND: &[u8] = b"NOT_FOUND\r\n";
     pub const NOT_STORED: &[u8] = b"NOT_STORED\r\n";
     pub const OK: &[u8] = b"OK\r\n";

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use ferrocached::clock::{Epoch, TICKS_PER_SECOND, Tick};
+use ferrocached::engine::rights::Rights;
 use ferrocached::engine::settings::Settings;
 use ferrocached::engine::{Engine, OWED_BYTES_MAX, Session, Then};
 use ferrocached::protocol::Owed;
@@ -47,6 +49,7 @@ pub(crate) struct Bare {
     cut: Cut,
     now: Tick,
     connections: BTreeMap<usize, Connection>,
+    rights: BTreeMap<usize, Arc<Rights>>,
 }
 
 /// One connection, as `net` would keep it.
@@ -65,12 +68,29 @@ pub(crate) struct Connection {
 impl Bare {
     pub(crate) fn new(settings: Settings, cut: Cut) -> Bare {
         let (epoch, now) = Epoch::starting_at(START_UNIX_SECONDS);
-        Bare { engine: Engine::new(settings, epoch), cut, now, connections: BTreeMap::new() }
+        Bare {
+            engine: Engine::new(settings, epoch),
+            cut,
+            now,
+            connections: BTreeMap::new(),
+            rights: BTreeMap::new(),
+        }
+    }
+
+    /// The same, with users behind some of the connections who may not do everything.
+    pub(crate) fn with_rights(self, rights: BTreeMap<usize, Arc<Rights>>) -> Bare {
+        Bare { rights, ..self }
     }
 
     fn connection(&mut self, number: usize) -> &mut Connection {
         let too_early = self.cut == Cut::EveryByteTooEarly;
-        self.connections.entry(number).or_insert_with(|| Connection::new(&self.engine, number % 4, too_early))
+        self.connections.entry(number).or_insert_with(|| {
+            let mut connection = Connection::new(&self.engine, number % 4, too_early);
+            if let Some(rights) = self.rights.get(&number) {
+                connection.session.set_rights(Arc::clone(rights));
+            }
+            connection
+        })
     }
 }
 

@@ -1,7 +1,11 @@
 //! The text of dialogues, parsed. The format is described at the top of `tests/dialogues.rs`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+
+use ferrocached::engine::rights::Rights;
 
 use super::pattern::Pattern;
 
@@ -13,6 +17,8 @@ pub(crate) struct Dialogue {
     pub(crate) place: String,
     /// Options of the server it is held with.
     pub(crate) options: Vec<String>,
+    /// What the users behind some connections may do; those behind the others may do everything.
+    pub(crate) rights: BTreeMap<usize, Arc<Rights>>,
     /// Whether the bare engine can hold it.
     pub(crate) on_engine: bool,
     /// Whether a server behind a socket can hold it.
@@ -105,6 +111,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Dialogue>, String> {
                 name: name.to_owned(),
                 place: format!("{file}:{number}"),
                 options: Vec::new(),
+                rights: BTreeMap::new(),
                 on_engine: true,
                 on_sockets: true,
                 because: None,
@@ -123,6 +130,11 @@ impl Dialogue {
     fn add(&mut self, line: &str, number: usize) -> Result<(), String> {
         if let Some(options) = line.strip_prefix("options: ") {
             self.options = options.split_whitespace().map(str::to_owned).collect();
+        } else if let Some((connection, rights)) = line.split_once("rights: ") {
+            let connection = if connection.is_empty() { Ok(1) } else { connection.parse() };
+            let connection = connection.map_err(|_| "which connection?")?;
+            let rights = Rights::parse(rights).map_err(|error| error.to_string())?;
+            self.rights.insert(connection, Arc::new(rights));
         } else if let Some(places) = line.strip_prefix("on: ") {
             self.on_engine = places.split_whitespace().any(|place| place == "engine");
             self.on_sockets = places.split_whitespace().any(|place| place == "sockets");

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{CLASS_MAX, Call, say};
-use crate::engine::listing::Purpose;
+use crate::engine::listing::{Keys, Purpose};
 use crate::engine::{Engine, Then};
 use crate::protocol::{reply, unsigned};
 
@@ -17,11 +17,11 @@ pub(super) fn lru_crawler(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Th
     let quiet = call.is_quiet();
     match (call.words.next(), call.words.clone().next()) {
         (Some(b"metadump"), Some(_)) => {
-            let what = |prefix| Purpose::Metadump { prefix };
+            let what = |keys| Purpose::Metadump { keys };
             dump(engine, call, b"ERROR metadump not allowed\r\n", what)
         }
         (Some(b"mgdump"), Some(_)) => {
-            let what = |prefix| Purpose::Mgdump { prefix };
+            let what = |keys| Purpose::Mgdump { keys };
             dump(engine, call, b"ERROR key dump not allowed\r\n", what)
         }
         (Some(b"crawl"), Some(_)) => crawl(engine, quiet, call),
@@ -69,7 +69,7 @@ fn dump(
     engine: &Engine,
     call: &mut Call<'_, '_>,
     not_allowed: &[u8],
-    what: impl Fn(Box<[u8]>) -> Purpose,
+    what: impl Fn(Keys) -> Purpose,
 ) -> Option<Then> {
     if !engine.sweep_enabled() {
         return say(false, DISABLED, call);
@@ -78,12 +78,12 @@ fn dump(
         return say(false, not_allowed, call);
     }
     let listed = call.words.next()?;
-    let prefix = Box::from(call.words.next().unwrap_or_default());
+    let keys = Keys::under(call.words.next().unwrap_or_default(), call.session);
     let listed = if listed == b"hash" { Some(Classes::First) } else { classes(listed) };
     let dump = match listed {
         None => return say(false, BAD_CLASS, call),
-        Some(Classes::First) => engine.listings.start(what(prefix)),
-        Some(Classes::Empty) => engine.listings.start_at_end(what(prefix)),
+        Some(Classes::First) => engine.listings.start(what(keys)),
+        Some(Classes::Empty) => engine.listings.start_at_end(what(keys)),
     };
     call.owed.say(reply::OK);
     call.session.begin(dump)

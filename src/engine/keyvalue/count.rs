@@ -126,6 +126,7 @@ impl Engine {
                 };
                 let cas = stored.ok().filter(|_| self.settings.cas_enabled).unwrap_or(0);
                 let is_binary_key = flags.has(b'b');
+                let key = session.shown_key(key);
                 let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
                 owed.say_meta_outcome(flags, outcome, &shown);
             }

@@ -79,7 +79,7 @@ impl Engine {
             Style::Classic => owed.say_outcome(outcome),
             Style::Meta(_) if delete.quiet && outcome == Outcome::Deleted => {}
             Style::Meta(flags) => {
-                let is_binary_key = flags.has(b'b');
+                let (key, is_binary_key) = (session.shown_key(key), flags.has(b'b'));
                 owed.say_meta_outcome(flags, outcome, &Shown { key, is_binary_key, ..Shown::default() });
             }
         }

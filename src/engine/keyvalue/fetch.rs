@@ -2,7 +2,6 @@
 
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
-use crate::engine::events::Seen;
 use crate::engine::{Engine, Session};
 use crate::protocol::{
     Fetch, Flags, ItemReply, KeyBuffer, Letters, MetaHit, Owed, SecondsLeft, Shown, Style,
@@ -87,22 +86,28 @@ impl Engine {
             return self.fetch_and_change(session, fetch, fetch.key, None, hashed, owed, now);
         }
         if session.is_watched() {
-            return self.fetch_watched(session, fetch, hashed, owed, now);
+            return self.fetch_as(session, fetch, (fetch.key, hashed), owed, now);
         }
-        self.read(session, fetch, hashed, owed, now, |_| ());
+        self.read(session, fetch, (fetch.key, hashed), owed, now, |_| ());
     }
 
+    /// A classic retrieval of what is stored under `key`, to be shown under the key that it asks for.
     #[cold]
-    fn fetch_watched(
+    pub(in crate::engine) fn fetch_as(
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed,
+        (key, hashed): (&[u8], Hashed),
         owed: &mut Owed,
         now: Tick,
     ) {
-        let seen = self.read(session, fetch, hashed, owed, now, Seen::of);
-        self.log_lookup(session, fetch.key, seen, now);
+        if fetch.exptime.is_some() {
+            return self.fetch_and_change(session, fetch, key, None, hashed, owed, now);
+        }
+        let seen = self.read(session, fetch, (key, hashed), owed, now, |found| session.see(found));
+        if let Some(seen) = seen {
+            self.log_lookup(session, key, seen, now);
+        }
     }
 
     /// Reads and words what is asked for, and has `see` look at it. A parameter, so that a get which nobody watches
@@ -112,14 +117,14 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed,
+        (key, hashed): (&[u8], Hashed),
         owed: &mut Owed,
         now: Tick,
         see: impl FnOnce(&Lookup<'_>) -> R,
     ) -> R {
         let counters = &session.counters;
         counters.cmd_get.add(1);
-        self.store.read(hashed, fetch.key, now, Access::Use, |found| {
+        self.store.read(hashed, key, now, Access::Use, |found| {
             match &found {
                 Lookup::Hit(item) => {
                     counters.get_hits.add(1);
@@ -155,13 +160,19 @@ impl Engine {
         let mut awaits_winner = None;
         let seen = self.store.read(hashed, key, now, access, |found| {
             match &found {
-                Lookup::Hit(item) if item.marks.has(Marks::STALE) && !item.marks.has(Marks::TOKEN_SENT) => {
+                Lookup::Hit(item)
+                    if item.marks.has(Marks::STALE)
+                        && !item.marks.has(Marks::TOKEN_SENT)
+                        && session.may_write() =>
+                {
                     awaits_winner = Some(Before { marks: item.marks, last_access: item.last_access });
                 }
                 Lookup::Hit(item) => {
                     session.counters.cmd_get.add(1);
                     session.counters.get_hits.add(1);
-                    self.say_hit(flags, item, false, owed, || self.shown(key, item, left_of(item, now), now));
+                    self.say_hit(flags, item, false, owed, || {
+                        self.shown(session.shown_key(key), item, left_of(item, now), now)
+                    });
                 }
                 Lookup::Miss => miss(session, flags, key, false, owed),
                 Lookup::Expired => miss(session, flags, key, true, owed),
@@ -212,7 +223,9 @@ impl Engine {
                     if let Some(Before { marks, last_access }) = before {
                         item = Item { marks, last_access, ..item };
                     }
-                    self.say_hit(flags, &item, won, owed, || self.shown(key, &item, left, now));
+                    self.say_hit(flags, &item, won, owed, || {
+                        self.shown(session.shown_key(key), &item, left, now)
+                    });
                 }
             }
             (change, Ending::Hit)
@@ -238,6 +251,7 @@ impl Engine {
                 left.created = flags.exptime(b'N').map(seconds_left);
                 let is_binary_key = flags.has(b'b');
                 let cas = if self.settings.cas_enabled { cas } else { 0 };
+                let key = session.shown_key(key);
                 let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
                 let value = flags.has(b'v').then_some(&b""[..]);
                 let hit = MetaHit { value, shared: None, won: true, token_sent: false, stale: false };
@@ -255,13 +269,14 @@ impl Engine {
     }
 
     /// `me`: what is known of the item under `key`, without a trace.
-    pub(in crate::engine) fn say_about(&self, key: &[u8], owed: &mut Owed, now: Tick) {
+    pub(in crate::engine) fn say_about(&self, session: &Session, key: &[u8], owed: &mut Owed, now: Tick) {
+        let shown_key = session.shown_key(key);
         self.store.read(self.store.hash(key), key, now, Access::Peek, |found| match found.item() {
             Some(item) => {
                 let item_bytes = self.item_bytes(key.len(), item.flags, item.value.len() as u64);
-                owed.say_meta_about(&self.shown(key, &item, left_of(&item, now), now), item_bytes);
+                owed.say_meta_about(&self.shown(shown_key, &item, left_of(&item, now), now), item_bytes);
             }
-            None => owed.say_meta_miss(Flags::default(), key),
+            None => owed.say_meta_miss(Flags::default(), shown_key),
         });
     }
 
@@ -323,7 +338,7 @@ fn miss(session: &Session, flags: Flags<'_>, key: &[u8], expired: bool, owed: &m
     session.counters.get_misses.add(1);
     session.counters.get_expired.add(u64::from(expired));
     if !flags.has(b'q') {
-        owed.say_meta_miss(flags, key);
+        owed.say_meta_miss(flags, session.shown_key(key));
     }
 }
 

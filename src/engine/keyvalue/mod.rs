@@ -9,7 +9,7 @@ mod put;
 
 use super::{Engine, Session};
 use crate::clock::{Deadline, Tick};
-use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Request, Style, Touch};
+use crate::protocol::{Count, Delete, Fetch, Flags, KeyBuffer, Outcome, Owed, Put, Request, Style, Touch};
 use crate::store::{Cas, Change, Content, Draft, Hashed, Item, Marks, Store};
 
 /// The key that `request` is about, as it came; empty if it is about none.
@@ -22,6 +22,22 @@ pub(super) fn key<'a>(request: &Request<'a>) -> &'a [u8] {
         Request::Touch(touch) => touch.key,
         Request::Delete(delete) => delete.key,
         Request::Admin { .. } => b"",
+    }
+}
+
+/// `request` about another key, to be looked up as it is.
+pub(super) fn with_key<'a>(request: &Request<'a>, key: &'a [u8]) -> Request<'a> {
+    let decoded = |style| match style {
+        Style::Classic => Style::Classic,
+        Style::Meta(flags) => Style::Meta(flags.with_decoded_key()),
+    };
+    match *request {
+        Request::Fetch(fetch) => Request::Fetch(Fetch { key, style: decoded(fetch.style), ..fetch }),
+        Request::Put(put) => Request::Put(Put { key, style: decoded(put.style), ..put }),
+        Request::Count(count) => Request::Count(Count { key, style: decoded(count.style), ..count }),
+        Request::Touch(touch) => Request::Touch(Touch { key, ..touch }),
+        Request::Delete(delete) => Request::Delete(Delete { key, style: decoded(delete.style), ..delete }),
+        Request::Admin { line } => Request::Admin { line },
     }
 }
 
@@ -48,7 +64,7 @@ fn plain<'k>(
     buffer: &'k mut KeyBuffer,
 ) -> (&'k [u8], Hashed) {
     let flags = style.flags();
-    if !flags.has(b'b') {
+    if !flags.has_encoded_key() {
         return (key, hashed);
     }
     let key = flags.plain_key(key, buffer);

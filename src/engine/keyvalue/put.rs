@@ -136,10 +136,11 @@ impl Engine {
             self.refuse_too_large(session, put, key, hashed, owed, now);
             return None;
         }
+        let shown_key = session.shown_key(key);
         let counters = &session.counters;
         counters.cmd_set.add(1);
         let Some(value) = put.value else {
-            say_put(put, style, key, Outcome::BadDataChunk, Shown::default(), owed);
+            say_put(put, style, shown_key, Outcome::BadDataChunk, Shown::default(), owed);
             return None;
         };
         let terms = Terms {
@@ -185,7 +186,7 @@ impl Engine {
             Ok(cas) if outcome == Outcome::Stored && self.settings.cas_enabled => cas,
             _ => 0,
         };
-        say_put(put, style, key, outcome, Shown { cas, value_bytes, ..Shown::default() }, owed);
+        say_put(put, style, shown_key, outcome, Shown { cas, value_bytes, ..Shown::default() }, owed);
         Some((outcome, seen))
     }
 
@@ -232,7 +233,7 @@ impl Engine {
     ) {
         session.counters.store_too_large.add(1);
         self.drop_stale(put, key, hashed, now);
-        say_put(put, put.style, key, Outcome::TooLarge, Shown::default(), owed);
+        say_put(put, put.style, session.shown_key(key), Outcome::TooLarge, Shown::default(), owed);
         if session.is_watched() {
             let item = Seen::new(put.value_bytes as usize, self.epoch.deadline(put.exptime.into(), now));
             self.log_store(session, key, command(put), Outcome::TooLarge, item, now);

@@ -18,6 +18,9 @@ impl Letters {
     /// Those whose arguments are looked at by the decoder.
     const WITH_ARGUMENT: Letters = Letters::of(b"CDEFJNORT");
 
+    /// No letter, but a mark: the key came in base64, and was decoded since.
+    const DECODED: Letters = Letters(1);
+
     /// Those that say all by being there, but for `b`.
     const PLAIN: Letters = Letters::of(b"cfhklqstuvx");
 
@@ -91,6 +94,19 @@ impl<'a> Flags<'a> {
             at += 2;
         }
         input[at..].starts_with(b"\r\n").then_some(Flags { letters, text: &input[..at] })
+    }
+
+    /// Whether the key of the request is to be decoded before it is looked up.
+    #[inline]
+    pub fn has_encoded_key(self) -> bool {
+        let encoded = Letters::of(b"b").0;
+        self.letters.0 & (encoded | Letters::DECODED.0) == encoded
+    }
+
+    /// The same flags, of a request whose key was decoded if it came in base64.
+    #[must_use]
+    pub fn with_decoded_key(self) -> Flags<'a> {
+        Flags { letters: Letters(self.letters.0 | Letters::DECODED.0), ..self }
     }
 
     /// How many bytes they take on their line.
@@ -253,6 +269,19 @@ mod tests {
         for other in [" v", " v\n", " v \r\n", "  v\r\n", " v v\r\n", " b\r\n", " T1\r\n", " I\r\n", " v\r"] {
             assert_eq!(Flags::plain(other.as_bytes()), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_key_is_decoded_once() {
+        let flags = Flags::parse(b"b v", 2).unwrap();
+        assert!(flags.has_encoded_key() && flags.has(b'b'));
+        let decoded = flags.with_decoded_key();
+        assert!(!decoded.has_encoded_key() && decoded.has(b'b') && decoded.has(b'v'));
+        assert!(decoded.each().eq(flags.each()));
+        let plain = Flags::parse(b"v", 2).unwrap();
+        assert!(!plain.has_encoded_key() && !plain.with_decoded_key().has_encoded_key());
+        let marks = Letters::of(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ").0;
+        assert_eq!(marks & Letters::DECODED.0, 0, "no letter is taken for the mark");
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl<'a> Flags<'a> {
     /// `key` as it is looked up: decoded into `buffer` if it came in base64.
     #[inline]
     pub fn plain_key<'k>(self, key: &'k [u8], buffer: &'k mut KeyBuffer) -> &'k [u8] {
-        if self.has(b'b') { key::decode(key, buffer).expect("the decoder has tried it") } else { key }
+        if self.has_encoded_key() { key::decode(key, buffer).expect("the decoder has tried it") } else { key }
     }
 }
 
