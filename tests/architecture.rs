@@ -34,7 +34,11 @@ const MODULES: [Module; 8] = [
     module("clock", 0, &[]),
     module("protocol", 1, &["arrayvec", "base64", "bytes", "itoa", "memchr"]),
     module("store", 1, &["bytes", "foldhash", "nix"]), // nix for the mapping of memory only
-    module("engine", 2, &["arrayvec", "bytes", "dashmap", "itoa", "thiserror"]),
+    module(
+        "engine",
+        2,
+        &["argon2", "arrayvec", "base64", "bytes", "dashmap", "itoa", "sha2", "subtle", "thiserror"],
+    ),
     module("net", 3, &["bytes", "dashmap", "socket2", "thiserror", "tokio", "tracing"]),
     module("config", 4, PROCESS),
     module("lifecycle", 4, PROCESS),

@@ -4,6 +4,7 @@
 //! keys are about to be asked for, executes the requests in order, and words the replies. It never waits.
 
 pub mod admin;
+pub mod auth;
 #[cfg(feature = "debugtime")]
 mod debugtime;
 mod events;
