@@ -30,8 +30,9 @@ impl Allowed {
         allowed
     }
 
-    /// What a user with `rights` is told who may not; `None` if it may. Not for [`Allowed::ByWord`].
-    pub(in crate::engine) fn refusal(self, rights: &Rights) -> Option<&'static [u8]> {
+    /// What a user with `rights` is told who may not; `None` if it may. [`Allowed::ByWord`] is taken for what its
+    /// unknown words are.
+    pub fn refusal(self, rights: &Rights) -> Option<&'static [u8]> {
         let (writes, oversees) = match self {
             Allowed::Everyone => (false, false),
             Allowed::Writers => (true, false),
@@ -45,11 +46,6 @@ impl Allowed {
         } else {
             None
         }
-    }
-
-    /// Whether it changes anything: what does may be asked for with `noreply`.
-    pub(in crate::engine) fn changes(self) -> bool {
-        matches!(self, Allowed::Writers | Allowed::Operators)
     }
 }
 
