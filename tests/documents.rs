@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ferrocached::config::{example, readme_tables};
 use ferrocached::engine::admin::COMMANDS;
+use ferrocached::engine::rights::{Allowed, Rights};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -38,6 +39,45 @@ fn command_table() -> String {
     head + &COMMANDS.iter().map(row).collect::<String>()
 }
 
+/// What users with each kind of rights may do.
+fn rights_table() -> String {
+    let rights = ["rw", "ro", "prefix=shop", "ro,prefix=shop"];
+    let mut table = "| commands |".to_owned();
+    for rights in rights {
+        table += &format!(" `{rights}` |");
+    }
+    table += "\n|---|---|---|---|---|\n";
+    for (allowed, keyed) in [
+        (Allowed::Everyone, "`get` `gets` `mg`"),
+        (
+            Allowed::Writers,
+            "`mg` with `T` `N` or `R`, `set` `add` `replace` `append` `prepend` `cas` `incr` `decr` `touch` `gat` `gats` `delete` `ms` `md` `ma`",
+        ),
+        (Allowed::Overseers, ""),
+        (Allowed::Operators, ""),
+    ] {
+        let mut commands = Vec::from_iter(Some(keyed.to_owned()).filter(|keyed| !keyed.is_empty()));
+        for command in COMMANDS {
+            let kinds = command.allowed.kinds().into_iter().filter(|(_, whom)| *whom == allowed);
+            commands.extend(
+                kinds.map(|(words, _)| format!("`{}`", format!("{} {words}", command.name).trim_end())),
+            );
+        }
+        let more = if allowed == Allowed::Operators {
+            ", and what else follows `stats` or `lru_crawler`"
+        } else {
+            ""
+        };
+        table += &format!("| {}{more} |", commands.join(" "));
+        for rights in rights {
+            let may = allowed.refusal(&Rights::parse(rights).expect("it is one")).is_none();
+            table += if may { " yes |" } else { " no |" };
+        }
+        table += "\n";
+    }
+    table
+}
+
 #[test]
 fn the_example_settings_file_is_up_to_date() {
     check("memcached.conf.example", &example());
@@ -49,6 +89,7 @@ fn the_readme_is_up_to_date() {
     let mut readme = fs::read_to_string(path("README.md")).unwrap();
     for (part, text) in [
         ("commands", command_table()),
+        ("rights", rights_table()),
         ("options", readme_tables()),
         ("nutcracker", format!("```yaml\n{nutcracker}```\n")),
     ] {

@@ -174,17 +174,11 @@ fn everybody_may_do_what_the_table_says_and_no_more() {
     }
 }
 
-/// The kinds of use that the source tells apart, as the words that lead to them.
-fn kinds(words: &str, allowed: Allowed) -> Vec<(String, Allowed)> {
-    let Allowed::ByWord(rows) = allowed else { return vec![(words.to_owned(), allowed)] };
-    let known = rows.iter().flat_map(|(word, allowed)| kinds(&format!("{words} {word}"), *allowed));
-    known.collect()
-}
-
 #[test]
 fn no_administrative_command_is_missing_in_the_table() {
     for command in COMMANDS {
-        for (words, allowed) in kinds(command.name, command.allowed) {
+        for (words, allowed) in command.allowed.kinds() {
+            let words = format!("{} {words}", command.name);
             let words = words.trim_end();
             let uses: Vec<_> = TABLE
                 .iter()

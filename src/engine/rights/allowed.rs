@@ -19,6 +19,20 @@ pub enum Allowed {
 }
 
 impl Allowed {
+    /// The kinds of use that it tells apart: for each the words behind the command's name, and whom it is for, which is
+    /// never [`Allowed::ByWord`].
+    pub fn kinds(self) -> Vec<(String, Allowed)> {
+        let Allowed::ByWord(rows) = self else { return vec![(String::new(), self)] };
+        let mut all = Vec::new();
+        for (word, allowed) in rows {
+            let kinds = allowed.kinds().into_iter();
+            all.extend(
+                kinds.map(|(words, allowed)| (format!("{word} {words}").trim_end().to_owned(), allowed)),
+            );
+        }
+        all
+    }
+
     /// Whom a command is for that is used with `words`; never [`Allowed::ByWord`].
     pub(in crate::engine) fn with(self, mut words: Words<'_>) -> Allowed {
         let mut allowed = self;
