@@ -270,21 +270,7 @@ impl Engine {
                 Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => break Some(step),
             }
         };
-        // Loops of their own, short enough for the processor to have several page walks under way: among the
-        // instructions of decoding, each hint would wait for its own.
-        if keys.len() > 1 {
-            keys.iter_mut().for_each(|key| self.store.hint_index(key));
-            let mut late = ArrayVec::<u8, BATCH_REQUESTS_MAX>::new();
-            for (number, key) in keys.iter_mut().enumerate() {
-                if self.store.hint_item(key) {
-                    late.push(number as u8);
-                }
-            }
-            // One more look will do: where chains are longer there are few of them.
-            for &number in &late {
-                let _ = self.store.hint_item(&mut keys[usize::from(number)]);
-            }
-        }
+        self.hint(&mut keys);
         let sampled = session.counters.sampler.choose(work.len());
         for (index, step) in work.iter().enumerate() {
             let then = match step {
@@ -313,6 +299,26 @@ impl Engine {
             _ => session.wait_or_close(step),
         });
         (consumed, then)
+    }
+
+    /// Tells the store that `keys` are about to be asked for.
+    #[inline(always)]
+    fn hint(&self, keys: &mut ArrayVec<Hashed, BATCH_REQUESTS_MAX>) {
+        // Loops of their own, short enough for the processor to have several page walks under way: among the
+        // instructions of decoding, each hint would wait for its own.
+        if keys.len() > 1 {
+            keys.iter_mut().for_each(|key| self.store.hint_index(key));
+            let mut late = ArrayVec::<u8, BATCH_REQUESTS_MAX>::new();
+            for (number, key) in keys.iter_mut().enumerate() {
+                if self.store.hint_item(key) {
+                    late.push(number as u8);
+                }
+            }
+            // One more look will do: where chains are longer there are few of them.
+            for &number in &late {
+                let _ = self.store.hint_item(&mut keys[usize::from(number)]);
+            }
+        }
     }
 
     /// A value that has not arrived in full: worth waiting for, or to be refused now and thrown away as it comes.

@@ -3,21 +3,31 @@
 //! Rule: a request is admitted before it is executed. An admitted one has the key under which the store knows it, and
 //! every reply shows keys without the prefix; one that is not admitted has no effect but its refusal.
 
+use arrayvec::ArrayVec;
 use bytes::Buf;
 
-use super::super::{BATCH_REQUESTS_MAX, Engine, Session, Then, keyvalue};
-use super::PREFIX_BYTES_MAX;
+use super::super::{BATCH_REQUESTS_MAX, Engine, Session, Then, Work, again_up_to, keyvalue};
 use crate::clock::Tick;
-use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Letters, Owed, Put, Request, Step, Style, reply};
+use crate::protocol::{Fetch, KEY_BYTES_MAX, KeyBuffer, Letters, Owed, Put, Request, Step, Style, reply};
+use crate::store::Hashed;
 
 /// The flags of `mg` that change the item, or tell the client that it is the one to change it.
 const CHANGING: Letters = Letters::of(b"NRT");
 
-/// A prefix leaves room for a key.
-const _: () = assert!(PREFIX_BYTES_MAX + 1 < KEY_BYTES_MAX);
+/// How many bytes the keys of a batch take together with their prefixes; it ends when the longest may not fit any
+/// more. Enough for a full batch of keys of 30 bytes, few enough to cost a single get little.
+const KEYS_BYTES_MAX: usize = 2048;
+
+/// What ends a batch.
+enum End<'a> {
+    /// A step that is no whole request.
+    Step(Step<'a>),
+    /// A request that is answered so instead of having an effect.
+    Refused(Request<'a>, &'static [u8]),
+}
 
 impl Engine {
-    /// [`Engine::batch`] for a session with rights: one request after the other, and nothing fetched ahead.
+    /// [`Engine::batch`] for a session with rights. A request that is refused ends it.
     // Out of line, so that all others pay one branch for it.
     #[inline(never)]
     pub(in crate::engine) fn batch_by_rights(
@@ -29,99 +39,107 @@ impl Engine {
         now: Tick,
         requests: &mut usize,
     ) -> (usize, Option<Then>) {
-        let mut key = KeyBuffer::new();
-        key.extend(session.prefix().iter().copied());
-        let prefix_bytes = key.len();
+        let start = session.decoder;
+        let mut room = [0; KEYS_BYTES_MAX];
+        let mut room = &mut room[..];
+        let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
+        let mut keys = ArrayVec::<Hashed, BATCH_REQUESTS_MAX>::new();
         let mut consumed = 0;
-        for _ in 0..BATCH_REQUESTS_MAX {
-            let plain = session.decoder.plain_fetch(&input[consumed..]);
-            let (step, used) = match plain {
+        let end = loop {
+            if work.is_full() || room.len() < KEY_BYTES_MAX {
+                break None;
+            }
+            let (step, used) = match session.decoder.plain_fetch(&input[consumed..]) {
                 Some((fetch, used)) => (Step::Request(Request::Fetch(fetch)), used),
                 None => session.decoder.step(&input[consumed..]),
             };
             consumed += used;
-            key.truncate(prefix_bytes);
+            match step {
+                Step::Request(request) => match admit(session, &request, &mut room) {
+                    Ok(admitted) => {
+                        work.push(Work::Run(admitted, keys.len()));
+                        keys.push(self.store.hash(keyvalue::key(&admitted)));
+                    }
+                    Err(words) => break Some(End::Refused(request, words)),
+                },
+                Step::Say(words) => work.push(Work::Say(words)),
+                Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => {
+                    break Some(End::Step(step));
+                }
+            }
+        };
+        self.hint(&mut keys);
+        let sampled = session.counters.sampler.choose(work.len());
+        for (index, step) in work.iter().enumerate() {
             let then = match step {
-                Step::Request(request) => self.execute_by_rights(session, &request, &mut key, owed, now),
-                Step::Say(words) => {
+                Work::Run(request, key) => {
+                    self.execute_by_rights(session, request, keys[*key], index == sampled, owed, now)
+                }
+                Work::Say(words) => {
                     owed.say(words);
                     None
                 }
-                Step::Announced { put, line_bytes } => {
-                    let then = self.announced_by_rights(session, put, line_bytes, &mut key, owed, now);
-                    return (consumed, Some(then));
-                }
-                Step::Incomplete { .. } | Step::Hopeless => {
-                    return (consumed, Some(session.wait_or_close(step)));
-                }
             };
             *requests += 1;
-            if then.is_some() || owed.remaining() >= owed_max {
-                return (consumed, then);
+            let is_last = index + 1 == work.len() && end.is_none();
+            if then.is_some() || owed.remaining() >= owed_max && !is_last {
+                return (again_up_to(start, index, session, input), then.or(Some(Then::Again)));
             }
         }
-        (consumed, None)
+        let then = match end {
+            None => None,
+            Some(End::Refused(request, words)) => {
+                *requests += 1;
+                refuse(session, &request, words, owed);
+                None
+            }
+            Some(End::Step(Step::Announced { put, line_bytes })) => {
+                Some(self.announced_by_rights(session, put, line_bytes, &mut room, owed, now))
+            }
+            Some(End::Step(step)) => Some(session.wait_or_close(step)),
+        };
+        (consumed, then)
     }
 
     fn execute_by_rights(
         &self,
         session: &mut Session,
         request: &Request<'_>,
-        key: &mut KeyBuffer,
+        hashed: Hashed,
+        is_sampled: bool,
         owed: &mut Owed,
         now: Tick,
     ) -> Option<Then> {
-        let admitted = match admit(session, request, key) {
-            Ok(admitted) => admitted,
-            Err(words) => {
-                refuse(session, request, words, owed);
-                return None;
-            }
-        };
-        let is_sampled = session.counters.sampler.choose(1) == 0;
-        if self.prefixes.is_on() | is_sampled {
-            return self.observed(session, &admitted, is_sampled, now, |session| {
-                self.execute_admitted(session, request, &admitted, owed, now)
-            });
-        }
-        self.execute_admitted(session, request, &admitted, owed, now)
-    }
-
-    fn execute_admitted(
-        &self,
-        session: &mut Session,
-        request: &Request<'_>,
-        admitted: &Request<'_>,
-        owed: &mut Owed,
-        now: Tick,
-    ) -> Option<Then> {
-        let key = keyvalue::key(admitted);
-        let hashed = self.store.hash(key);
-        match request {
+        let mut execute = |session: &mut Session| {
             // The only reply of the classic style that shows a key.
-            Request::Fetch(fetch) if fetch.style == Style::Classic => {
-                self.fetch_as(session, fetch, (key, hashed), owed, now);
+            if let Request::Fetch(fetch @ Fetch { style: Style::Classic, .. }) = request {
+                let shown = Fetch { key: session.shown_key(fetch.key), ..*fetch };
+                self.fetch_as(session, &shown, (fetch.key, hashed), owed, now);
                 if fetch.is_last {
                     owed.say(reply::END);
                 }
-                None
+                return None;
             }
-            _ => self.execute(session, admitted, hashed, owed, now),
+            self.execute(session, request, hashed, owed, now)
+        };
+        if self.prefixes.is_on() | is_sampled {
+            return self.observed(session, request, is_sampled, now, execute);
         }
+        execute(session)
     }
 
     /// [`Engine::announced`] for a session with rights: what it may not store is not waited for.
-    fn announced_by_rights(
+    fn announced_by_rights<'a>(
         &self,
         session: &mut Session,
-        put: Put<'_>,
+        put: Put<'a>,
         line_bytes: usize,
-        key: &mut KeyBuffer,
+        room: &mut &'a mut [u8],
         owed: &mut Owed,
         now: Tick,
     ) -> Then {
         let request = Request::Put(put);
-        match admit(session, &request, key) {
+        match admit(session, &request, room) {
             Ok(Request::Put(put)) => self.announced(session, &put, line_bytes, owed, now),
             Ok(_) => unreachable!("what is admitted is of the same kind"),
             Err(words) => {
@@ -133,12 +151,12 @@ impl Engine {
     }
 }
 
-/// `request` with the key under which the store knows it, which is put behind the prefix in `key`; or what the client
+/// `request` with the key under which the store knows it, for which the head of `room` is taken; or what the client
 /// is told instead. Administrative commands are left to their table.
 fn admit<'a>(
     session: &Session,
     request: &Request<'a>,
-    key: &'a mut KeyBuffer,
+    room: &mut &'a mut [u8],
 ) -> Result<Request<'a>, &'static [u8]> {
     if let Request::Admin { .. } = request {
         return Ok(*request);
@@ -146,9 +164,20 @@ fn admit<'a>(
     if !session.may_write() && changes(request) {
         return Err(reply::NOT_BY_READER);
     }
+    let prefix = session.prefix();
+    if prefix.is_empty() {
+        return Ok(*request);
+    }
     let decoded = &mut KeyBuffer::new();
-    let plain = keyvalue::stored_key(request, decoded);
-    key.try_extend_from_slice(plain).map_err(|_| reply::BAD_LINE)?;
+    let name = keyvalue::stored_key(request, decoded);
+    if prefix.len() + name.len() > KEY_BYTES_MAX {
+        return Err(reply::BAD_LINE);
+    }
+    let (key, rest) = std::mem::take(room).split_at_mut(prefix.len() + name.len());
+    *room = rest;
+    let (head, tail) = key.split_at_mut(prefix.len());
+    head.copy_from_slice(prefix);
+    tail.copy_from_slice(name);
     Ok(keyvalue::with_key(request, key))
 }
 
