@@ -44,11 +44,14 @@ pub(super) static SUBOPTIONS: &[Row] = &[
         }),
     sub("read_buf_mem_limit")
         .takes("MB")
-        .default("0")
-        .says("The most memory that the buffers of all connections may take, in megabytes; 0 is no limit.")
+        .sample("256")
+        .says(
+            "The most memory that unfinished requests and unread replies of all connections may take, in megabytes; 0 is \
+             no limit. Without it, that is 64, a quarter of -m or twice -I, whichever is most.",
+        )
         .sets(|config, given| {
             let megabytes = given.whole::<u64>(0..=PIECES_MAX);
-            megabytes.map(|megabytes| config.settings.read_buffer_bytes_max = megabytes << 20)
+            megabytes.map(|megabytes| config.settings.read_buffer_bytes_max = Some(megabytes << 20))
         }),
     sub("lru_crawler")
         .says("Look for expired items in the background and free them. This is the default.")

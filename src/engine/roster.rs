@@ -50,6 +50,8 @@ pub enum Reason {
     Error,
     /// It was silent for too long.
     IdleTimeout,
+    /// What was held for it was needed for others, and it was the slowest.
+    TooSlow,
     /// It had the server stop, or somebody else did.
     Shutdown,
 }
@@ -60,6 +62,7 @@ impl Reason {
             Reason::Normal => "normal",
             Reason::Error => "error",
             Reason::IdleTimeout => "idle_timeout",
+            Reason::TooSlow => "too_slow",
             Reason::Shutdown => "shutdown",
         }
     }

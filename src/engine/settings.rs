@@ -9,6 +9,11 @@ pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
 /// The default of `-I`, in bytes.
 pub const ITEM_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 
+/// The buffers of all connections may take one part in so many of the memory limit, unless the operator chooses.
+const BUFFER_PARTS: u64 = 4;
+/// Or this, where it is more, in bytes: the default of `-m`.
+const BUFFER_BYTES_MIN: u64 = 64 << 20;
+
 /// Which TCP port to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpPort {
@@ -85,8 +90,9 @@ pub struct Settings {
     pub detail_enabled: bool,
     /// `-o idle_timeout`, in seconds; 0 is never.
     pub idle_seconds_max: u32,
-    /// `-o read_buf_mem_limit`, in bytes over all connections; 0 is no limit.
-    pub read_buffer_bytes_max: u64,
+    /// `-o read_buf_mem_limit`, in bytes over all connections; 0 is no limit. See
+    /// [`buffer_bytes_max`](Settings::buffer_bytes_max).
+    pub read_buffer_bytes_max: Option<u64>,
     /// Off with `-o no_lru_crawler`: dead items are then found only when read or when room is needed.
     pub sweep_enabled: bool,
     /// `-o drop_privileges`: give up the system calls that a running server does not need.
@@ -146,6 +152,17 @@ pub struct Compat {
     pub napi_ids: u32,
 }
 
+impl Settings {
+    /// The most that the buffers of all connections may take in all, in bytes; 0 is no limit.
+    ///
+    /// Where the operator did not choose, that is in proportion to the memory limit, but enough for some uploads at
+    /// once where that is small, and for one of the largest there may be, whose buffer doubles as it grows.
+    pub fn buffer_bytes_max(&self) -> u64 {
+        let default = (self.memory_bytes / BUFFER_PARTS).max(2 * self.item_bytes_max).max(BUFFER_BYTES_MIN);
+        self.read_buffer_bytes_max.unwrap_or(default)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -171,7 +188,7 @@ impl Default for Settings {
             prefix_delimiter: b':',
             detail_enabled: false,
             idle_seconds_max: 0,
-            read_buffer_bytes_max: 0,
+            read_buffer_bytes_max: None,
             sweep_enabled: true,
             drop_privileges: false,
             compat: Compat::default(),

@@ -140,6 +140,12 @@ pub struct Connections {
     pub read_buffer_bytes: AtomicU64,
     /// Connections closed because there was no room for it.
     pub read_buffer_oom: AtomicU64,
+    /// Connections whose clients have not taken all they are owed.
+    pub responses: AtomicU64,
+    /// Bytes reserved for that; shared values are not among them.
+    pub response_bytes: AtomicU64,
+    /// Connections closed because there was no room for it.
+    pub response_oom: AtomicU64,
 }
 
 impl Connections {
@@ -152,6 +158,7 @@ impl Connections {
             listen_disabled: self.listen_disabled.load(Ordering::Relaxed),
             listen_disabled_us: self.listen_disabled_us.load(Ordering::Relaxed),
             read_buffer_oom: self.read_buffer_oom.load(Ordering::Relaxed),
+            response_oom: self.response_oom.load(Ordering::Relaxed),
         }
     }
 }
@@ -184,6 +191,7 @@ struct ConnectionTotals {
     listen_disabled: u64,
     listen_disabled_us: u64,
     read_buffer_oom: u64,
+    response_oom: u64,
 }
 
 impl Statistics {
@@ -288,7 +296,9 @@ impl Engine {
         }
         lines.number("rejected_public_connections", totals.rejected_public - base.rejected_public);
         lines.number("connection_structures", connections.most.load(Ordering::Relaxed));
-        lines.zeros(&["response_obj_oom", "response_obj_count", "response_obj_bytes"]);
+        lines.number("response_obj_oom", totals.response_oom - base.response_oom);
+        lines.number("response_obj_count", connections.responses.load(Ordering::Relaxed));
+        lines.number("response_obj_bytes", connections.response_bytes.load(Ordering::Relaxed));
         lines.number("read_buf_count", connections.read_buffers.load(Ordering::Relaxed));
         lines.number("read_buf_bytes", connections.read_buffer_bytes.load(Ordering::Relaxed));
         lines.number("read_buf_bytes_free", 0);

@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
+use super::burden::Burden;
 use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
 use crate::engine::Engine;
@@ -35,6 +36,10 @@ pub(super) struct Client {
     state: AtomicU8,
     /// Whether it was ended for being idle.
     is_timed_out: AtomicBool,
+    /// Whether it was ended for what is held for it.
+    is_too_slow: AtomicBool,
+    /// What is held for it.
+    pub(super) burden: Burden,
     _place: Place,
 }
 
@@ -74,6 +79,8 @@ impl Client {
             last_turn: AtomicU32::new(now.0),
             state: AtomicU8::new(0),
             is_timed_out: AtomicBool::new(false),
+            is_too_slow: AtomicBool::new(false),
+            burden: Burden::default(),
             _place: place,
         }
     }
@@ -82,6 +89,21 @@ impl Client {
     #[inline]
     pub(super) fn touch(&self, now: Tick) {
         self.last_turn.store(now.0, Ordering::Relaxed);
+    }
+
+    /// When it last had a turn, or moved bytes of a long one.
+    pub(super) fn last_turn(&self) -> Tick {
+        Tick(self.last_turn.load(Ordering::Relaxed))
+    }
+
+    /// Notes that it is ended for what is held for it.
+    pub(super) fn end_as_too_slow(&self) {
+        self.is_too_slow.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was ended for what is held for it.
+    pub(super) fn is_too_slow(&self) -> bool {
+        self.is_too_slow.load(Ordering::Relaxed)
     }
 
     /// Notes what it does now.
@@ -107,7 +129,13 @@ impl Client {
 
     /// Why it is ended from outside, if it is.
     pub(super) fn reason_to_end(&self) -> Reason {
-        if self.is_timed_out.load(Ordering::Relaxed) { Reason::IdleTimeout } else { Reason::Shutdown }
+        if self.is_timed_out.load(Ordering::Relaxed) {
+            Reason::IdleTimeout
+        } else if self.is_too_slow() {
+            Reason::TooSlow
+        } else {
+            Reason::Shutdown
+        }
     }
 
     /// Whether it may be closed for being idle: as in memcached, local sockets may not, nor those who watch. But one
@@ -117,7 +145,7 @@ impl Client {
     }
 
     fn idle_seconds(&self, now: Tick) -> u32 {
-        now.seconds_since(Tick(self.last_turn.load(Ordering::Relaxed)))
+        now.seconds_since(self.last_turn())
     }
 }
 
@@ -149,6 +177,11 @@ impl Clients {
     /// To be called while the socket is still open, or its number may be another's.
     pub(super) fn remove(&self, client: &Client) {
         self.open.remove_if(&client.descriptor, |_, (found, _)| found.number == client.number);
+    }
+
+    /// Those of whom `wanted` says so, and what ends them.
+    pub(super) fn all(&self, mut wanted: impl FnMut(&Client) -> bool) -> Vec<(Arc<Client>, AbortHandle)> {
+        self.open.iter().filter(|entry| wanted(&entry.0)).map(|entry| entry.value().clone()).collect()
     }
 
     /// Ends the connections that have been idle for more than `seconds_max`; says how many.

@@ -82,8 +82,8 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     /// Input that no turn has used up yet.
     held: BytesMut,
-    /// What `held` is counted as in the total of read buffers, in bytes.
-    held_counted: usize,
+    /// The bytes that `held` is noted to take.
+    held_noted: usize,
     /// What the socket has not taken yet.
     owed: Owed,
     next: Next,
@@ -104,7 +104,7 @@ impl Connection {
             client,
             shared,
             held: BytesMut::new(),
-            held_counted: 0,
+            held_noted: 0,
             owed: Owed::default(),
             next: Next::Read { bytes_min: 1 },
             ended: None,
@@ -141,10 +141,15 @@ impl Connection {
                 let before = self.owed.remaining();
                 let sent = poll_send(&mut self.stream, cx, &mut self.owed);
                 if self.owed.remaining() < before {
-                    self.client.touch(self.shared.clock.now());
+                    let now = self.shared.clock.now();
+                    self.client.touch(now);
+                    self.client.burden.advance(before - self.owed.remaining(), now);
+                    self.shared.note_output(&self.client, self.owed.capacity(), self.owed.shared_bytes());
                 }
                 ready!(sent)?;
                 self.owed = Owed::default();
+                self.shared.note_output(&self.client, 0, 0);
+                self.client.burden.begin(self.client.last_turn());
                 self.client.set_state(if self.next == Next::Watch {
                     State::Watching
                 } else {
@@ -171,7 +176,10 @@ impl Connection {
                     if self.next == Next::Close {
                         continue; // there was no room for it, and the client was told
                     }
-                    self.turn_over_held(scratch)
+                    let turn = self.turn_over_held(scratch);
+                    // It may well have stored a large value in the place of one that slow clients are owed.
+                    self.shared.unpin();
+                    turn
                 }
             };
             self.next = match turn.then {
@@ -229,18 +237,34 @@ impl Connection {
         } else {
             self.turn(length, scratch)
         };
-        let left = &scratch.input[turn.consumed..length];
-        if left.len() > held && !self.shared.may_buffer(left.len() - held) {
-            scratch.owed.say(reply::OUT_OF_MEMORY_READING);
-            self.shared.buffer_refused();
-            self.ended = Some(Reason::Error);
-            turn.then = Then::Close;
-        } else if held > 0 || !left.is_empty() {
-            self.held.clear();
-            self.held.extend_from_slice(left);
-            self.count_held();
+        if held > 0 || turn.consumed < length {
+            let left = turn.consumed..length;
+            if !self.hold(&scratch.input[left], turn.consumed == 0) {
+                scratch.owed.say(reply::OUT_OF_MEMORY_READING);
+                self.ended = Some(Reason::Error);
+                turn.then = Then::Close;
+            }
         }
         Poll::Ready(Ok(Some(turn)))
+    }
+
+    /// Holds `left` until more comes, of which what is held now is the head if it `is_more`; `false` when there is no
+    /// room for it.
+    fn hold(&mut self, left: &[u8], is_more: bool) -> bool {
+        let now = self.client.last_turn();
+        let held = self.held.len();
+        match left.len().checked_sub(held) {
+            Some(more) if is_more && held > 0 => self.client.burden.advance(more, now),
+            _ => self.client.burden.begin(now),
+        }
+        let more = left.len().saturating_sub(held);
+        if more > 0 && !self.shared.may_hold(&self.client, held, more) {
+            return false;
+        }
+        self.held.clear();
+        self.held.extend_from_slice(left);
+        self.note_held();
+        true
     }
 
     /// Reads a long request into a buffer of its own, which grows with what arrives, not with what was announced.
@@ -249,18 +273,23 @@ impl Connection {
         while self.held.len() < bytes_min {
             let more = (bytes_min - self.held.len()).min(self.held.len().max(READ_BYTES_MAX));
             if self.held.capacity() - self.held.len() < more.min(READ_BYTES_MAX) {
-                if !self.shared.may_buffer(more) {
-                    self.refuse_to_buffer();
+                if !self.shared.may_hold(&self.client, self.held.len(), more) {
+                    self.owed.say(reply::OUT_OF_MEMORY_READING);
+                    self.ended = Some(Reason::Error);
+                    self.next = Next::Close;
                     return Poll::Ready(Ok(true));
                 }
                 self.held.reserve(more);
-                self.count_held();
+                self.note_held();
             }
             let mut room = (&mut self.held).limit(more);
-            if ready!(pin!(self.stream.read_buf(&mut room)).poll(cx))? == 0 {
+            let read = ready!(pin!(self.stream.read_buf(&mut room)).poll(cx))?;
+            if read == 0 {
                 return Poll::Ready(Ok(false));
             }
-            self.client.touch(self.shared.clock.now());
+            let now = self.shared.clock.now();
+            self.client.touch(now);
+            self.client.burden.advance(read, now);
         }
         Poll::Ready(Ok(true))
     }
@@ -269,7 +298,7 @@ impl Connection {
     fn begin_to_watch(&mut self) -> Next {
         let wants_to_quit = self.shared.engine.wants_to_quit(&mut self.session, &self.held);
         self.held = BytesMut::new();
-        self.count_held();
+        self.note_held();
         self.stream.bound_unsent(WATCHER_BYTES_MAX);
         self.client.set_state(State::Watching);
         if wants_to_quit { Next::Close } else { Next::Watch }
@@ -297,13 +326,6 @@ impl Connection {
         Poll::Pending
     }
 
-    fn refuse_to_buffer(&mut self) {
-        self.owed.say(reply::OUT_OF_MEMORY_READING);
-        self.shared.buffer_refused();
-        self.ended = Some(Reason::Error);
-        self.next = Next::Close;
-    }
-
     /// Runs a turn over the first `length` bytes of the scratch space.
     #[inline]
     fn turn(&mut self, length: usize, scratch: &mut Scratch) -> Turn {
@@ -325,13 +347,16 @@ impl Connection {
         if self.shared.engine.verbosity() >= 2 {
             self.log(&self.held[..turn.consumed], &scratch.owed);
         }
+        if turn.consumed > 0 {
+            self.client.burden.begin(now);
+        }
         self.held.advance(turn.consumed);
         if self.held.is_empty() || self.held.capacity() / 4 > self.held.len().max(READ_BYTES_MAX) {
             // Gives back what a long request needed. Only where most of it is free, or a long pipeline behind
             // such a request would be copied again after every turn.
             self.held = BytesMut::from(&self.held[..]);
         }
-        self.count_held();
+        self.note_held();
         turn
     }
 
@@ -349,6 +374,11 @@ impl Connection {
                 Poll::Pending => {
                     scratch.owed.move_to(&mut self.owed);
                     self.client.set_state(State::Writing);
+                    self.client.burden.begin(self.client.last_turn());
+                    let (bytes, shared) = (self.owed.capacity(), self.owed.shared_bytes());
+                    if !self.shared.may_owe(&self.client, bytes, shared) {
+                        return Err(io::ErrorKind::OutOfMemory.into());
+                    }
                 }
             }
             if scratch.owed.capacity() > SCRATCH_OWED_BYTES_MAX {
@@ -358,13 +388,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Keeps the total of read buffers true.
+    /// Keeps the note of what is held true.
     #[inline]
-    fn count_held(&mut self) {
+    fn note_held(&mut self) {
         let bytes = if self.held.is_empty() { 0 } else { self.held.capacity() };
-        if bytes != self.held_counted {
-            self.shared.count_buffer(self.held_counted, bytes);
-            self.held_counted = bytes;
+        if bytes != self.held_noted {
+            self.shared.note_input(&self.client, bytes);
+            self.held_noted = bytes;
         }
     }
 
@@ -380,7 +410,12 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.shared.count_buffer(self.held_counted, 0);
+        match self.client.is_too_slow() {
+            true if self.owed.has_remaining() => self.stream.forget_unsent(),
+            true => self.stream.say_last(reply::OUT_OF_MEMORY_READING),
+            false => {}
+        }
+        self.shared.note_end(&self.client);
         // One that has not ended by itself was ended: for being idle, or with all the others.
         let reason = self.ended.unwrap_or_else(|| self.client.reason_to_end());
         let now = self.shared.clock.now();

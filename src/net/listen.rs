@@ -13,6 +13,11 @@ use tokio::net::{TcpListener, UnixListener};
 use super::stream::Handover;
 use crate::engine::settings::{Settings, TcpPort};
 
+/// How many bytes the system takes of what cannot be sent yet, for each connection, in bytes: without this it takes 3 to
+/// 4 MB of a client that does not read, where nothing counts them. What is on its way to a client that reads is not
+/// bounded by it. As much as is sent before others have their turn.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
 /// Why a socket could not be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -210,6 +215,8 @@ fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Listener, BindError> {
         }
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // The connections inherit it. Where the system does not know it, its own bound stays.
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
         socket.bind(&address.into())?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         TcpListener::from_std(socket.into())

@@ -3,20 +3,22 @@
 //! The runtime of [`Server::run`] accepts; each worker is a thread with a runtime of its own and its own
 //! connections. Nothing moves between workers, so nothing is shared on the way of a request but the store.
 
+mod burden;
 mod clients;
 mod connection;
 mod farewell;
 mod guard;
 mod listen;
+mod seldom;
 mod stream;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use crate::clock::{Epoch, TICKS_PER_SECOND, Tick};
 use crate::engine::Engine;
@@ -28,6 +30,7 @@ use farewell::Farewells;
 use guard::Guard;
 use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
+use seldom::Seldom;
 
 /// How often the engine is told what time it is.
 const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
@@ -87,6 +90,12 @@ struct Shared {
     accepted: AtomicU64,
     guard: Guard,
     farewells: Farewells,
+    /// The last tick at which all clients were looked through for slow ones, and there were none.
+    nobody_slow_at: AtomicU32,
+    /// Clients ended for what was held for them.
+    too_slow: Seldom,
+    /// Times that nobody could be accepted.
+    cannot_accept: Seldom,
     stop: mpsc::Sender<StopKind>,
 }
 
@@ -109,9 +118,19 @@ impl Server {
         let places = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
         let clients = Arc::new(Clients::new(&listeners, clock.now()));
         engine.set_roster(Arc::clone(&clients) as Arc<dyn Roster>);
-        let accepted = AtomicU64::new(0);
-        let (guard, farewells) = (Guard::default(), Farewells::new());
-        let shared = Arc::new(Shared { engine, clock, clients, places, accepted, guard, farewells, stop });
+        let shared = Arc::new(Shared {
+            engine,
+            clock,
+            clients,
+            places,
+            accepted: AtomicU64::new(0),
+            guard: Guard::default(),
+            farewells: Farewells::new(),
+            nobody_slow_at: AtomicU32::new(0),
+            too_slow: Seldom::default(),
+            cannot_accept: Seldom::default(),
+            stop,
+        });
         Ok(Server { shared, listeners, stop_asked })
     }
 
@@ -184,29 +203,6 @@ impl Shared {
         let _ = self.stop.try_send(kind);
     }
 
-    /// Whether `more` bytes of unfinished input may be held.
-    fn may_buffer(&self, more: usize) -> bool {
-        let max = self.engine.settings().read_buffer_bytes_max;
-        max == 0 || self.engine.connections().read_buffer_bytes.load(Ordering::Relaxed) + more as u64 <= max
-    }
-
-    fn buffer_refused(&self) {
-        self.engine.connections().read_buffer_oom.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a buffer that had `before` bytes and has `after` now.
-    fn count_buffer(&self, before: usize, after: usize) {
-        let connections = self.engine.connections();
-        let (count, bytes) = (&connections.read_buffers, &connections.read_buffer_bytes);
-        match (before, after) {
-            (0, 1..) => count.fetch_add(1, Ordering::Relaxed),
-            (1.., 0) => count.fetch_sub(1, Ordering::Relaxed),
-            _ => 0,
-        };
-        // Wrapping addition of the difference: the total itself never goes below 0.
-        bytes.fetch_add((after as u64).wrapping_sub(before as u64), Ordering::Relaxed);
-    }
-
     /// A new connection, with a place of its own.
     fn opened(&self, accepted: &Accepted, permit: OwnedSemaphorePermit) -> Arc<Client> {
         let place = Place::taken(permit, Arc::clone(&self.engine));
@@ -235,6 +231,7 @@ async fn keep_time(shared: Arc<Shared>) {
         if tokio::task::spawn_blocking(move || engine.tick(now)).await.is_err() {
             error!("tidying up panicked");
         }
+        shared.unpin();
         if idle_seconds_max > 0 && now.seconds_since(idle_checked) > 0 {
             idle_checked = now;
             let ended = shared.clients.end_idle(now, idle_seconds_max);
@@ -261,7 +258,12 @@ async fn accept_all(
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: no use in trying again at once.
-                debug!(%error, "cannot accept");
+                if let Some(times) = shared.cannot_accept.count(1, shared.clock.now()) {
+                    warn!(
+                        "no client could be accepted, {times} times so far or since this was last said: {error}; raise \
+                         the limit on open files (ulimit -n, or LimitNOFILE= of systemd) or lower -c (--conn-limit)"
+                    );
+                }
                 pause_listening(&shared, tokio::time::sleep(ACCEPT_PAUSE)).await;
                 continue;
             }

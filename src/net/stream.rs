@@ -2,7 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -41,6 +42,23 @@ impl Stream {
         };
         // Where the system will not, its own bound stays.
         let _ = socket.set_send_buffer_size(bytes);
+    }
+
+    /// Has the system forget what it took and could not send, as soon as the connection is closed, and not keep it
+    /// until the client has gone.
+    pub(super) fn forget_unsent(&self) {
+        let socket = match self {
+            Stream::Tcp(socket) => SockRef::from(socket),
+            Stream::Unix(socket) => SockRef::from(socket),
+        };
+        // Where the system will not, it keeps it for some minutes.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+    }
+
+    /// Says `words` to a client whose connection is about to be closed, if its socket takes them now.
+    pub(super) fn say_last(&mut self, words: &[u8]) {
+        // Who does not hear it sees the end of the connection.
+        let _ = Pin::new(self).poll_write(&mut Context::from_waker(Waker::noop()), words);
     }
 }
 

@@ -227,6 +227,11 @@ impl Owed {
         self.copy_to_bytes(self.remaining())
     }
 
+    /// How many of the bytes owed are shared with the store.
+    pub fn shared_bytes(&self) -> usize {
+        self.shared_bytes
+    }
+
     /// How many bytes the queue itself could hold without growing.
     pub fn capacity(&self) -> usize {
         self.worded.bytes.len()

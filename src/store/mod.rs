@@ -327,6 +327,12 @@ impl Store {
         self.common.budget.limit()
     }
 
+    /// What is charged for values that no item has any more and somebody still holds, in bytes. More than half of the
+    /// memory limit is not pinned like this: large values are refused then, until some are let go of.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.common.pool.pinned_bytes()
+    }
+
     /// Looks for dead items, one bounded slice of every shard, and tidies up. To be called about every tick,
     /// or else [`Store::tidy`].
     pub fn sweep(&self, now: Tick) {

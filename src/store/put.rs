@@ -13,6 +13,10 @@ use crate::clock::{Deadline, Tick};
 /// How long the number of a large value is, in the value's place.
 const LARGE_NUMBER_BYTES: usize = size_of::<u32>();
 
+/// While readers alone hold more than one part in so many of the memory limit, large values are refused: each would have
+/// more of what other clients stored evicted, and might be held by a reader next.
+const PINNED_PARTS_MAX: u64 = 2;
+
 /// A record to be written.
 struct Record<'c> {
     key: &'c [u8],
@@ -112,6 +116,9 @@ impl Shard {
         now: Tick,
     ) -> Result<(), NoMemory> {
         let charge = large::charge(record.len);
+        if self.common.pool.pinned_bytes() > self.common.budget.limit() / PINNED_PARTS_MAX {
+            return Err(NoMemory);
+        }
         self.make_room(charge, now)?;
         let found = found.and_then(|_| self.relocate(hash));
         let old_large = found.and_then(|found| self.large_number(found));

@@ -5,3 +5,40 @@
 //! `cargo bench --bench abuse`.
 
 mod log;
+mod normal;
+mod readers;
+mod uploads;
+
+use std::net::TcpStream;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::server::*;
+
+/// What RSS may be above the bounds that are stated, in bytes: the process itself, and what the allocator holds back.
+const BASE_BYTES_MAX: u64 = 32 << 20;
+
+/// A connection to `server` whose end the system holds few bytes for: what is not read stays with the server.
+fn narrow(server: &Server) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], server.port));
+    socket.connect(&SockAddr::from(address)).unwrap();
+    socket.into()
+}
+
+/// Waits until no more than `connections` are open and nothing is held for them.
+fn wait_for_calm(client: &mut Client<TcpStream>, connections: u64) {
+    wait_for("the server to be calm again", || {
+        ["read_buf_bytes", "response_obj_bytes"].map(|name| number(client, name)) == [0, 0]
+            && number(client, "curr_connections") <= connections
+    });
+}
+
+fn number(client: &mut Client<TcpStream>, name: &str) -> u64 {
+    client.stat("stats\r\n", name).unwrap().parse().unwrap()
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    bytes >> 20
+}

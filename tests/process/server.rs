@@ -134,6 +134,15 @@ impl<S: Read + Write> Client<S> {
         self.line_with_end().trim_end_matches("\r\n").to_owned()
     }
 
+    /// The next line without its end; empty when there is none to come, for whatever reason.
+    pub(crate) fn line_or_end(&mut self) -> String {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(_) => line.trim_end_matches("\r\n").to_owned(),
+            Err(_) => String::new(),
+        }
+    }
+
     /// The next line of what a watcher is shown, which ends in LF alone.
     pub(crate) fn event(&mut self) -> String {
         let line = self.line_with_end();

@@ -56,7 +56,8 @@ fn each_option_that_is_implemented_has_its_effect() {
     check("-D /.", |c| (c.settings.prefix_delimiter, c.settings.detail_enabled) = (b'/', true));
     check("-o no_maxconns_fast", |c| c.settings.maxconns_fast = false);
     check("-o idle_timeout=60", |c| c.settings.idle_seconds_max = 60);
-    check("-o read_buf_mem_limit=8", |c| c.settings.read_buffer_bytes_max = 8 << 20);
+    check("-o read_buf_mem_limit=0", |c| c.settings.read_buffer_bytes_max = Some(0));
+    check("-o read_buf_mem_limit=8", |c| c.settings.read_buffer_bytes_max = Some(8 << 20));
     check("-o no_lru_crawler", |c| c.settings.sweep_enabled = false);
 }
 
@@ -265,4 +266,16 @@ fn help_version_and_license_are_shown_before_anything_is_judged() {
     assert_eq!(shown("--help -V"), help());
     let in_spite_of_the_environment = parsed("-V", &[("MEMCACHED_EXTRA_FLAGS", "--nonsense")]);
     assert!(matches!(in_spite_of_the_environment, Ok(Parsed::Show(_))));
+}
+
+#[test]
+fn buffers_are_bounded_unless_somebody_wants_otherwise() {
+    let check =
+        |line: &str, megabytes: u64| assert_eq!(settings(line).buffer_bytes_max(), megabytes << 20, "{line}");
+    check("", 64);
+    check("-m 8", 64);
+    check("-m 1g", 256);
+    check("-m 1g -I 200m", 400);
+    check("-m 1g -o read_buf_mem_limit=8", 8);
+    check("-m 1g -o read_buf_mem_limit=0", 0);
 }

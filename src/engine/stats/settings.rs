@@ -38,7 +38,7 @@ impl Engine {
         lines.number("idle_timeout", u64::from(self.settings.idle_seconds_max));
         lines.number("watcher_logbuf_size", u64::from(compat.watcher_logbuf_kib));
         lines.number("worker_logbuf_size", u64::from(compat.worker_logbuf_kib));
-        lines.number("read_buf_mem_limit", self.settings.read_buffer_bytes_max);
+        lines.number("read_buf_mem_limit", self.settings.buffer_bytes_max());
         lines.flag("track_sizes", compat.track_sizes);
         lines.text("inline_ascii_response", "no");
         lines.flag("drop_privileges", self.settings.drop_privileges);
