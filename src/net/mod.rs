@@ -260,8 +260,8 @@ async fn accept_all(
                 // Out of descriptors, most likely: no use in trying again at once.
                 if let Some(times) = shared.cannot_accept.count(1, shared.clock.now()) {
                     warn!(
-                        "no client could be accepted, {times} times so far or since this was last said: {error}; raise \
-                         the limit on open files (ulimit -n, or LimitNOFILE= of systemd) or lower -c (--conn-limit)"
+                        "no client could be accepted ({times} tries since this was last said): {error}; raise the limit \
+                         on open files (ulimit -n, or LimitNOFILE= of systemd) or lower -c (--conn-limit)"
                     );
                 }
                 pause_listening(&shared, tokio::time::sleep(ACCEPT_PAUSE)).await;

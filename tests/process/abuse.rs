@@ -4,6 +4,8 @@
 //! within its bounds, and all of it comes back when the abuse ends. How much slower the normal client gets is measured by
 //! `cargo bench --bench abuse`.
 
+mod crowds;
+mod descriptors;
 mod log;
 mod normal;
 mod readers;

@@ -54,7 +54,7 @@ fn check_and_end(server: &Server, mut normal: Normal, most: u64, readers: Vec<Tc
         assert!(normal.store_large(server, VALUE_BYTES));
         normal.work();
     }
-    println!("at most {} MB resident, {} MB at the end", megabytes(most), megabytes(resident_bytes(server)));
+    eprintln!("at most {} MB resident, {} MB at the end", megabytes(most), megabytes(resident_bytes(server)));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn unread_large_values_do_not_take_the_place_of_items() {
     });
     let readers: Vec<_> = readers.collect();
     assert_ne!(number(&mut normal.client, "response_obj_oom"), 0, "some had to go");
-    println!("{refused} of {READERS} had to be stored again");
+    eprintln!("{refused} of {READERS} had to be stored again");
     assert!(most <= MEMORY_BYTES + BASE_BYTES_MAX, "{} MB resident", megabytes(most));
     check_and_end(&server, normal, most, readers);
 }
