@@ -147,6 +147,9 @@ pub fn parse_reading(
     for source in &sources {
         source.apply(&mut config)?;
     }
+    if !sources.iter().any(|source| source.gives("port")) {
+        config.follow_udp_port();
+    }
     let port_file = environment("MEMCACHED_PORT_FILENAME").filter(|path| !path.is_empty());
     config.process.port_file = port_file.map(PathBuf::from);
     config.reconcile().map_err(|fault| fault.stop(None))?;
@@ -164,6 +167,15 @@ pub fn suboption_table() -> &'static [Row] {
 }
 
 impl Config {
+    /// Has TCP listen where UDP does, for want of a `-p`; with `-s` there are neither.
+    fn follow_udp_port(&mut self) {
+        match self.settings.udp_port.filter(|_| self.settings.unix_socket.is_none()) {
+            Some(0) => self.settings.port = TcpPort::Ephemeral,
+            Some(port) => self.settings.port = TcpPort::Fixed(port),
+            None => {}
+        }
+    }
+
     /// What can only be judged, or warned about, once all sources have spoken.
     fn reconcile(&mut self) -> Result<(), Fault> {
         let settings = &mut self.settings;
@@ -177,12 +189,15 @@ impl Config {
         }
 
         if settings.unix_socket.is_some() {
+            if settings.udp_port.take().is_some() {
+                self.notes.push("-s (--unix-socket) turns UDP off: -U has no effect".to_owned());
+            }
             // Debian's file always has a `-p`, so an explicit one cannot be taken as a wish for TCP besides -s.
             if settings.port != Settings::default().port || !settings.listen.is_empty() {
                 self.notes.push("-s (--unix-socket) turns TCP off: -p and -l have no effect".to_owned());
             }
             settings.port = TcpPort::Off;
-        } else if settings.port == TcpPort::Off {
+        } else if settings.port == TcpPort::Off && settings.udp_port.is_none() {
             let warning =
                 "nothing will be listened on: -p 0 turns TCP off and there is no -s (--unix-socket)";
             self.warnings.push(warning.to_owned());

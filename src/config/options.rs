@@ -28,7 +28,10 @@ pub(super) static OPTIONS: &[Row] = &[
     option('U', "udp-port", Group::Listening)
         .takes("NUM")
         .default("0")
-        .accepted("UDP port; only 0, which is off, can be given, because UDP is not there yet.")
+        .says(
+            "UDP port to listen on, and TCP with it unless -p is given; 0 is none, -1 is one that the system chooses. \
+             Public addresses get no answer, unless the one they ask is named by -l.",
+        )
         .sets(udp_port),
     option('s', "unix-socket", Group::Listening)
         .takes("PATH")
@@ -211,11 +214,13 @@ fn port(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn udp_port(_: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
-    match given.whole::<u16>(0..=i64::from(u16::MAX))? {
-        0 => Ok(()),
-        _ => Err(given.refused("UDP is not there yet; leave it out and use TCP")),
-    }
+fn udp_port(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let complaint = "A port from 1 to 65535 is needed, or 0 for none, or -1 for one the system chooses";
+    config.settings.udp_port = match given.whole_or::<i64>(-1..=i64::from(u16::MAX), complaint)? {
+        0 => None,
+        number => Some(u16::try_from(number).unwrap_or(0)),
+    };
+    Ok(())
 }
 
 fn unix_mask(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {

@@ -137,6 +137,11 @@ impl Source {
         }
     }
 
+    /// Whether this source gives the option called `name`, which takes a value.
+    pub(super) fn gives(&self, name: &str) -> bool {
+        self.matches.get_many::<OsString>(name).is_some()
+    }
+
     /// The file of `--config`.
     pub(super) fn settings_file(&self) -> Option<PathBuf> {
         self.matches.get_many::<OsString>("config")?.next_back().map(PathBuf::from)

@@ -158,6 +158,9 @@ impl Job for Conns {
 
 fn say_seat(lines: &mut Lines<'_>, descriptor: i32, seat: &Seat, state: &str) {
     let name = |what: &str| format!("{descriptor}:{what}");
+    if seat.address.starts_with("udp") {
+        lines.text(&name("UDP"), "UDP");
+    }
     lines.text(&name("addr"), &seat.address);
     if let Some(address) = &seat.listen_address {
         lines.text(&name("listen_addr"), address);

@@ -48,6 +48,8 @@ pub enum Protocol {
 pub struct Settings {
     /// `-p`.
     pub port: TcpPort,
+    /// `-U`; `None` is no UDP at all, 0 is a port the system chooses.
+    pub udp_port: Option<u16>,
     /// `-l`, all of them; empty means every address of both families.
     pub listen: Vec<ListenAddress>,
     /// `-s`; turns TCP off.
@@ -167,6 +169,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             port: TcpPort::Fixed(11211),
+            udp_port: None,
             listen: Vec::new(),
             unix_socket: None,
             unix_mask: 0o700,

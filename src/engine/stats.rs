@@ -126,6 +126,12 @@ pub struct Connections {
     pub rejected: AtomicU64,
     /// Turned away because their address was public and nobody had said to serve such.
     pub rejected_public: AtomicU64,
+    /// Datagrams dropped for the address they came from.
+    pub rejected_datagrams: AtomicU64,
+    /// Datagrams dropped because they were no request, or a part of one.
+    pub malformed_datagrams: AtomicU64,
+    /// Replies in datagrams that the system did not take, or not all of.
+    pub dropped_datagrams: AtomicU64,
     /// Closed for being idle.
     pub idle_kicks: AtomicU64,
     /// How often accepting had to stop.
@@ -154,6 +160,9 @@ impl Connections {
             total: self.total.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
             rejected_public: self.rejected_public.load(Ordering::Relaxed),
+            rejected_datagrams: self.rejected_datagrams.load(Ordering::Relaxed),
+            malformed_datagrams: self.malformed_datagrams.load(Ordering::Relaxed),
+            dropped_datagrams: self.dropped_datagrams.load(Ordering::Relaxed),
             idle_kicks: self.idle_kicks.load(Ordering::Relaxed),
             listen_disabled: self.listen_disabled.load(Ordering::Relaxed),
             listen_disabled_us: self.listen_disabled_us.load(Ordering::Relaxed),
@@ -187,6 +196,9 @@ struct ConnectionTotals {
     total: u64,
     rejected: u64,
     rejected_public: u64,
+    rejected_datagrams: u64,
+    malformed_datagrams: u64,
+    dropped_datagrams: u64,
     idle_kicks: u64,
     listen_disabled: u64,
     listen_disabled_us: u64,
@@ -295,6 +307,11 @@ impl Engine {
             lines.number("rejected_connections", totals.rejected - base.rejected);
         }
         lines.number("rejected_public_connections", totals.rejected_public - base.rejected_public);
+        if self.settings.udp_port.is_some() {
+            lines.number("rejected_datagrams", totals.rejected_datagrams - base.rejected_datagrams);
+            lines.number("malformed_datagrams", totals.malformed_datagrams - base.malformed_datagrams);
+            lines.number("dropped_datagrams", totals.dropped_datagrams - base.dropped_datagrams);
+        }
         lines.number("connection_structures", connections.most.load(Ordering::Relaxed));
         lines.number("response_obj_oom", totals.response_oom - base.response_oom);
         lines.number("response_obj_count", connections.responses.load(Ordering::Relaxed));

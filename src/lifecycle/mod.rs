@@ -165,7 +165,8 @@ fn port_lines(endpoints: &[Endpoint]) -> Vec<String> {
     endpoints
         .iter()
         .filter_map(|endpoint| match endpoint {
-            Endpoint::Tcp(address) => Some(process::port_line(*address)),
+            Endpoint::Tcp(address) => Some(process::port_line("TCP", *address)),
+            Endpoint::Udp(address) => Some(process::port_line("UDP", *address)),
             Endpoint::Unix(_) => None,
         })
         .collect()

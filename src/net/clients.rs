@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::burden::Burden;
+use super::datagram::{self, Door};
 use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
 use crate::engine::Engine;
@@ -123,7 +124,9 @@ impl Client {
             Endpoint::Tcp(address) => {
                 Remote { address: address.ip().to_string(), port: address.port(), transport: Transport::Tcp }
             }
-            Endpoint::Unix(_) => Remote { address: "unix".to_owned(), port: 0, transport: Transport::Local },
+            Endpoint::Unix(_) | Endpoint::Udp(_) => {
+                Remote { address: "unix".to_owned(), port: 0, transport: Transport::Local }
+            }
         }
     }
 
@@ -160,14 +163,18 @@ impl fmt::Display for Client {
 pub(super) struct Clients {
     open: DashMap<RawFd, (Arc<Client>, AbortHandle)>,
     listeners: Vec<(RawFd, Endpoint)>,
+    /// And the sockets of those who are not connected, each with the tick of its last turn.
+    doors: Vec<(RawFd, Endpoint, Arc<AtomicU32>)>,
     started: Tick,
 }
 
 impl Clients {
     /// Nobody yet.
-    pub(super) fn new(listeners: &[Listener], now: Tick) -> Clients {
+    pub(super) fn new(listeners: &[Listener], doors: &[Door], now: Tick) -> Clients {
         let listeners = listeners.iter().map(|listener| (listener.descriptor(), listener.endpoint()));
-        Clients { open: DashMap::new(), listeners: listeners.collect(), started: now }
+        let doors =
+            doors.iter().map(|door| (door.descriptor(), door.endpoint(), Arc::clone(&door.last_turn)));
+        Clients { open: DashMap::new(), listeners: listeners.collect(), doors: doors.collect(), started: now }
     }
 
     pub(super) fn insert(&self, client: Arc<Client>, task: AbortHandle) {
@@ -202,8 +209,10 @@ impl Clients {
 
 impl Roster for Clients {
     fn descriptors(&self) -> Vec<i32> {
+        let open = self.open.iter().map(|entry| *entry.key());
         let listening = self.listeners.iter().map(|(descriptor, _)| *descriptor);
-        let mut descriptors: Vec<_> = self.open.iter().map(|entry| *entry.key()).chain(listening).collect();
+        let doors = self.doors.iter().map(|(descriptor, _, _)| *descriptor);
+        let mut descriptors: Vec<_> = open.chain(listening).chain(doors).collect();
         descriptors.sort_unstable();
         descriptors
     }
@@ -216,6 +225,14 @@ impl Roster for Clients {
                 listen_address: Some(shown(&client.local)),
                 state: client.state(),
                 idle_seconds: client.idle_seconds(now),
+            });
+        }
+        if let Some((_, endpoint, last_turn)) = self.doors.iter().find(|(door, _, _)| *door == descriptor) {
+            return Some(Seat {
+                address: shown(endpoint),
+                listen_address: None,
+                state: State::Reading,
+                idle_seconds: datagram::idle_seconds(last_turn, self.started, now),
             });
         }
         let (_, endpoint) = self.listeners.iter().find(|(listener, _)| *listener == descriptor)?;
@@ -234,5 +251,7 @@ fn shown(endpoint: &Endpoint) -> String {
         Endpoint::Tcp(address) if address.is_ipv6() => format!("tcp6:{address}"),
         Endpoint::Tcp(address) => format!("tcp:{address}"),
         Endpoint::Unix(path) => format!("unix:{}", path.display()),
+        Endpoint::Udp(address) if address.is_ipv6() => format!("udp6:{address}"),
+        Endpoint::Udp(address) => format!("udp:{address}"),
     }
 }

@@ -400,7 +400,6 @@ impl Connection {
 
     #[cold]
     fn log(&self, input: &[u8], owed: &Owed) {
-        let shown = |bytes: &[u8]| bytes[..bytes.len().min(LOGGED_BYTES_MAX)].escape_ascii().to_string();
         trace!(client = %self.client, "< {}", shown(input));
         if owed.has_remaining() {
             trace!(client = %self.client, "> {}", shown(owed.chunk()));
@@ -422,6 +421,11 @@ impl Drop for Connection {
         self.shared.engine.log_closed(&self.session, || self.client.remote(), reason, now);
         self.shared.closed(&self.client);
     }
+}
+
+/// A request or reply as the log shows it.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    bytes[..bytes.len().min(LOGGED_BYTES_MAX)].escape_ascii().to_string()
 }
 
 /// Sends all of `owed`; pending when the socket takes no more, or when others are to go first.

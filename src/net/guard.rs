@@ -51,7 +51,7 @@ pub(super) fn is_outsider(peer: IpAddr, local: IpAddr) -> bool {
 }
 
 /// Whether an address belongs to the public Internet. An IPv4 address that is mapped into IPv6 is judged as itself.
-fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     let is_within = |address: u128, network: u128, bits: u32, prefix_bits: u32| {
         (address ^ network) >> (bits - prefix_bits) == 0
     };

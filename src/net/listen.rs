@@ -37,6 +37,14 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
+    /// A UDP port is not to be had.
+    #[error("failed to listen on UDP port {port}: {source}", port = address.port())]
+    Udp {
+        /// The address tried.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The path of `-s` is not to be had.
     #[error("failed to listen on UNIX socket {path}: {source}", path = path.display())]
     Unix {
@@ -45,7 +53,7 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
-    /// Neither TCP nor a UNIX socket was asked for.
+    /// No socket of any kind was asked for.
     #[error("nothing to listen on: -p 0 turns TCP off and there is no -s")]
     Nothing,
 }
@@ -57,6 +65,8 @@ pub enum Endpoint {
     Tcp(SocketAddr),
     /// A UNIX socket.
     Unix(PathBuf),
+    /// A UDP address.
+    Udp(SocketAddr),
 }
 
 impl fmt::Display for Endpoint {
@@ -64,6 +74,7 @@ impl fmt::Display for Endpoint {
         match self {
             Endpoint::Tcp(address) => write!(formatter, "{address}"),
             Endpoint::Unix(path) => write!(formatter, "{}", path.display()),
+            Endpoint::Udp(address) => write!(formatter, "{address} (UDP)"),
         }
     }
 }
@@ -160,6 +171,7 @@ pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Listener>, BindError> 
         return bind_unix(path, settings).map(|listener| vec![listener]);
     }
     let port = match settings.port {
+        TcpPort::Off if settings.udp_port.is_some() => return Ok(Vec::new()),
         TcpPort::Off => return Err(BindError::Nothing),
         TcpPort::Ephemeral => 0,
         TcpPort::Fixed(port) => port,
@@ -191,7 +203,7 @@ fn bind_everywhere(port: u16, backlog: u32) -> Result<Vec<Listener>, BindError> 
     let port = match &four {
         Ok(listener) => match listener.endpoint() {
             Endpoint::Tcp(address) => address.port(),
-            Endpoint::Unix(_) => port,
+            Endpoint::Unix(_) | Endpoint::Udp(_) => port,
         },
         Err(_) => port,
     };

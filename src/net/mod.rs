@@ -6,6 +6,7 @@
 mod burden;
 mod clients;
 mod connection;
+mod datagram;
 mod farewell;
 mod guard;
 mod listen;
@@ -26,6 +27,7 @@ use crate::engine::roster::Roster;
 use crate::protocol::reply;
 use clients::{Client, Clients, Place};
 use connection::Connection;
+use datagram::{Datagrams, Door};
 use farewell::Farewells;
 use guard::Guard;
 use listen::{Accepted, Listener};
@@ -104,6 +106,7 @@ struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listeners: Vec<Listener>,
+    doors: Vec<Door>,
     stop_asked: mpsc::Receiver<StopKind>,
 }
 
@@ -114,9 +117,10 @@ impl Server {
     /// [`BindError`], when one of them cannot be had.
     pub fn bind(engine: Arc<Engine>, clock: Clock) -> Result<Server, BindError> {
         let listeners = listen::bind_all(engine.settings())?;
+        let doors = datagram::bind_all(engine.settings())?;
         let (stop, stop_asked) = mpsc::channel(1);
         let places = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
-        let clients = Arc::new(Clients::new(&listeners, clock.now()));
+        let clients = Arc::new(Clients::new(&listeners, &doors, clock.now()));
         engine.set_roster(Arc::clone(&clients) as Arc<dyn Roster>);
         let shared = Arc::new(Shared {
             engine,
@@ -131,12 +135,13 @@ impl Server {
             cannot_accept: Seldom::default(),
             stop,
         });
-        Ok(Server { shared, listeners, stop_asked })
+        Ok(Server { shared, listeners, doors, stop_asked })
     }
 
     /// What is listened on.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.listeners.iter().map(Listener::endpoint).collect()
+        let listeners = self.listeners.iter().map(Listener::endpoint);
+        listeners.chain(self.doors.iter().map(Door::endpoint)).collect()
     }
 
     /// Whether clients from the public Internet are turned away, because nobody said where to listen.
@@ -149,14 +154,22 @@ impl Server {
     ///
     /// # Errors
     /// When a worker's thread or runtime cannot be had.
-    pub fn start(self) -> std::io::Result<Running> {
+    pub fn start(mut self) -> std::io::Result<Running> {
         let (stopping, stopped) = watch::channel(());
         let mut handovers = Vec::new();
         let mut workers = Vec::new();
-        for number in 0..self.shared.engine.settings().threads {
+        let threads = self.shared.engine.settings().threads;
+        // One socket for datagrams each, in turn.
+        let mut doors: Vec<Vec<Door>> = (0..threads).map(|_| Vec::new()).collect();
+        std::mem::take(&mut self.doors)
+            .into_iter()
+            .enumerate()
+            .for_each(|(number, door)| doors[number % threads].push(door));
+        for (number, doors) in doors.into_iter().enumerate() {
             let (handover, accepted) = mpsc::channel(HANDOVERS_MAX);
             handovers.push(handover);
-            workers.push(start_worker(number, Arc::clone(&self.shared), accepted, stopped.clone())?);
+            let incoming = Incoming { accepted, doors };
+            workers.push(start_worker(number, Arc::clone(&self.shared), incoming, stopped.clone())?);
         }
         Ok(Running { server: self, handovers, workers, stopping })
     }
@@ -176,8 +189,12 @@ impl Running {
     /// Serves until a client asks to stop (`shutdown`) or `stop` does; says how.
     pub async fn serve(self, stop: impl Future<Output = StopKind>) -> StopKind {
         let is_guarded = self.server.is_guarded();
-        let Running { server: Server { shared, listeners, mut stop_asked }, handovers, workers, stopping } =
-            self;
+        let Running {
+            server: Server { shared, listeners, mut stop_asked, .. },
+            handovers,
+            workers,
+            stopping,
+        } = self;
         for listener in listeners {
             tokio::spawn(accept_all(listener, is_guarded, Arc::clone(&shared), handovers.clone()));
         }
@@ -241,6 +258,12 @@ async fn keep_time(shared: Arc<Shared>) {
 }
 
 type Handed = (Accepted, Arc<Client>);
+
+/// Where a worker's requests come from.
+struct Incoming {
+    accepted: mpsc::Receiver<Handed>,
+    doors: Vec<Door>,
+}
 
 /// Accepts for one listener, and hands the connections to the workers in turn; where `is_guarded`, those of
 /// outsiders are refused.
@@ -315,25 +338,28 @@ async fn pause_listening<T>(shared: &Shared, until: impl Future<Output = T>) -> 
     result
 }
 
-/// Starts worker `number`: a thread that serves what comes through `accepted` until `stopped` says so.
+/// Starts worker `number`: a thread that serves what is `incoming` until `stopped` says so.
 fn start_worker(
     number: usize,
     shared: Arc<Shared>,
-    accepted: mpsc::Receiver<Handed>,
+    incoming: Incoming,
     stopped: watch::Receiver<()>,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     std::thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || runtime.block_on(work(number, shared, accepted, stopped)))
+        .spawn(move || runtime.block_on(work(number, shared, incoming, stopped)))
 }
 
-async fn work(
-    number: usize,
-    shared: Arc<Shared>,
-    mut accepted: mpsc::Receiver<Handed>,
-    mut stopped: watch::Receiver<()>,
-) {
+async fn work(number: usize, shared: Arc<Shared>, incoming: Incoming, mut stopped: watch::Receiver<()>) {
+    let Incoming { mut accepted, doors } = incoming;
+    for door in doors {
+        let endpoint = door.endpoint();
+        match Datagrams::new(door, number, Arc::clone(&shared)) {
+            Ok(datagrams) => drop(tokio::spawn(datagrams.serve())),
+            Err(error) => error!("cannot serve {endpoint}: {error}"),
+        }
+    }
     loop {
         let (accepted, client) = tokio::select! {
             Some(handed) = accepted.recv() => handed,

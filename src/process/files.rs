@@ -55,10 +55,10 @@ pub fn write_port_file(path: &Path, lines: impl IntoIterator<Item = impl Display
     Some(format!("Failed to write the port file {}: {error}", path.display()))
 }
 
-/// The line of the port file for a TCP listener.
-pub fn port_line(address: SocketAddr) -> String {
+/// The line of the port file for a listener of `transport`, TCP or UDP.
+pub fn port_line(transport: &str, address: SocketAddr) -> String {
     let family = if address.is_ipv4() { "INET" } else { "INET6" };
-    format!("TCP {family}: {}", address.port())
+    format!("{transport} {family}: {}", address.port())
 }
 
 /// Puts `text` in the place of the file at `path`, in one step for those who read it.
@@ -127,7 +127,7 @@ mod tests {
     fn the_port_file_has_a_line_per_listener() {
         let scratch = Scratch::new("portfile");
         let path = scratch.0.join("ports");
-        let lines = ["0.0.0.0:11211", "[::]:11212"].map(|address| port_line(address.parse().unwrap()));
+        let lines = ["0.0.0.0:11211", "[::]:11212"].map(|address| port_line("TCP", address.parse().unwrap()));
         assert_eq!(write_port_file(&path, lines), None);
         assert_eq!(fs::read_to_string(&path).unwrap(), "TCP INET: 11211\nTCP INET6: 11212\n");
         assert!(!scratch.0.join("ports.lck").exists());

@@ -30,6 +30,7 @@ pub mod reply {
     pub const NOT_BY_PREFIX: &[u8] = b"CLIENT_ERROR not allowed for a user with a prefix\r\n";
     pub const NOT_BY_READER: &[u8] = b"CLIENT_ERROR not allowed for a read-only user\r\n";
     pub const NOT_FOUND: &[u8] = b"NOT_FOUND\r\n";
+    pub const NOT_OVER_UDP: &[u8] = b"SERVER_ERROR not over UDP, use TCP\r\n";
     pub const NOT_STORED: &[u8] = b"NOT_STORED\r\n";
     pub const OK: &[u8] = b"OK\r\n";
     pub const OPAQUE_TOO_LONG: &[u8] = b"CLIENT_ERROR opaque token too long\r\n";
@@ -41,6 +42,7 @@ pub mod reply {
         serve public addresses (start it with -l, or better with -Y)\r\n";
     pub const STORED: &[u8] = b"STORED\r\n";
     pub const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
+    pub const TOO_LARGE_FOR_UDP: &[u8] = b"SERVER_ERROR too much for UDP, use TCP\r\n";
     pub const TOO_MANY_FLAGS: &[u8] = b"CLIENT_ERROR options flags are too long\r\n";
     pub const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
     pub const TOUCHED: &[u8] = b"TOUCHED\r\n";

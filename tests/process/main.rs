@@ -8,4 +8,5 @@ mod privileges;
 mod protected;
 mod server;
 mod start;
+mod udp;
 mod watching;

@@ -96,6 +96,12 @@ impl Server {
         Client(BufReader::new(stream))
     }
 
+    /// The port of the UDP socket of IPv4.
+    pub(crate) fn udp_port(&self) -> u16 {
+        let text = fs::read_to_string(self.directory.file("ports")).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("UDP INET: ")).unwrap().parse().unwrap()
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.file("log")).unwrap()
     }

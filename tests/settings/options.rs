@@ -10,7 +10,7 @@ use ferrocached::config::{
 };
 use ferrocached::engine::settings::{Protocol, Settings, TcpPort, VERSION};
 
-use super::{config, hosts, parsed, settings, shown, stop};
+use super::{config, config_with, hosts, parsed, settings, shown, stop};
 
 #[test]
 fn without_arguments_everything_is_as_memcached_has_it() {
@@ -143,9 +143,33 @@ fn a_unix_socket_turns_tcp_off() {
 }
 
 #[test]
+fn udp_is_off_unless_asked_for_and_tcp_goes_along_with_it() {
+    for (line, port, udp_port) in [
+        ("", TcpPort::Fixed(11211), None),
+        ("-U 0", TcpPort::Fixed(11211), None),
+        ("-U 11300", TcpPort::Fixed(11300), Some(11300)),
+        ("-U -1", TcpPort::Ephemeral, Some(0)),
+        ("-U 11300 -p 11211", TcpPort::Fixed(11211), Some(11300)),
+        ("-p 11400 -U 11300", TcpPort::Fixed(11400), Some(11300)),
+        ("-p 0 -U 11300", TcpPort::Off, Some(11300)),
+        ("-s /run/m.sock -U 11300", TcpPort::Off, None),
+    ] {
+        let config = config(line);
+        assert_eq!((config.settings.port, config.settings.udp_port), (port, udp_port), "{line}");
+        assert!(config.warnings.is_empty(), "{line}: {:?}", config.warnings);
+        let is_turned_off = line.contains("-s ");
+        assert_eq!(
+            config.notes,
+            if is_turned_off { vec!["-s (--unix-socket) turns UDP off: -U has no effect"] } else { vec![] }
+        );
+    }
+    let from_variable = config_with("-U 11300", &[("MEMCACHED_PORT", "11211")]);
+    assert_eq!(from_variable.settings.port, TcpPort::Fixed(11211));
+}
+
+#[test]
 fn what_is_not_there_yet_stops_the_start() {
     for (line, words) in [
-        ("-U 11211", "-U (--udp-port) 11211: UDP is not there yet"),
         ("-B binary", "-B (--protocol) binary: The binary protocol is not there yet"),
         ("-S", "-S (--enable-sasl): This server is not built with SASL support"),
         ("-Y /etc/auth", "-Y (--auth-file): Authentication is not there yet"),
@@ -253,7 +277,7 @@ fn what_docker_users_write_starts() {
     let config = config("-m 256 -o modern -I 4m -U 0");
     assert_eq!(config.settings.memory_bytes, 256 << 20);
     assert_eq!(config.settings.item_bytes_max, 4 << 20);
-    assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+    assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
 }
 
 #[test]

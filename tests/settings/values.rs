@@ -26,6 +26,7 @@ fn bad_values_stop_the_start_with_the_words_and_exit_codes_of_memcached() {
         ("-p -2", 1, "A port from 1 to 65535 is needed"),
         ("-p 65536", 1, "-p (--port) was given \"65536\""),
         ("--port=", 1, "-p (--port) was given \"\""),
+        ("-U -2", 1, "A port from 1 to 65535 is needed"),
         ("-U 65536", 1, "-U (--udp-port) was given \"65536\""),
         ("-a 8", 1, "Permission bits from 0 to 777 are needed"),
         ("-a 1777", 1, "-a (--unix-mask)"),

@@ -58,7 +58,7 @@ impl Engine {
             _ => 0,
         };
         lines.number("tcpport", u64::from(port));
-        lines.number("udpport", 0);
+        lines.number("udpport", u64::from(settings.udp_port.unwrap_or(0)));
         lines.text("inter", &listen_text(settings));
         lines.number("verbosity", u64::from(self.verbosity()));
         let flushed_at = Tick(self.flushed_at.load(Ordering::Relaxed).min(now.0));
@@ -71,7 +71,7 @@ impl Engine {
         lines.text("growth_factor", &format!("{:.2}", compat.growth_factor));
         lines.number("chunk_size", u64::from(compat.chunk_bytes));
         lines.number("num_threads", settings.threads as u64);
-        lines.number("num_threads_per_udp", settings.threads as u64);
+        lines.number("num_threads_per_udp", 1);
         lines.text("stat_key_prefix", &char::from(settings.prefix_delimiter).to_string());
         lines.flag("detail_enabled", self.prefixes.is_on());
         lines.number("reqs_per_event", u64::from(settings.requests_per_event));
