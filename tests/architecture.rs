@@ -27,7 +27,7 @@ const fn module(name: &'static str, floor: u8, outside: &'static [&'static str])
 
 /// What the floor of the process and its settings may use.
 const PROCESS: &[&str] =
-    &["clap", "nix", "seccompiler", "thiserror", "tokio", "tracing", "tracing_subscriber"];
+    &["clap", "nix", "sd_listen_fds", "seccompiler", "thiserror", "tokio", "tracing", "tracing_subscriber"];
 
 /// The house. Two modules of one floor do not know each other, except on the floor of the process.
 const MODULES: [Module; 8] = [

@@ -86,12 +86,16 @@ fn the_example_settings_file_is_up_to_date() {
 #[test]
 fn the_readme_is_up_to_date() {
     let nutcracker = fs::read_to_string(path("tests/clients/nutcracker.yml")).unwrap();
+    let [service, socket] = ["service", "socket"]
+        .map(|unit| fs::read_to_string(path(&format!("tests/process/ferrocached.{unit}"))).unwrap());
     let mut readme = fs::read_to_string(path("README.md")).unwrap();
     for (part, text) in [
         ("commands", command_table()),
         ("rights", rights_table()),
         ("options", readme_tables()),
         ("nutcracker", format!("```yaml\n{nutcracker}```\n")),
+        ("service", format!("```ini\n{service}```\n")),
+        ("socket", format!("```ini\n{socket}```\n")),
     ] {
         readme = with_part(&readme, part, &text);
     }

@@ -74,6 +74,8 @@ pub struct Process {
     pub log_format: LogFormat,
     /// `MEMCACHED_PORT_FILENAME`: where to write down which ports are listened on.
     pub port_file: Option<PathBuf>,
+    /// `NOTIFY_SOCKET`: where a service manager wants to be told when the server is ready.
+    pub notify_socket: Option<OsString>,
 }
 
 /// How log lines look (`--log-format`).
@@ -152,6 +154,7 @@ pub fn parse_reading(
     }
     let port_file = environment("MEMCACHED_PORT_FILENAME").filter(|path| !path.is_empty());
     config.process.port_file = port_file.map(PathBuf::from);
+    config.process.notify_socket = environment("NOTIFY_SOCKET").filter(|place| !place.is_empty());
     config.reconcile().map_err(|fault| fault.stop(None))?;
     Ok(Parsed::Run(Box::new(config)))
 }

@@ -6,6 +6,7 @@
 
 pub mod log;
 pub mod reload;
+mod service;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -27,6 +28,7 @@ use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
 use crate::process::{self, ProcessError};
 use log::Log;
 use reload::{Reload, reload};
+use service::Service;
 
 /// Exit code of a system that did not give what was needed. Source: `sysexits.h`.
 const EX_OSERR: u8 = 71;
@@ -70,6 +72,7 @@ fn fail(message: &str, exit_code: u8) -> ExitCode {
 
 fn serve(config: Config) -> Result<(), Failure> {
     let Config { mut settings, process, notes, mut warnings } = config;
+    let handed_in = process::sockets_handed_in()?;
     prepare_process(&mut settings, &process, &mut warnings)?;
     let memory_bytes = settings.memory_bytes;
     let (clock, epoch) = Clock::start();
@@ -89,7 +92,11 @@ fn serve(config: Config) -> Result<(), Failure> {
     runtime.block_on(async {
         // Before anybody can know that there is a process to be signalled.
         let signals = Signals::new()?;
-        let server = bind(Arc::clone(&engine), clock)?;
+        let are_handed_in = !handed_in.is_empty();
+        let server = match are_handed_in {
+            true => Server::adopt(handed_in, Arc::clone(&engine), clock)?,
+            false => bind(Arc::clone(&engine), clock)?,
+        };
         let endpoints = server.endpoints();
         if let Some(path) = &process.port_file {
             process::write_port_file(path, port_lines(&endpoints))
@@ -98,15 +105,17 @@ fn serve(config: Config) -> Result<(), Failure> {
         }
         let pidfile = process.pidfile.as_deref();
         pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
-        info!(
-            "ferrocached {} listens on {}{} and keeps up to {} MB ({} threads, {} connections)",
-            env!("CARGO_PKG_VERSION"),
+        let status = format!(
+            "listens on {}{}{} and keeps up to {} MB ({} threads, {} connections)",
             listed(&endpoints),
+            if are_handed_in { " (handed in, in place of those of -p, -l and -s)" } else { "" },
             if server.is_guarded() { ", for private addresses only," } else { "" },
             memory_bytes >> 20,
             engine.settings().threads,
             engine.settings().connections_max,
         );
+        info!("ferrocached {} {status}", env!("CARGO_PKG_VERSION"));
+        let service = Arc::new(Service::new(process.notify_socket, status));
         let server = server.start()?;
         if engine.settings().drop_privileges {
             match process::restrict_system_calls()? {
@@ -114,7 +123,10 @@ fn serve(config: Config) -> Result<(), Failure> {
                 Some(warning) => warn!("{warning}"),
             }
         }
-        match server.serve(signals.stop(Vec::new())).await {
+        service.ready();
+        let kind = server.serve(signals.stop(Vec::new(), Arc::clone(&service))).await;
+        service.stopping();
+        match kind {
             StopKind::Now => info!("stopped"),
             StopKind::Graceful => info!("gracefully stopped"),
         }
@@ -205,7 +217,7 @@ impl Signals {
     }
 
     /// Waits for one that means stop; SIGHUP has what is in `reloads` read again.
-    async fn stop(mut self, reloads: Vec<Arc<Reload>>) -> StopKind {
+    async fn stop(mut self, reloads: Vec<Arc<Reload>>, service: Arc<Service>) -> StopKind {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return StopKind::Now,
@@ -213,7 +225,12 @@ impl Signals {
                 _ = self.graceful.recv() => return StopKind::Graceful,
                 _ = self.reload.recv() => {
                     // On its own: a disk that hangs must not keep the server from being stopped.
-                    tokio::spawn(reload(reloads.clone()));
+                    let (reloads, service) = (reloads.clone(), Arc::clone(&service));
+                    tokio::spawn(async move {
+                        service.reloading();
+                        reload(reloads).await;
+                        service.ready();
+                    });
                 }
             }
         }

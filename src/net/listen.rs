@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -52,6 +52,17 @@ pub enum BindError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// What was handed in is nothing to listen on.
+    #[error(
+        "cannot listen on file descriptor {descriptor}, which was handed in: {complaint}; hand in listening stream \
+         sockets, INET or UNIX ones (ListenStream= and Accept=no of systemd)"
+    )]
+    HandedIn {
+        /// Its number.
+        descriptor: RawFd,
+        /// What is wrong with it.
+        complaint: String,
     },
     /// No socket of any kind was asked for.
     #[error("nothing to listen on: -p 0 turns TCP off and there is no -s")]
@@ -132,6 +143,11 @@ impl Listener {
             }
             Listener::Unix(_, file) => Endpoint::Unix(file.path.clone()),
         }
+    }
+
+    /// Whether it listens on all addresses of its family.
+    pub(super) fn is_everywhere(&self) -> bool {
+        matches!(self.endpoint(), Endpoint::Tcp(address) if address.ip().is_unspecified())
     }
 
     pub(super) fn descriptor(&self) -> RawFd {
@@ -252,4 +268,33 @@ fn bind_unix(path: &Path, settings: &Settings) -> Result<Listener, BindError> {
     open()
         .map(|listener| Listener::Unix(listener, SocketFile { path: path.to_owned(), made: identity(path) }))
         .map_err(|source| BindError::Unix { path: path.to_owned(), source })
+}
+
+/// Listens on a socket that somebody else has bound. If it has a file, that is not removed at the end.
+pub(super) fn adopt(socket: OwnedFd) -> Result<Listener, BindError> {
+    let descriptor = socket.as_raw_fd();
+    listen_on(Socket::from(socket))
+        .map_err(|error| BindError::HandedIn { descriptor, complaint: error.to_string() })
+}
+
+fn listen_on(socket: Socket) -> io::Result<Listener> {
+    let refused = |complaint| Err(io::Error::new(io::ErrorKind::InvalidInput, complaint));
+    if socket.r#type()? != Type::STREAM {
+        return refused("it is not a stream socket");
+    }
+    if !socket.is_listener()? {
+        return refused("it is not a listening socket");
+    }
+    socket.set_nonblocking(true)?;
+    match socket.domain()? {
+        Domain::IPV4 | Domain::IPV6 => TcpListener::from_std(socket.into()).map(Listener::Tcp),
+        Domain::UNIX => {
+            let listener = UnixListener::from_std(socket.into())?;
+            let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+            // An abstract name is shown as systemd writes it, with the same sign for any of them.
+            let path = path.unwrap_or_else(|| PathBuf::from("@"));
+            Ok(Listener::Unix(listener, SocketFile { path, made: None }))
+        }
+        _ => refused("it is neither an INET nor a UNIX socket"),
+    }
 }

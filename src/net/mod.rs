@@ -13,6 +13,7 @@ mod listen;
 mod seldom;
 mod stream;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -118,6 +119,20 @@ impl Server {
     pub fn bind(engine: Arc<Engine>, clock: Clock) -> Result<Server, BindError> {
         let listeners = listen::bind_all(engine.settings())?;
         let doors = datagram::bind_all(engine.settings())?;
+        Ok(Server::on(listeners, doors, engine, clock))
+    }
+
+    /// Listens on `sockets` that were opened by somebody else, in place of those of the settings. Within a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`BindError::HandedIn`], when one of them is not a listening stream socket.
+    pub fn adopt(sockets: Vec<OwnedFd>, engine: Arc<Engine>, clock: Clock) -> Result<Server, BindError> {
+        let listeners = sockets.into_iter().map(listen::adopt).collect::<Result<_, _>>()?;
+        Ok(Server::on(listeners, Vec::new(), engine, clock))
+    }
+
+    fn on(listeners: Vec<Listener>, doors: Vec<Door>, engine: Arc<Engine>, clock: Clock) -> Server {
         let (stop, stop_asked) = mpsc::channel(1);
         let places = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
         let clients = Arc::new(Clients::new(&listeners, &doors, clock.now()));
@@ -135,7 +150,7 @@ impl Server {
             cannot_accept: Seldom::default(),
             stop,
         });
-        Ok(Server { shared, listeners, doors, stop_asked })
+        Server { shared, listeners, doors, stop_asked }
     }
 
     /// What is listened on.
@@ -196,6 +211,8 @@ impl Running {
             stopping,
         } = self;
         for listener in listeners {
+            // A socket that was handed in may be for one address: then somebody has said where to listen.
+            let is_guarded = is_guarded && listener.is_everywhere();
             tokio::spawn(accept_all(listener, is_guarded, Arc::clone(&shared), handovers.clone()));
         }
         let ticking = tokio::spawn(keep_time(shared));

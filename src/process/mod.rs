@@ -4,7 +4,9 @@
 //! background, locked memory; the files once the sockets are open). Only [`restrict_system_calls`] comes last of all.
 
 mod files;
+mod handed_in;
 mod limits;
+mod notify;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod seccomp;
 mod user;
@@ -14,9 +16,11 @@ use nix::unistd::daemon;
 use thiserror::Error;
 
 pub use files::{port_line, remove_pidfile, write_pidfile, write_port_file};
+pub use handed_in::sockets_handed_in;
 pub use limits::{
     OpenFiles, allow_locked_memory, are_huge_pages_allowed, enable_coredumps, lock_memory, raise_open_files,
 };
+pub use notify::Notifier;
 pub use user::become_user;
 
 /// Why the server does not start.
@@ -52,6 +56,11 @@ pub enum ProcessError {
     /// `-r` cannot be had.
     #[error("failed to ensure corefile creation ({0}); raise the hard limit on core files, or leave out -r")]
     Coredumps(Errno),
+    /// What a service manager hands in cannot be used.
+    #[error(
+        "the sockets handed in cannot be used: {0}; LISTEN_FDS and LISTEN_PID are for service managers to set"
+    )]
+    HandedIn(String),
     /// `-o drop_privileges` cannot be had.
     #[error(
         "Failed to set a seccomp profile ({0}); is the kernel built without CONFIG_SECCOMP_FILTER, or is a filter \
@@ -72,6 +81,7 @@ impl ProcessError {
             ProcessError::UserUnknown { .. } => 67,
             ProcessError::UserLookup { .. }
             | ProcessError::UserChange { .. }
+            | ProcessError::HandedIn(_)
             | ProcessError::Coredumps(_) => 71,
         }
     }

@@ -8,5 +8,6 @@ mod privileges;
 mod protected;
 mod server;
 mod start;
+mod systemd;
 mod udp;
 mod watching;

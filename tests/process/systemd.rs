@@ -1,0 +1,414 @@
+//! Under a service manager: told when it is ready, listening on sockets that are handed in, under the restrictions of
+//! Debian's unit and of the README's.
+//!
+//! Rule: no service manager runs here. What one would do is done by the tests: a socket to be notified on, a shell
+//! that hands sockets in, and the restrictions of a unit put on with unshare(1), setpriv(1) and filters of system
+//! calls.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::io::BufReader;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::server::*;
+
+/// The units of the README.
+const SERVICE: &str = include_str!("ferrocached.service");
+const SOCKET: &str = include_str!("ferrocached.socket");
+
+/// Whether `program` is there. When it is not, that is told, and is only good outside of continuous integration or
+/// where `FERROCACHED_WITHOUT_SYSTEMD=1` says that it is known.
+fn has_program(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if found.is_ok() {
+        return true;
+    }
+    let is_known = env::var_os("FERROCACHED_WITHOUT_SYSTEMD").is_some() && env::var_os("CI").is_none();
+    assert!(
+        is_known,
+        "{program} (Debian's package systemd) is missing; or set FERROCACHED_WITHOUT_SYSTEMD=1"
+    );
+    eprintln!("left out, as there is no {program}");
+    false
+}
+
+/// Where a service manager listens.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn listening(path: &Path) -> Manager {
+        let socket = UnixDatagram::bind(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Manager(socket)
+    }
+
+    fn hears(&self) -> String {
+        let mut message = [0; 4096];
+        let length = self.0.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_how_the_server_does() {
+    for options in [&[][..], &["-o", "drop_privileges"]] {
+        let directory = Directory::new();
+        let manager = Manager::listening(&directory.file("notify"));
+        let log = fs::File::create(directory.file("log")).unwrap();
+        let child = Command::new(BINARY)
+            .args(["-p", "-1", "-l", "127.0.0.1", "-m", "100"])
+            .args(options)
+            .env("MEMCACHED_PORT_FILENAME", directory.file("ports"))
+            .env("NOTIFY_SOCKET", directory.file("notify"))
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut server = Server { child, directory, port: 0 };
+        let ready = manager.hears();
+        let status = ready.strip_prefix("READY=1\nSTATUS=listens on 127.0.0.1:").expect(&ready);
+        let (port, rest) = status.split_once(' ').unwrap();
+        assert!(rest.contains("100 MB") && rest.ends_with('\n') && rest.lines().count() == 1, "{rest}");
+        server.port = port.parse().unwrap();
+        assert!(server.connect().ask("version\r\n").starts_with("VERSION "), "ready is ready");
+        server.signal(Signal::SIGHUP);
+        let reloading = manager.hears();
+        assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+        assert_eq!(manager.hears(), ready, "ready again");
+        server.signal(Signal::SIGTERM);
+        assert_eq!(manager.hears(), "STOPPING=1\n");
+        assert_eq!(server.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn a_service_manager_that_cannot_be_told_is_worth_a_warning() {
+    for place in ["/nonexistent/notify", "vsock:2:1"] {
+        let directory = Directory::new();
+        let (ports, log) = (directory.file("ports"), directory.file("log"));
+        let child = Command::new(BINARY)
+            .args(["-p", "-1", "-l", "127.0.0.1"])
+            .env("MEMCACHED_PORT_FILENAME", &ports)
+            .env("NOTIFY_SOCKET", place)
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let server = Server { child, directory, port: 0 };
+        wait_for("the warning", || ports.exists() && log_contains(&log, "WARN"));
+        assert!(server.log().contains("NOTIFY_SOCKET"), "{}", server.log());
+    }
+}
+
+/// Starts a server to which one or two sockets are handed in, as numbers 3 and 4. What `LISTEN_PID` says is for the
+/// shell to make: `$$` is the server's.
+fn handed(first: impl Into<OwnedFd>, second: Option<OwnedFd>, pid: &str, options: &[&str]) -> Server {
+    let directory = Directory::new();
+    let log = fs::File::create(directory.file("log")).unwrap();
+    let (count, redirected) =
+        if second.is_some() { (2, "3<&0 4<&1 0</dev/null 1>&2") } else { (1, "3<&0 0</dev/null") };
+    let script =
+        format!("export LISTEN_FDS={count} LISTEN_PID={pid}; exec {redirected}; exec {BINARY} \"$@\"");
+    let child = Command::new("sh")
+        .args(["-c", &script, "sh", "-u", "root"])
+        .args(options)
+        .env("MEMCACHED_PORT_FILENAME", directory.file("ports"))
+        .stdin(Stdio::from(first.into()))
+        .stdout(second.map_or_else(Stdio::null, Stdio::from))
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    Server { child, directory, port: 0 }
+}
+
+#[test]
+fn sockets_that_are_handed_in_are_listened_on_in_place_of_its_own() {
+    let directory = Directory::new();
+    let path = directory.file("socket");
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let unix = UnixListener::bind(&path).unwrap();
+    // Of these options none counts: 1 is a port that could not be had.
+    let mut server = handed(tcp, Some(unix.into()), "$$", &["-p", "1", "-l", "192.0.2.1"]);
+    wait_for("the line", || server.log().contains("listens on"));
+    let line = format!("listens on {address}, {} (handed in", path.display());
+    assert!(server.log().contains(&line), "{}", server.log());
+    let mut client = Client(BufReader::new(TcpStream::connect(address).unwrap()));
+    assert_eq!(client.ask("set key 0 0 5\r\nvalue\r\n"), "STORED");
+    let mut client = Client(BufReader::new(UnixStream::connect(&path).unwrap()));
+    assert_eq!(client.ask("get key\r\n"), "VALUE key 0 5");
+    assert_eq!([client.line(), client.line()], ["value", "END"]);
+    assert_eq!(client.stat("stats\r\n", "pid"), Some(server.child.id().to_string()));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), Some(0));
+    assert!(path.exists(), "what somebody else has made is not removed");
+}
+
+#[test]
+fn sockets_for_another_process_are_not_taken() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = handed(tcp, None, "1", &["-p", "-1", "-l", "127.0.0.1"]);
+    wait_for("the line", || server.log().contains("listens on"));
+    assert!(!server.log().contains("handed in"), "{}", server.log());
+}
+
+#[test]
+fn what_cannot_be_listened_on_is_told_with_exit_code_71() {
+    let connected = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+    };
+    let cases: [(OwnedFd, &str); 3] = [
+        (UdpSocket::bind("127.0.0.1:0").unwrap().into(), "it is not a stream socket"),
+        (connected.into(), "it is not a listening socket"),
+        (fs::File::open("/dev/null").unwrap().into(), "non-socket"),
+    ];
+    for (descriptor, complaint) in cases {
+        let mut server = handed(descriptor, None, "$$", &[]);
+        assert_eq!(server.exit_code(), Some(71), "{complaint}");
+        let log = server.log();
+        assert!(log.contains("file descriptor 3") && log.to_lowercase().contains(complaint), "{log}");
+    }
+    let not_open = format!("export LISTEN_FDS=2 LISTEN_PID=$$; exec 3</dev/null; exec {BINARY} -u root");
+    let too_many = format!("export LISTEN_FDS=65 LISTEN_PID=$$; exec {BINARY} -u root");
+    let nonsense = format!("export LISTEN_FDS=some LISTEN_PID=$$; exec {BINARY} -u root");
+    for (script, complaint) in
+        [(not_open, "file descriptor 4: EBADF"), (too_many, "more than 64"), (nonsense, "malformed")]
+    {
+        let (code, text) = said(&Command::new("sh").args(["-c", &script]).output().unwrap());
+        assert_eq!(code, Some(71), "{text}");
+        assert!(text.contains(complaint) && text.contains("LISTEN_FDS"), "{text}");
+    }
+}
+
+#[test]
+fn systemds_own_tool_hands_a_socket_in() {
+    if !has_program("systemd-socket-activate") {
+        return;
+    }
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let directory = Directory::new();
+    let log = fs::File::create(directory.file("log")).unwrap();
+    let child = Command::new("systemd-socket-activate")
+        .args(["-l", &address.to_string(), BINARY, "-u", "root", "-o", "drop_privileges"])
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let server = Server { child, directory, port: address.port() };
+    wait_for("somebody to listen", || TcpStream::connect(address).is_ok());
+    // The first to connect has the server started, and waits meanwhile.
+    assert!(server.connect().ask("version\r\n").starts_with("VERSION "));
+    wait_for("the line", || server.log().contains("(handed in"));
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    if !has_program("systemd-analyze") {
+        return;
+    }
+    let directory = Directory::new();
+    let (service, socket) = (directory.file("ferrocached.service"), directory.file("ferrocached.socket"));
+    fs::write(&service, SERVICE.replace("/usr/local/bin/ferrocached", BINARY)).unwrap();
+    fs::write(&socket, SOCKET).unwrap();
+    let verified = Command::new("systemd-analyze").arg("verify").args([&service, &socket]).output().unwrap();
+    assert!(verified.status.success() && said(&verified).1.is_empty(), "{}", said(&verified).1);
+    // 20 of 100 is what systemd calls OK; a service that has the network cannot come below 11 or so.
+    let judged = Command::new("systemd-analyze")
+        .args(["security", "--offline=yes", "--threshold=20", "--no-pager"])
+        .arg(&service)
+        .output()
+        .unwrap();
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
+}
+
+/// Says which restrictions this very test, started as a process of its own, is to put on before it becomes what
+/// [`BECOMES`] names.
+const RESTRICTED_AS: &str = "FERROCACHED_TEST_RESTRICTED_AS";
+const BECOMES: &str = "FERROCACHED_TEST_BECOMES";
+
+/// Runs `command`, words for a shell, as a unit with `ProtectSystem=full` and such capabilities would: `setpriv` are
+/// arguments of setpriv(1). `/usr/bin/memcached` is this server. `None` where that is not allowed.
+fn confined(directory: &Directory, role: &str, setpriv: &str, command: &str) -> Option<Command> {
+    let is_allowed = Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
+    if !nix::unistd::geteuid().is_root() || !is_allowed.is_ok_and(|status| status.success()) {
+        eprintln!("left out: only root may put a unit's restrictions on");
+        return None;
+    }
+    // Root without capabilities may not be able to reach it where it is.
+    let role_program = directory.file("role");
+    fs::copy(env::current_exe().unwrap(), &role_program).unwrap();
+    let script = format!(
+        "set -eu
+        mount --bind /usr /usr; mount --bind /etc /etc; mount --bind {BINARY} /usr/bin/memcached
+        mount -o remount,bind,ro /usr; mount -o remount,bind,ro /etc
+        ! touch /usr/bin/written /etc/written 2>/dev/null
+        exec setpriv --no-new-privs --inh-caps=-all {setpriv} {role} --exact {test} --nocapture",
+        role = role_program.display(),
+        test = "systemd::a_units_restrictions_can_be_put_on",
+    );
+    let mut unit = Command::new("unshare");
+    unit.args(["--mount", "sh", "-c", &script]).env(RESTRICTED_AS, role).env(BECOMES, command);
+    Some(unit)
+}
+
+#[test]
+fn a_units_restrictions_can_be_put_on() {
+    let Ok(role) = env::var(RESTRICTED_AS) else { return };
+    let filters = match role.as_str() {
+        "debian" => as_debians_unit_has_it(),
+        _ => as_the_readmes_unit_has_it(),
+    };
+    for filter in filters {
+        seccompiler::apply_filter(&filter).unwrap();
+    }
+    let words = env::var(BECOMES).unwrap();
+    panic!("{}", Command::new("sh").args(["-c", &format!("exec {words}")]).exec());
+}
+
+/// `MemoryDenyWriteExecute=`, `RestrictAddressFamilies=`, `RestrictNamespaces=` and `RestrictRealtime=`, as filters
+/// that answer with an error.
+fn as_debians_unit_has_it() -> Vec<seccompiler::BpfProgram> {
+    let compile = |errno: i32, rules: &str| {
+        let json = format!(
+            r#"{{"unit": {{"mismatch_action": "allow", "match_action": {{"errno": {errno}}}, "filter": [{rules}]}}}}"#
+        );
+        let architecture = env::consts::ARCH.try_into().unwrap();
+        seccompiler::compile_from_json(json.as_bytes(), architecture).unwrap().remove("unit").unwrap()
+    };
+    let argument = |index: u8, operator: &str, value: i32| {
+        format!(r#"{{"index": {index}, "type": "dword", "op": {operator}, "val": {value}}}"#)
+    };
+    let with = |call: &str, conditions: &[String]| {
+        format!(r#"{{"syscall": "{call}", "args": [{}]}}"#, conditions.join(", "))
+    };
+    let masked = |mask: i32| format!(r#"{{"masked_eq": {mask}}}"#);
+    let (writable, executable) = (nix::libc::PROT_WRITE, nix::libc::PROT_EXEC);
+    let both = writable | executable;
+    let families = [nix::libc::AF_INET, nix::libc::AF_INET6, nix::libc::AF_UNIX];
+    vec![
+        compile(
+            nix::libc::EPERM,
+            &[
+                with("mmap", &[argument(2, &masked(both), both)]),
+                with("mprotect", &[argument(2, &masked(executable), executable)]),
+                with("pkey_mprotect", &[argument(2, &masked(executable), executable)]),
+                r#"{"syscall": "unshare"}, {"syscall": "setns"}, {"syscall": "sched_setscheduler"}"#
+                    .to_owned(),
+            ]
+            .join(", "),
+        ),
+        compile(
+            nix::libc::EAFNOSUPPORT,
+            &with("socket", &families.map(|family| argument(0, r#""ne""#, family))),
+        ),
+        compile(nix::libc::ENOSYS, r#"{"syscall": "clone3"}"#),
+    ]
+}
+
+/// `SystemCallFilter=` as the unit has it: what is not named ends the process.
+fn as_the_readmes_unit_has_it() -> Vec<seccompiler::BpfProgram> {
+    let mut allowed = BTreeSet::new();
+    for line in SERVICE.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        match line.strip_prefix('~') {
+            Some(sets) => {
+                let taken: BTreeSet<_> = sets.split(' ').flat_map(calls_of).collect();
+                allowed.retain(|call| !taken.contains(call));
+            }
+            None => allowed.extend(line.split(' ').flat_map(calls_of)),
+        }
+    }
+    let architecture = env::consts::ARCH.try_into().unwrap();
+    let compile = |calls: &[&str]| {
+        let rules: Vec<_> = calls.iter().map(|call| format!(r#"{{"syscall": "{call}"}}"#)).collect();
+        let json = format!(
+            r#"{{"unit": {{"mismatch_action": "kill_process", "match_action": "allow", "filter": [{}]}}}}"#,
+            rules.join(", ")
+        );
+        let compiled = seccompiler::compile_from_json(json.as_bytes(), architecture);
+        compiled.map(|mut programs| programs.remove("unit").unwrap())
+    };
+    // Systemd knows calls of all processors.
+    let known: Vec<_> = allowed.iter().map(String::as_str).filter(|call| compile(&[call]).is_ok()).collect();
+    assert!(known.len() > 200 && !known.contains(&"mount"), "{known:?}");
+    vec![compile(&known).unwrap()]
+}
+
+/// The system calls in one of systemd's sets, or the one of that name.
+fn calls_of(set: &str) -> BTreeSet<String> {
+    if !set.starts_with('@') {
+        return BTreeSet::from([set.to_owned()]);
+    }
+    let output =
+        Command::new("systemd-analyze").args(["syscall-filter", set, "--no-pager"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let names = text.lines().skip(1).map(str::trim).filter(|name| !name.is_empty() && !name.starts_with('#'));
+    names.flat_map(calls_of).collect()
+}
+
+#[test]
+fn it_runs_under_debians_unit_by_debians_wrapper() {
+    let directory = Directory::new();
+    let settings = directory.file("memcached.conf");
+    let pidfile = directory.file("pid");
+    let text = format!(
+        "# Debian's\n-d\nlogfile /var/log/memcached.log\n-m 64\n-p -1\n-u memcache\n-l 127.0.0.1\n-P {}\n",
+        pidfile.display()
+    );
+    fs::write(&settings, text).unwrap();
+    let wrapper = format!("/usr/share/memcached/scripts/systemd-memcached-wrapper {}", settings.display());
+    let capabilities = "--bounding-set=-all,+setgid,+setuid,+sys_resource";
+    let Some(mut unit) = confined(&directory, "debian", capabilities, &wrapper) else { return };
+    let log = fs::File::create(directory.file("log")).unwrap();
+    let ports = directory.file("ports");
+    let child = unit.env("MEMCACHED_PORT_FILENAME", &ports).stderr(log).spawn().unwrap();
+    let mut server = Server { child, directory, port: 0 };
+    let log = server.directory.file("log");
+    wait_for("the line", || {
+        assert!(server.child.try_wait().unwrap().is_none(), "it ended at once: {}", server.log());
+        log_contains(&log, "listens on") && pidfile.exists()
+    });
+    server.port = fs::read_to_string(&ports).unwrap().trim().rsplit_once(": ").unwrap().1.parse().unwrap();
+    let mut client = server.connect();
+    assert_eq!(client.ask("set key 0 0 5\r\nvalue\r\n"), "STORED");
+    assert_eq!(client.stat("stats\r\n", "pid"), Some(server.child.id().to_string()));
+    let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    for line in ["CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    assert!(!server.log().contains("WARN"), "{}", server.log());
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
+fn it_runs_under_the_readmes_unit() {
+    if !has_program("systemd-analyze") {
+        return;
+    }
+    let directory = Directory::new();
+    let manager = Manager::listening(&directory.file("notify"));
+    let nobody = "--reuid=nobody --regid=nogroup --clear-groups --bounding-set=-all";
+    let command = "/usr/bin/memcached -p -1 -l 127.0.0.1 -o drop_privileges -v";
+    let Some(mut unit) = confined(&directory, "readme", nobody, command) else { return };
+    let log = fs::File::create(directory.file("log")).unwrap();
+    let child = unit.env("NOTIFY_SOCKET", directory.file("notify")).stderr(log).spawn().unwrap();
+    let mut server = Server { child, directory, port: 0 };
+    let ready = manager.hears();
+    let status = ready.strip_prefix("READY=1\nSTATUS=listens on 127.0.0.1:").expect(&ready);
+    server.port = status.split_once(' ').unwrap().0.parse().unwrap();
+    assert_eq!(server.connect().ask("set key 0 0 5\r\nvalue\r\n"), "STORED");
+    assert!(!server.log().contains("WARN"), "{}", server.log());
+    server.signal(Signal::SIGHUP);
+    assert!(manager.hears().starts_with("RELOADING=1\n"));
+    assert_eq!(manager.hears(), ready);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), Some(0));
+}
