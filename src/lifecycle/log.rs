@@ -246,7 +246,8 @@ mod tests {
             lines.add(line.as_bytes());
         }
         assert_eq!(written(&lines, usize::MAX), "one\ntwo\nthree\n");
-        assert_eq!((lines.waiting().lost, lines.waiting().has_ended), (0, true));
+        let waiting = lines.waiting();
+        assert_eq!((waiting.lost, waiting.has_ended), (0, true));
     }
 
     #[test]
