@@ -45,6 +45,11 @@ pub(super) enum Fault {
     )]
     ItemExceedsHalf { item: u64, memory: u64 },
     #[error(
+        "-m (--memory-limit) is {memory} bytes and has to be at least {least}; without a suffix the number counts \
+         megabytes"
+    )]
+    MemoryTooSmall { memory: u64, least: u64 },
+    #[error(
         "hot_lru_pct + warm_lru_pct cannot be more than 80% combined: they are {percent}%; lower one of them"
     )]
     HotAndWarm { percent: u32 },
@@ -63,6 +68,7 @@ impl Fault {
             | Fault::UnknownProtocol(_)
             | Fault::Refused { .. }
             | Fault::ItemExceedsHalf { .. }
+            | Fault::MemoryTooSmall { .. }
             | Fault::HotAndWarm { .. } => EXIT_USAGE,
             Fault::UnknownOption(_)
             | Fault::AmbiguousOption { .. }

@@ -32,6 +32,8 @@ use sources::Source;
 
 /// From this many worker threads on a warning is due. Source: memcached.
 const THREADS_ADVISED_MAX: usize = 64;
+/// The least that `-m` can be, in bytes. Source: memcached, which counts in megabytes.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
 /// The most that hot and warm LRU may take together, in percent. Source: memcached.
 const HOT_AND_WARM_PERCENT_MAX: u32 = 80;
 
@@ -185,6 +187,9 @@ impl Config {
         let (item, memory) = (settings.item_bytes_max, settings.memory_bytes);
         if item > memory / 2 {
             return Err(Fault::ItemExceedsHalf { item, memory });
+        }
+        if memory < MEMORY_BYTES_MIN {
+            return Err(Fault::MemoryTooSmall { memory, least: MEMORY_BYTES_MIN });
         }
         let hot_and_warm = settings.compat.hot_lru_percent + settings.compat.warm_lru_percent;
         if hot_and_warm > HOT_AND_WARM_PERCENT_MAX {

@@ -31,7 +31,7 @@ use bytes::Buf;
 
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
-use crate::store::{Hashed, Store, StoreConfig};
+use crate::store::{Hashed, NoAddresses, Store, StoreConfig};
 use hot::Hot;
 use listing::Listings;
 use prefixes::Prefixes;
@@ -131,14 +131,25 @@ enum Work<'a> {
 
 impl Engine {
     /// An engine with an empty store.
+    ///
+    /// # Panics
+    /// When there is no address space for the store; see [`Engine::try_new`].
     pub fn new(settings: Settings, epoch: Epoch) -> Engine {
-        let store = Store::new(StoreConfig {
+        Engine::try_new(settings, epoch).unwrap_or_else(|refused| panic!("{refused}"))
+    }
+
+    /// An engine with an empty store.
+    ///
+    /// # Errors
+    /// When the system has not enough addresses for the store.
+    pub fn try_new(settings: Settings, epoch: Epoch) -> Result<Engine, NoAddresses> {
+        let store = Store::try_new(StoreConfig {
             memory_bytes: settings.memory_bytes,
             evictions_enabled: settings.evictions_enabled,
             workers: settings.threads,
-        });
+        })?;
         let (delimiter, workers) = (settings.prefix_delimiter, settings.threads);
-        Engine {
+        Ok(Engine {
             store,
             epoch,
             statistics: Statistics::new(workers),
@@ -158,7 +169,7 @@ impl Engine {
             #[cfg(feature = "debugtime")]
             moved_time: debugtime::MovedTime::default(),
             settings,
-        }
+        })
     }
 
     /// The same engine, with `usage` to ask for the CPU time of this process.

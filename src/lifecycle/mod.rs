@@ -40,6 +40,8 @@ enum Failure {
     Bind(#[from] BindError),
     #[error(transparent)]
     Process(#[from] ProcessError),
+    #[error("{0}")]
+    Memory(String),
     #[error("failed to start the server's threads: {0}; is there a limit on this user's processes?")]
     Threads(#[from] std::io::Error),
 }
@@ -76,7 +78,9 @@ fn serve(config: Config) -> Result<(), Failure> {
     prepare_process(&mut settings, &process, &mut warnings)?;
     let memory_bytes = settings.memory_bytes;
     let (clock, epoch) = Clock::start();
-    let engine = Arc::new(Engine::new(settings, epoch).with_usage(usage).with_wall_clock(unix_time));
+    let engine =
+        Engine::try_new(settings, epoch).map_err(|refused| Failure::Memory(process::no_memory(&refused)))?;
+    let engine = Arc::new(engine.with_usage(usage).with_wall_clock(unix_time));
     if !process::are_huge_pages_allowed() {
         engine.store().refuse_huge_pages();
     }

@@ -186,6 +186,8 @@ impl Server {
             let incoming = Incoming { accepted, doors };
             workers.push(start_worker(number, Arc::clone(&self.shared), incoming, stopped.clone())?);
         }
+        // The runtime panics when it needs a thread to tidy up on and there is none, so that is tried before.
+        std::thread::Builder::new().spawn(|| ())?.join().expect("a thread that does nothing does not panic");
         Ok(Running { server: self, handovers, workers, stopping })
     }
 }
@@ -362,10 +364,17 @@ fn start_worker(
     incoming: Incoming,
     stopped: watch::Receiver<()>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    std::thread::Builder::new()
-        .name(format!("worker-{number}"))
-        .spawn(move || runtime.block_on(work(number, shared, incoming, stopped)))
+    // The thread first, for a runtime that found no thread could not be dropped here, within another.
+    let (give, given) = std::sync::mpsc::sync_channel(1);
+    let worker = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let runtime: Result<tokio::runtime::Runtime, _> = given.recv();
+        if let Ok(runtime) = runtime {
+            runtime.block_on(work(number, shared, incoming, stopped));
+        }
+    })?;
+    // Nobody takes it only if the thread is gone, and joining that will tell why.
+    let _ = give.send(tokio::runtime::Builder::new_current_thread().enable_io().build()?);
+    Ok(worker)
 }
 
 async fn work(number: usize, shared: Arc<Shared>, incoming: Incoming, mut stopped: watch::Receiver<()>) {

@@ -1,5 +1,6 @@
 //! What the system lets the process have: open files, core files, locked memory, huge pages.
 
+use std::fmt::Display;
 use std::fs;
 
 use nix::errno::Errno;
@@ -77,6 +78,18 @@ pub fn enable_coredumps() -> Result<(), ProcessError> {
         Ok(_) => Ok(()),
         Err(errno) => Err(ProcessError::Coredumps(errno)),
     }
+}
+
+/// What to tell the operator when the store's addresses cannot be reserved, for the reason that is given.
+pub fn no_memory(refused: &dyn Display) -> String {
+    let allowed = match getrlimit(Resource::RLIMIT_AS) {
+        Ok((RLIM_INFINITY, _)) | Err(_) => String::new(),
+        Ok((bytes, _)) => format!(" of {} MB", bytes >> 20),
+    };
+    format!(
+        "failed to start with -m (--memory-limit): {refused}; lower it, or raise the limit{allowed} on address space \
+         (ulimit -v, or LimitAS= of systemd), which has to be 90 times -m: addresses, not memory"
+    )
 }
 
 /// Lets [`lock_memory`] succeed after root was given up. Where the limit cannot be raised, that function will tell.

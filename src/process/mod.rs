@@ -18,7 +18,8 @@ use thiserror::Error;
 pub use files::{port_line, remove_pidfile, write_pidfile, write_port_file};
 pub use handed_in::sockets_handed_in;
 pub use limits::{
-    OpenFiles, allow_locked_memory, are_huge_pages_allowed, enable_coredumps, lock_memory, raise_open_files,
+    OpenFiles, allow_locked_memory, are_huge_pages_allowed, enable_coredumps, lock_memory, no_memory,
+    raise_open_files,
 };
 pub use notify::Notifier;
 pub use user::become_user;

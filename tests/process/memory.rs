@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -53,4 +54,40 @@ fn locked_memory_is_taken_as_it_is_used_and_can_be_used_again() {
     let locked = status.lines().find(|line| line.starts_with("VmLck:")).unwrap();
     // Whoever may not lock memory is told so instead.
     assert!(!locked.contains(" 0 kB") || server.log().contains("-k"), "{locked}");
+}
+
+#[test]
+fn too_few_addresses_are_told_with_exit_code_71() {
+    let mut refused = 0;
+    let mut started = 0;
+    // In KiB. Less than the first, and the program itself cannot be loaded; the last suffices for -m 64.
+    for limit in [40_000, 80_000, 160_000, 300_000, 500_000, 1_000_000, 4_000_000, 8_000_000, 16_000_000] {
+        let directory = Directory::new();
+        let log = fs::File::create(directory.file("log")).unwrap();
+        let ports = directory.file("ports");
+        let child = Command::new("sh")
+            .args(["-c", &format!("ulimit -v {limit}; exec {BINARY} -p -1 -l 127.0.0.1 -m 64 -u root")])
+            .env("MEMCACHED_PORT_FILENAME", &ports)
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut server = Server { child, directory, port: 0 };
+        let mut status = None;
+        wait_for("its start or its end", || {
+            status = server.child.try_wait().unwrap();
+            status.is_some() || ports.exists()
+        });
+        let log = server.log();
+        assert!(!log.contains("panicked"), "{limit}: {log}");
+        match status {
+            None => started += 1,
+            Some(status) => {
+                assert_eq!(status.code(), Some(71), "{limit}: {status}: {log}");
+                assert_eq!(started, 0, "{limit}: with fewer it started");
+                assert!(log.contains("-m (--memory-limit)") && log.contains("ulimit -v"), "{limit}: {log}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 2 && started > 0, "{refused} refused, {started} started");
 }

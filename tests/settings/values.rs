@@ -49,6 +49,8 @@ fn bad_values_stop_the_start_with_the_words_and_exit_codes_of_memcached() {
         ("-n 0", 1, "Chunk size must be greater than 0"),
         ("-N x", 1, "-N (--napi-ids)"),
         ("-B foo", 64, "Invalid value for binding protocol: foo -- -B (--protocol) should be one of auto"),
+        ("-m 2k -I 1k", 64, "-m (--memory-limit) is 2048 bytes and has to be at least 1048576"),
+        ("-m 1023k -I 1k", 64, "without a suffix the number counts megabytes"),
         ("-I 1023", 64, "Item max size cannot be less than 1024 bytes: -I (--max-item-size)"),
         ("-m 4g -I 1073741825", 64, "Cannot set item size limit higher than a gigabyte"),
         ("-I x", 1, "A size is needed"),
