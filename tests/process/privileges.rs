@@ -165,3 +165,99 @@ fn forbidden_deeds_are_the_end() {
         assert_eq!(ended_by(deed), None, "{deed}");
     }
 }
+
+/// What `id` says with `option` of a user.
+fn id(option: &str, user: &str) -> String {
+    let output = Command::new("id").args([option, user]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn what_root_had_is_gone_for_good_in_every_thread() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("left out: only root can become somebody else");
+        return;
+    }
+    let directory = Directory::new();
+    let (ports, log) = (directory.file("ports"), directory.file("log"));
+    // With supplementary groups, and with a capability that would be handed on.
+    let child = Command::new("setpriv")
+        .args(["--groups", "0,1,2,3", "--inh-caps=+chown", "--ambient-caps=+chown", BINARY])
+        .args(["-p", "-1", "-l", "127.0.0.1", "-u", "nobody"])
+        .env("MEMCACHED_PORT_FILENAME", &ports)
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut server = Server { child, directory, port: 0 };
+    wait_for("the port file", || {
+        assert!(server.child.try_wait().unwrap().is_none(), "it ended at once: {}", server.log());
+        ports.exists()
+    });
+    server.port = fs::read_to_string(&ports).unwrap().trim().rsplit_once(": ").unwrap().1.parse().unwrap();
+    assert!(server.connect().ask("version\r\n").starts_with("VERSION "));
+    wait_for("the threads", || of_every_thread(&server, "Uid").len() >= 6);
+    let (uid, gid) = (id("-u", "nobody"), id("-g", "nobody"));
+    let no_capabilities = "0".repeat(16);
+    for (name, wanted) in [
+        // Real, effective, saved, and that of the file system.
+        ("Uid", vec![uid.as_str(); 4]),
+        ("Gid", vec![gid.as_str(); 4]),
+        ("Groups", vec![]),
+        ("CapPrm", vec![no_capabilities.as_str()]),
+        ("CapEff", vec![no_capabilities.as_str()]),
+        ("CapAmb", vec![no_capabilities.as_str()]),
+    ] {
+        for found in of_every_thread(&server, name) {
+            assert_eq!(found.split_whitespace().collect::<Vec<_>>(), wanted, "{name}");
+        }
+    }
+}
+
+#[test]
+fn root_cannot_be_had_back() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("left out: only root can become somebody else");
+        return;
+    }
+    if env::var(DEED).is_ok_and(|deed| deed == "become nobody") {
+        ferrocached::process::become_user(Some("nobody")).unwrap();
+        let root = nix::unistd::Uid::from_raw(0);
+        assert!(nix::unistd::setuid(root).is_err() && nix::unistd::seteuid(root).is_err());
+        assert!(nix::unistd::setresuid(root, root, root).is_err());
+        assert!(nix::unistd::setgid(nix::unistd::Gid::from_raw(0)).is_err());
+        assert!(nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(0)]).is_err());
+        assert!(File::open("/etc/shadow").is_err());
+        return;
+    }
+    let status = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "privileges::root_cannot_be_had_back", "--nocapture"])
+        .env(DEED, "become nobody")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn without_root_a_user_to_become_is_ignored() {
+    let directory = Directory::new();
+    let ports = directory.file("ports");
+    let mut command = match nix::unistd::geteuid().is_root() {
+        true => Command::new("setpriv"),
+        false => Command::new("env"),
+    };
+    if nix::unistd::geteuid().is_root() {
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
+    }
+    let child = command
+        .args([BINARY, "-p", "-1", "-l", "127.0.0.1", "-u", "nobody-of-this-name"])
+        .env("MEMCACHED_PORT_FILENAME", &ports)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut server = Server { child, directory, port: 0 };
+    wait_for("the port file", || {
+        assert!(server.child.try_wait().unwrap().is_none(), "it ended at once");
+        ports.exists()
+    });
+}
