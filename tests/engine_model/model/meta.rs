@@ -53,7 +53,7 @@ impl Asked {
     }
 }
 
-impl Model {
+impl Model<'_> {
     /// A line for `key` with about half of `flags`, in any order; numbers are glued on.
     fn asked(&mut self, verb: &str, key: &str, flags: &[(&str, Option<i64>)]) -> Asked {
         let mut chosen: Vec<String> = Vec::new();
@@ -225,7 +225,7 @@ impl Model {
             ("k", None),
             ("O", Some(42)),
             ("q", None),
-            ("F", Some((self.random as u32).into())),
+            ("F", Some((self.below(1 << 32) as u32).into())),
             ("T", Some(exptime)),
             ("N", Some(created)),
             ("I", None),
