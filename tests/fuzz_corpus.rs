@@ -6,7 +6,10 @@
 //! `pack` what is there takes the place of the lines.
 
 #[expect(dead_code, reason = "the dialogues are only material here; they are held in tests/dialogues.rs")]
-mod dialogue;
+mod dialogue {
+    pub(crate) mod pattern;
+    pub(crate) mod text;
+}
 #[path = "fuzz/targets/mod.rs"]
 mod targets;
 
@@ -26,6 +29,9 @@ const SEEDS_BYTES_MAX: usize = 80 << 10;
 
 /// What a dialogue sends in one go is a seed if it has no more bytes than this: fuzzers like them short.
 const DIALOGUE_BYTES_MAX: usize = 2000;
+
+/// How many seeds are choices at random: one for each of the circumstances.
+const CHOICES: u8 = 8;
 
 /// The Unix time for dialogues that name one.
 const UNIX_SECONDS: u64 = 1_700_000_000;
@@ -99,9 +105,24 @@ fn of_this_project(target: &str) -> Vec<Vec<u8>> {
     match target {
         "decode_classic" => dialogues().map(|sent| [b"\x06\x00", &sent[..]].concat()).collect(),
         "decode_meta" => dialogues().map(|sent| [b"\x06\x00", &as_meta(&sent)[..]].concat()).collect(),
+        "session" => {
+            let thrown = dialogues().map(|sent| [b"\x80\x06\x00", &sent[..]].concat());
+            (0..CHOICES).map(choices).chain(thrown).collect()
+        }
         "settings_file" => settings(),
         _ => Vec::new(),
     }
+}
+
+/// Choices for the model at random, under the circumstances of this number.
+fn choices(number: u8) -> Vec<u8> {
+    let mut state = u64::from(number) + 1;
+    let random = std::iter::repeat_with(|| {
+        // Knuth's MMIX generator; its upper bits are the better ones.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    });
+    std::iter::once(number).chain(random.take(DIALOGUE_BYTES_MAX)).collect()
 }
 
 /// The example of a settings file, and every option and sub-option as an argument.

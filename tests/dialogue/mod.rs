@@ -1,6 +1,7 @@
 //! Dialogues: what they are made of, and the peers they are held with.
 
 pub(crate) mod bare;
+pub(crate) mod connection;
 pub(crate) mod differences;
 pub(crate) mod pattern;
 pub(crate) mod socket;

@@ -3,14 +3,16 @@
 //! They are apart from the fuzzers that run them for `tests/fuzz_corpus.rs`, which runs them with a stable toolchain.
 
 mod decoder;
+mod session;
 mod settings;
 
 /// A name, and what is to be done with an input.
 type Target = (&'static str, fn(&[u8]));
 
-pub(crate) const TARGETS: [Target; 3] = [
+pub(crate) const TARGETS: [Target; 4] = [
     ("decode_classic", decoder::classic),
     ("decode_meta", decoder::meta),
+    ("session", session::session),
     ("settings_file", settings::settings_file),
 ];
 

@@ -8,34 +8,25 @@
 //! minutes, with seeds that differ from run to run.
 
 #[expect(dead_code, reason = "the dialogues are only material here; they are held in tests/dialogues.rs")]
+#[path = "../dialogue/mod.rs"]
 mod dialogue;
+mod throw;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ferrocached::clock::{Epoch, Tick};
+use ferrocached::clock::Epoch;
+use ferrocached::engine::Engine;
 use ferrocached::engine::settings::Settings;
-use ferrocached::engine::{Engine, Then};
 
-use dialogue::bare::Connection;
+use dialogue::connection::Connection;
 use dialogue::pattern::{Caught, shown};
 use dialogue::text::load;
-
-const UNIX_SECONDS: u64 = 1_700_000_000;
-
-/// Small, so that garbage reaches the limit.
-const ITEM_BYTES_MAX: usize = 2048;
-
-/// The longest line, without its end.
-const LINE_BYTES_MAX: usize = 2048;
+use throw::{UNIX_SECONDS, throw};
 
 /// A burst of garbage has about this many bytes at most.
 const GARBAGE_BYTES_MAX: usize = 4096;
-
-/// How many bytes can be owed for each byte received. The most is owed for ` k` in a `get`: two bytes, for which
-/// a whole item and its `VALUE` line come back. `stats settings` brings about 2 KB for its 15 bytes.
-const OWED_PER_BYTE_MAX: usize = (ITEM_BYTES_MAX + 300) / 2;
 
 const SHORT: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(300);
@@ -297,7 +288,7 @@ fn try_seeds(garbage: impl Fn(&mut Random) -> Vec<u8>) {
     let begin = Instant::now();
     for seed in given.unwrap_or(first).. {
         let bytes = garbage(&mut Random::new(seed));
-        let survived = catch_unwind(AssertUnwindSafe(|| throw(&bytes, &mut Random::new(!seed))));
+        let survived = catch_unwind(AssertUnwindSafe(|| throw_in_pieces(&bytes, &mut Random::new(!seed))));
         let survived = survived.unwrap_or_else(|_| Err("it panicked".to_owned()));
         if let Err(error) = survived {
             panic!("FERROCACHED_SEED={seed}: {error}\nthe garbage was {}", shown(&bytes));
@@ -308,76 +299,7 @@ fn try_seeds(garbage: impl Fn(&mut Random) -> Vec<u8>) {
     }
 }
 
-/// Throws `bytes` at one engine in one piece, and at another in random pieces.
-fn throw(bytes: &[u8], random: &mut Random) -> Result<(), String> {
-    let whole = answer(bytes, std::iter::repeat(usize::MAX))?;
+fn throw_in_pieces(bytes: &[u8], random: &mut Random) -> Result<(), String> {
     let longest = *random.pick(&[1, 3, 20, 300, 3000]);
-    let pieces = answer(bytes, std::iter::from_fn(|| Some(1 + random.below(longest))))?;
-    if comparable(&whole.0) != comparable(&pieces.0) {
-        return Err(format!("whole it was answered {}\nin pieces {}", shown(&whole.0), shown(&pieces.0)));
-    }
-    if whole.1 != pieces.1 {
-        return Err(format!("whole it ended in {:?}, in pieces in {:?}", whole.1, pieces.1));
-    }
-    Ok(())
-}
-
-/// What the engine answers to `bytes`, and how the connection ended if it did.
-fn answer(bytes: &[u8], lengths: impl Iterator<Item = usize>) -> Result<(Vec<u8>, Option<Then>), String> {
-    let (epoch, now) = Epoch::starting_at(UNIX_SECONDS);
-    // Without cas ids, because those of two engines differ.
-    let settings = Settings {
-        item_bytes_max: ITEM_BYTES_MAX as u64,
-        cas_enabled: false,
-        threads: 1,
-        ..Settings::default()
-    };
-    let engine = Engine::new(settings, epoch);
-    let mut connection = Connection::new(&engine, 0, false);
-    let mut rest = bytes;
-    for length in lengths {
-        let (piece, after) = rest.split_at(length.min(rest.len()));
-        connection.offer(&engine, piece, now)?;
-        check_limits(&connection, bytes.len() - after.len())?;
-        rest = after;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    if matches!(connection.ended, Some(Then::Shutdown { .. })) {
-        return Err("the server was shut down, though that is not enabled".to_owned());
-    }
-    serve_the_next(&engine, now)?;
-    Ok((connection.received, connection.ended))
-}
-
-fn check_limits(connection: &Connection, sent: usize) -> Result<(), String> {
-    let (left, owed) = (connection.input_left(), connection.received.len());
-    if connection.ended.is_none() && left > LINE_BYTES_MAX + ITEM_BYTES_MAX {
-        return Err(format!("{left} bytes of input are held"));
-    }
-    if owed > sent * OWED_PER_BYTE_MAX {
-        return Err(format!("{owed} bytes are owed for {sent}"));
-    }
-    Ok(())
-}
-
-fn serve_the_next(engine: &Engine, now: Tick) -> Result<(), String> {
-    let mut next = Connection::new(engine, 0, false);
-    next.offer(engine, b"set k 7 0 5\r\nhello\r\nget k\r\n", now)?;
-    if next.received == b"STORED\r\nVALUE k 7 5\r\nhello\r\nEND\r\n" {
-        return Ok(());
-    }
-    Err(format!("the next client was answered {}", shown(&next.received)))
-}
-
-/// `answer` without what two engines may say differently: counts of bytes read in one turn tell how the input was
-/// cut; dumps are in the order of keyed hashes, and a `stats cachedump` with a limit is of any items.
-fn comparable(answer: &[u8]) -> Vec<&[u8]> {
-    let lines = answer.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"STAT "));
-    let mut lines: Vec<_> =
-        lines.map(|line| if line.starts_with(b"ITEM ") { b"ITEM" } else { line }).collect();
-    let is_listed = |line: &&[u8]| line.starts_with(b"key=") || line.starts_with(b"mg ");
-    lines.chunk_by_mut(|one, next| is_listed(one) && is_listed(next)).for_each(<[_]>::sort);
-    lines
+    throw(bytes, std::iter::from_fn(|| Some(1 + random.below(longest))))
 }
