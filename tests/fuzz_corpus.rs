@@ -33,6 +33,17 @@ const DIALOGUE_BYTES_MAX: usize = 2000;
 /// How many seeds are choices at random: one for each of the circumstances.
 const CHOICES: u8 = 8;
 
+/// Files of users: all that a line may have.
+const USERS: [&str; 7] = [
+    "ann:sesame\nbob:a:b:ro\r\nann:again:rw",
+    "ann:sesame:ro,prefix=shop\nbob:sesame:prefix=shop,rw\n#x::ro\n",
+    "a:1\na:2\na:3\na:4\na:5\na:6\na:7\na:8\n",
+    "a:{SHA256}5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8:ro\n",
+    "a:{SSHA256}eje4XIkY6sGakInA+loqtNzj+QUo3N7sEIsj3fNge5lzYWx0\n",
+    "a:$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4\n",
+    "a:$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG:rw\n",
+];
+
 /// The Unix time for dialogues that name one.
 const UNIX_SECONDS: u64 = 1_700_000_000;
 
@@ -103,6 +114,7 @@ fn pack(target: &str) {
 /// What dialogues send, and what the option tables say, in the form that a target takes.
 fn of_this_project(target: &str) -> Vec<Vec<u8>> {
     match target {
+        "authfile" => USERS.iter().map(|text| text.as_bytes().to_vec()).collect(),
         "decode_classic" => dialogues().map(|sent| [b"\x06\x00", &sent[..]].concat()).collect(),
         "decode_meta" => dialogues().map(|sent| [b"\x06\x00", &as_meta(&sent)[..]].concat()).collect(),
         "session" => {

@@ -2,6 +2,7 @@
 //!
 //! They are apart from the fuzzers that run them for `tests/fuzz_corpus.rs`, which runs them with a stable toolchain.
 
+mod authfile;
 mod decoder;
 mod session;
 mod settings;
@@ -9,7 +10,8 @@ mod settings;
 /// A name, and what is to be done with an input.
 type Target = (&'static str, fn(&[u8]));
 
-pub(crate) const TARGETS: [Target; 4] = [
+pub(crate) const TARGETS: [Target; 5] = [
+    ("authfile", authfile::authfile),
     ("decode_classic", decoder::classic),
     ("decode_meta", decoder::meta),
     ("session", session::session),
