@@ -117,6 +117,11 @@ fn of_this_project(target: &str) -> Vec<Vec<u8>> {
         "authfile" => USERS.iter().map(|text| text.as_bytes().to_vec()).collect(),
         "decode_classic" => dialogues().map(|sent| [b"\x06\x00", &sent[..]].concat()).collect(),
         "decode_meta" => dialogues().map(|sent| [b"\x06\x00", &as_meta(&sent)[..]].concat()).collect(),
+        "rights" => {
+            let users =
+                (0..3).flat_map(|user| dialogues().map(move |sent| [&[user, 6, 0], &sent[..]].concat()));
+            users.collect()
+        }
         "session" => {
             let thrown = dialogues().map(|sent| [b"\x80\x06\x00", &sent[..]].concat());
             (0..CHOICES).map(choices).chain(thrown).collect()

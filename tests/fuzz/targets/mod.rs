@@ -4,16 +4,18 @@
 
 mod authfile;
 mod decoder;
+mod rights;
 mod session;
 mod settings;
 
 /// A name, and what is to be done with an input.
 type Target = (&'static str, fn(&[u8]));
 
-pub(crate) const TARGETS: [Target; 5] = [
+pub(crate) const TARGETS: [Target; 6] = [
     ("authfile", authfile::authfile),
     ("decode_classic", decoder::classic),
     ("decode_meta", decoder::meta),
+    ("rights", rights::rights),
     ("session", session::session),
     ("settings_file", settings::settings_file),
 ];

@@ -1,8 +1,7 @@
 //! Whole sessions on the bare engine: as the model has it, or as long as it answers the same to the same bytes.
 
-#[expect(dead_code, reason = "nobody looks at what is watched here")]
 #[path = "../../dialogue/connection.rs"]
-mod connection;
+pub(super) mod connection;
 #[expect(dead_code, reason = "how often something was there is not asked here")]
 #[path = "../../engine_model/model/mod.rs"]
 mod model;
