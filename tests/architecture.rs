@@ -39,7 +39,7 @@ const MODULES: [Module; 8] = [
         2,
         &["argon2", "arrayvec", "base64", "bytes", "dashmap", "itoa", "sha2", "subtle", "thiserror"],
     ),
-    module("net", 3, &["bytes", "dashmap", "socket2", "thiserror", "tokio", "tracing"]),
+    module("net", 3, &["bytes", "dashmap", "rustls", "socket2", "thiserror", "tokio", "tracing"]),
     module("config", 4, PROCESS),
     module("lifecycle", 4, PROCESS),
     module("process", 4, PROCESS),

@@ -14,6 +14,8 @@ use super::Stop;
 const EXIT_USAGE: u8 = 64;
 /// A bad value, or an option that does not exist.
 const EXIT_FAILURE: u8 = 1;
+/// `EX_OSERR` of sysexits.h: memcached ends so where `-l` cannot be listened on.
+const EXIT_SYSTEM: u8 = 71;
 
 #[derive(Debug, Error)]
 pub(super) enum Fault {
@@ -53,6 +55,18 @@ pub(super) enum Fault {
         "hot_lru_pct + warm_lru_pct cannot be more than 80% combined: they are {percent}%; lower one of them"
     )]
     HotAndWarm { percent: u32 },
+    #[error(
+        "'{prefix}' option is valid only when SSL is enabled: give -Z (--enable-ssl) or leave out the prefix"
+    )]
+    PrefixWithoutTls { prefix: &'static str },
+    #[error("ERROR: You cannot enable SSL without a TCP port: leave out -p 0 or -Z (--enable-ssl)")]
+    TlsWithoutTcp,
+    #[error(
+        "Error loading the certificate chain: -Z (--enable-ssl) needs one; give -o ssl_chain_cert=FILE,ssl_key=FILE"
+    )]
+    NoCertificate,
+    #[error("{asked_by} needs to know whose client certificates are good: give -o ssl_ca_cert=FILE")]
+    NoIssuers { asked_by: &'static str },
     #[error("--config {path} cannot be read: {error}; name a file this user can read", path = path.display())]
     FileUnreadable { path: PathBuf, error: io::Error },
     #[error("--config cannot stand in a settings file: write the options of the other file into this one")]
@@ -69,7 +83,11 @@ impl Fault {
             | Fault::Refused { .. }
             | Fault::ItemExceedsHalf { .. }
             | Fault::MemoryTooSmall { .. }
+            | Fault::TlsWithoutTcp
+            | Fault::NoCertificate
+            | Fault::NoIssuers { .. }
             | Fault::HotAndWarm { .. } => EXIT_USAGE,
+            Fault::PrefixWithoutTls { .. } => EXIT_SYSTEM,
             Fault::UnknownOption(_)
             | Fault::AmbiguousOption { .. }
             | Fault::ValueMissing { .. }

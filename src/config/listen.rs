@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::Config;
 use super::fault::Fault;
 use super::given::Given;
-use crate::engine::settings::ListenAddress;
+use crate::engine::settings::{ListenAddress, TlsPrefix};
 
 /// Adds the entries of one `-l` to those of the same source; the first of a source takes the place of what
 /// weaker sources said.
@@ -20,35 +20,50 @@ pub(super) fn apply(config: &mut Config, given: &Given<'_>) -> Result<(), Fault>
         return Err(given.bad("An address is needed, such as 127.0.0.1, [::1]:11211 or *"));
     }
     for entry in entries {
-        let address = without_prefix(entry, given, &mut config.notes)?;
-        config.settings.listen.push(listen_address(address, given)?);
+        let (tls, address) = without_prefixes(entry, given, &mut config.notes)?;
+        let (host, port) = host_and_port(address, given)?;
+        config.settings.listen.push(ListenAddress { host, port, tls });
     }
     Ok(())
 }
 
-/// Takes off `proto[ascii]:` and `proto[negotiating]:`, which ask for what every listener does anyway; the other
-/// prefixes of memcached ask for what is not there, and to listen without it would be to listen unguarded.
-fn without_prefix<'a>(entry: &'a str, given: &Given<'_>, notes: &mut Vec<String>) -> Result<&'a str, Fault> {
-    for prefix in ["proto[ascii]:", "proto[negotiating]:"] {
-        if let Some(address) = entry.strip_prefix(prefix) {
+/// Takes off what stands before the address: `notls:`, `btls:` or `mtls:`, and `proto[ascii]:` or
+/// `proto[negotiating]:`, which ask for what every listener does anyway. The other prefixes of memcached ask for what
+/// is not there, and to listen without it would be to listen unguarded.
+fn without_prefixes<'a>(
+    entry: &'a str,
+    given: &Given<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(TlsPrefix, &'a str), Fault> {
+    let mut tls = TlsPrefix::AsChosen;
+    let mut rest = entry;
+    loop {
+        if let Some(found) = [TlsPrefix::Notls, TlsPrefix::Btls, TlsPrefix::Mtls]
+            .into_iter()
+            .find(|prefix| rest.starts_with(prefix.text()))
+        {
+            if tls != TlsPrefix::AsChosen {
+                return Err(given.bad("A listener can only have one of notls:, btls: and mtls:"));
+            }
+            tls = found;
+            rest = &rest[found.text().len()..];
+        } else if let Some(prefix) =
+            ["proto[ascii]:", "proto[negotiating]:"].into_iter().find(|prefix| rest.starts_with(prefix))
+        {
             notes.push(format!("{} {prefix} has no effect: -B (--protocol) decides", given.row.flag()));
-            return Ok(address);
+            rest = &rest[prefix.len()..];
+        } else if rest.starts_with("proto[") {
+            return Err(given.refused("a listener can only be proto[ascii]: or proto[negotiating]:"));
+        } else if rest.starts_with("tag[") || rest.starts_with("tag_") {
+            return Err(given.refused("listeners cannot be tagged; leave out the prefix"));
+        } else {
+            return Ok((tls, rest));
         }
     }
-    if ["notls:", "btls:", "mtls:"].iter().any(|prefix| entry.starts_with(prefix)) {
-        return Err(given.refused("TLS is not there yet; leave out the prefix to listen without it"));
-    }
-    if entry.starts_with("proto[") {
-        return Err(given.refused("a listener can only be proto[ascii]: or proto[negotiating]:"));
-    }
-    if entry.starts_with("tag[") || entry.starts_with("tag_") {
-        return Err(given.refused("listeners cannot be tagged; leave out the prefix"));
-    }
-    Ok(entry)
 }
 
 /// `host`, `host:port`, `v6`, `[v6]`, `[v6]:port`, `*`, `*:port`.
-fn listen_address(entry: &str, given: &Given<'_>) -> Result<ListenAddress, Fault> {
+fn host_and_port(entry: &str, given: &Given<'_>) -> Result<(String, Option<u16>), Fault> {
     let (host, port) = if let Some(bracketed) = entry.strip_prefix('[') {
         let (host, rest) =
             bracketed.split_once(']').ok_or_else(|| given.bad("Invalid IPV6 address, a ] is missing"))?;
@@ -78,7 +93,7 @@ fn listen_address(entry: &str, given: &Given<'_>) -> Result<ListenAddress, Fault
         ),
         None => None,
     };
-    Ok(ListenAddress { host: host.to_owned(), port })
+    Ok((host.to_owned(), port))
 }
 
 /// Whether this is an IPv6 address, with or without a zone (`fe80::1%eth0`).

@@ -26,7 +26,7 @@ use thiserror::Error;
 pub use documents::{example, help, readme_tables};
 pub use row::{Group, Row, Verdict};
 
-use crate::engine::settings::{Settings, TcpPort, VERSION};
+use crate::engine::settings::{Settings, TcpPort, TlsPrefix, VERSION, VerifyMode};
 use fault::Fault;
 use sources::Source;
 
@@ -183,6 +183,7 @@ impl Config {
 
     /// What can only be judged, or warned about, once all sources have spoken.
     fn reconcile(&mut self) -> Result<(), Fault> {
+        self.reconcile_tls()?;
         let settings = &mut self.settings;
         let (item, memory) = (settings.item_bytes_max, settings.memory_bytes);
         if item > memory / 2 {
@@ -216,6 +217,54 @@ impl Config {
                  the number of processors or less",
                 settings.threads
             ));
+        }
+        Ok(())
+    }
+
+    /// What TLS needs, and what only makes sense with it.
+    fn reconcile_tls(&mut self) -> Result<(), Fault> {
+        let settings = &self.settings;
+        let tls = &settings.tls;
+        if !tls.enabled {
+            if let Some(address) = settings.listen.iter().find(|address| address.tls != TlsPrefix::AsChosen) {
+                return Err(Fault::PrefixWithoutTls { prefix: address.tls.text().trim_end_matches(':') });
+            }
+            if tls.chain_cert.is_some() || tls.key.is_some() || tls.ca_cert.is_some() {
+                let warning = "-o ssl_chain_cert, ssl_key and ssl_ca_cert have no effect without -Z (--enable-ssl): \
+                               TLS is NOT spoken";
+                self.warnings.push(warning.to_owned());
+            }
+            return Ok(());
+        }
+        if settings.unix_socket.is_some() {
+            self.warnings.push(
+                "-Z (--enable-ssl) has no effect on a UNIX socket (-s), and there is no other listener"
+                    .to_owned(),
+            );
+        } else if settings.port == TcpPort::Off {
+            return Err(Fault::TlsWithoutTcp);
+        }
+        if tls.chain_cert.is_none() {
+            return Err(Fault::NoCertificate);
+        }
+        if tls.ca_cert.is_none() {
+            if settings.listen.iter().any(|address| address.tls == TlsPrefix::Mtls) {
+                return Err(Fault::NoIssuers { asked_by: "-l (--listen) mtls:" });
+            }
+            match tls.verify_mode {
+                VerifyMode::None => {}
+                VerifyMode::Request => self.warnings.push(
+                    "-o ssl_verify_mode=1 without ssl_ca_cert has no effect: no client certificate is asked for"
+                        .to_owned(),
+                ),
+                VerifyMode::Require => return Err(Fault::NoIssuers { asked_by: "-o ssl_verify_mode=2" }),
+                VerifyMode::Once => return Err(Fault::NoIssuers { asked_by: "-o ssl_verify_mode=3" }),
+            }
+        }
+        if tls.ciphers.is_some() {
+            let warning =
+                "-o ssl_ciphers has no effect: the ciphers are those of rustls, all with forward secrecy";
+            self.warnings.push(warning.to_owned());
         }
         Ok(())
     }

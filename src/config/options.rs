@@ -155,7 +155,11 @@ pub(super) static OPTIONS: &[Row] = &[
         "Authentication is not there yet; leave it out, and let only trusted hosts reach the port.",
     ),
     option('Z', "enable-ssl", Group::Permissions)
-        .refused("This server is not built with TLS support; leave it out, or put a TLS proxy in front."),
+        .says(
+            "Speak TLS on TCP, with the certificate and key of -o ssl_chain_cert and ssl_key; the prefix notls: \
+             before an address of -l leaves TLS out there, btls: asks for no client certificate, mtls: requires one.",
+        )
+        .switches(|config| config.settings.tls.enabled = true),
     option('d', "daemon", Group::Process)
         .says("Run in the background.")
         .switches(|config| config.process.daemonize = true),

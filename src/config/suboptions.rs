@@ -6,7 +6,7 @@ use super::Config;
 use super::fault::Fault;
 use super::given::{COUNT_MAX, Given};
 use super::row::{Group, Row, named};
-use crate::engine::settings::Compat;
+use crate::engine::settings::{Compat, TlsVersion, VerifyMode};
 
 /// The bounds of `hashpower`. Source: memcached.
 const HASH_POWER_MIN: i64 = 12;
@@ -24,7 +24,6 @@ const PIECES_MAX: i64 = u32::MAX as i64;
 const NO_SLABS: &str = "There are no slab classes to move memory between.";
 const NO_SEGMENT_PERCENT: &str = "The share of each queue is set by the eviction policy itself.";
 const NO_FLASH: &str = "Belongs to storage on flash (ext_path), which is not there.";
-const NO_TLS: &str = "TLS is not there yet; leave it out, or put a TLS proxy in front.";
 const NO_PROXY: &str = "The proxy is not there; start a memcached that is built with it.";
 const DEAD: &str = "Means nothing in memcached any more either.";
 
@@ -163,16 +162,57 @@ pub(super) static SUBOPTIONS: &[Row] = &[
     ),
     sub("resp_obj_mem_limit").takes("MB").accepted("Deprecated by memcached; use read_buf_mem_limit."),
     sub("sock_cookie_id").takes("N").accepted("Sockets carry no cookie for packet filters."),
-    sub("ssl_chain_cert").takes("FILE").refused(NO_TLS),
-    sub("ssl_key").takes("FILE").refused(NO_TLS),
-    sub("ssl_verify_mode").takes("0|1|2|3").refused(NO_TLS),
-    sub("ssl_keyformat").takes("NAME").refused(NO_TLS),
-    sub("ssl_ciphers").takes("LIST").refused(NO_TLS),
-    sub("ssl_ca_cert").takes("FILE").refused(NO_TLS),
-    sub("ssl_session_cache").refused(NO_TLS),
-    sub("ssl_min_version").takes("0|1|2|3").refused(NO_TLS),
-    sub("ssl_wbuf_size").takes("KB").accepted("Belongs to TLS (-Z), which is not there yet."),
-    sub("ssl_kernel_tls").accepted("Belongs to TLS (-Z), which is not there yet."),
+    sub("ssl_chain_cert")
+        .takes("FILE")
+        .sample("/etc/memcached/server.pem")
+        .says("With -Z, the server's certificate and those that lead to its issuer, in PEM.")
+        .sets(|config, given| given.path().map(|path| config.settings.tls.chain_cert = Some(path))),
+    sub("ssl_key")
+        .takes("FILE")
+        .sample("/etc/memcached/server.key")
+        .says("The private key of that certificate, in PEM; without it, it is looked for in ssl_chain_cert.")
+        .sets(|config, given| given.path().map(|path| config.settings.tls.key = Some(path))),
+    sub("ssl_verify_mode")
+        .takes("0|1|2|3")
+        .default("0")
+        .says("Client certificates: 0 asks for none, 1 asks for one and does without, 2 and 3 require one.")
+        .sets(verify_mode),
+    sub("ssl_keyformat")
+        .takes("PEM")
+        .default("PEM")
+        .says("The format of the private key; there is only PEM, for which memcached also says 1.")
+        .sets(|_, given| match &*given.shown() {
+            "PEM" | "pem" | "1" => Ok(()),
+            _ => Err(given.refused("keys are read as PEM; openssl pkey makes PEM of other formats")),
+        }),
+    sub("ssl_ciphers")
+        .takes("LIST")
+        .accepted("The ciphers are those of rustls, all with forward secrecy; a warning says so at every start.")
+        .sets(|config, given| given.word().map(|list| config.settings.tls.ciphers = Some(list))),
+    sub("ssl_ca_cert")
+        .takes("FILE")
+        .sample("/etc/memcached/clients-ca.pem")
+        .says("Those whose client certificates are good, in PEM; needed where a client certificate is required.")
+        .sets(|config, given| given.path().map(|path| config.settings.tls.ca_cert = Some(path))),
+    sub("ssl_session_cache")
+        .says("Remember sessions so that clients without tickets can resume them, too, and those with certificates.")
+        .switches(|config| config.settings.tls.session_cache = true),
+    sub("ssl_min_version")
+        .takes("0|1|2|3")
+        .default("2")
+        .says("The oldest TLS spoken: 2 is 1.2, 3 is 1.3; 0 and 1 mean 2, with a warning.")
+        .sets(min_version),
+    sub("ssl_wbuf_size")
+        .takes("KB")
+        .default("16")
+        .accepted("What is to be encrypted is buffered no longer than a turn.")
+        .sets(|config, given| {
+            let kilobytes = given.whole::<u64>(0..=PIECES_MAX);
+            kilobytes.map(|kilobytes| config.settings.tls.write_buffer_bytes = kilobytes << 10)
+        }),
+    sub("ssl_kernel_tls")
+        .accepted("Encryption is done by the server itself, not by the kernel.")
+        .switches(|config| config.settings.tls.kernel_tls = true),
     sub("ext_path")
         .takes("FILE:SIZE")
         .refused("Storage on flash is not there; leave it out to keep all items in memory."),
@@ -265,5 +305,27 @@ fn slab_automove(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
 fn crawler_sleep(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
     let complaint = "LRU crawler sleep must be between 0 and 1 second, in microseconds";
     config.settings.compat.lru_crawler_sleep = given.whole_or(0..=CRAWLER_SLEEP_MAX, complaint)?;
+    Ok(())
+}
+
+fn verify_mode(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let complaint = "Invalid ssl_verify_mode. 0, 1, 2 and 3 are possible";
+    config.settings.tls.verify_mode = match given.whole_or::<u8>(0..=3, complaint)? {
+        0 => VerifyMode::None,
+        1 => VerifyMode::Request,
+        2 => VerifyMode::Require,
+        _ => VerifyMode::Once,
+    };
+    Ok(())
+}
+
+fn min_version(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let version = given.whole_or::<u8>(0..=3, "Invalid ssl_min_version. 0, 1, 2 and 3 are possible")?;
+    config.settings.tls.min_version = if version == 3 { TlsVersion::V1_3 } else { TlsVersion::V1_2 };
+    if version < 2 {
+        config.warnings.push(format!(
+            "-o ssl_min_version={version} means 2 here: versions of TLS before 1.2 are not spoken, for they are not safe"
+        ));
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::rights::Allowed;
 use super::roster::Reason;
 use super::settings::{MEMORY_BYTES_MIN, VERSION};
 use super::watch::{Stream, Streams};
-use super::{Engine, Session, Then};
+use super::{Engine, Session, Then, certificates};
 use crate::clock::Tick;
 use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, decode_key, exptime, reply, unsigned};
 use crate::store::TooManyFlushes;
@@ -126,6 +126,13 @@ pub const COMMANDS: &[Command] = &[
         help: "closes the connection",
         allowed: Allowed::Everyone,
         run: |_, _| Some(Then::Close),
+    },
+    Command {
+        name: "refresh_certs",
+        arguments: "",
+        help: "reads the certificates of TLS again, for connections to come",
+        allowed: Allowed::Operators,
+        run: certificates::refresh,
     },
     Command {
         name: "shutdown",

@@ -192,6 +192,15 @@ impl Engine {
         }
     }
 
+    /// That the TLS handshake on the connection of `session` failed, for those who watch.
+    #[cold]
+    pub fn log_tls_error(&self, session: &Session, why: &str, now: Tick) {
+        self.log(session, Stream::Connections, self.time(now), |line| {
+            line.text(b"conntlserr fd=").number(session.descriptor).text(b" msg=");
+            line.text(why.replace(['\r', '\n'], " ").as_bytes());
+        });
+    }
+
     fn log(&self, session: &Session, stream: Stream, now: Tick, word: impl FnOnce(&mut Line)) {
         self.log_from(session.worker, stream, now, word);
     }

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod certificates;
 #[cfg(feature = "debugtime")]
 mod debugtime;
 mod events;
@@ -32,6 +33,7 @@ use bytes::Buf;
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
 use crate::store::{Hashed, NoAddresses, Store, StoreConfig};
+use certificates::Certificates;
 use hot::Hot;
 use listing::Listings;
 use prefixes::Prefixes;
@@ -118,6 +120,7 @@ pub struct Engine {
     /// Reads Unix time.
     wall_clock: Option<fn() -> Duration>,
     roster: OnceLock<Arc<dyn Roster>>,
+    certificates: OnceLock<Arc<dyn Certificates>>,
     #[cfg(feature = "debugtime")]
     moved_time: debugtime::MovedTime,
 }
@@ -166,6 +169,7 @@ impl Engine {
             watch: Arc::new(Watch::new(settings.threads + 1)),
             wall_clock: None,
             roster: OnceLock::new(),
+            certificates: OnceLock::new(),
             #[cfg(feature = "debugtime")]
             moved_time: debugtime::MovedTime::default(),
             settings,

@@ -152,6 +152,12 @@ pub struct Connections {
     pub response_bytes: AtomicU64,
     /// Connections closed because there was no room for it.
     pub response_oom: AtomicU64,
+    /// Sessions of TLS that were begun, not resumed.
+    pub tls_sessions: AtomicU64,
+    /// TLS handshakes that failed.
+    pub tls_handshake_errors: AtomicU64,
+    /// Connections that broke the rules of TLS after their handshake.
+    pub tls_protocol_errors: AtomicU64,
 }
 
 impl Connections {
@@ -168,6 +174,9 @@ impl Connections {
             listen_disabled_us: self.listen_disabled_us.load(Ordering::Relaxed),
             read_buffer_oom: self.read_buffer_oom.load(Ordering::Relaxed),
             response_oom: self.response_oom.load(Ordering::Relaxed),
+            tls_sessions: self.tls_sessions.load(Ordering::Relaxed),
+            tls_handshake_errors: self.tls_handshake_errors.load(Ordering::Relaxed),
+            tls_protocol_errors: self.tls_protocol_errors.load(Ordering::Relaxed),
         }
     }
 }
@@ -192,7 +201,7 @@ pub(super) struct Statistics {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct ConnectionTotals {
+pub(super) struct ConnectionTotals {
     total: u64,
     rejected: u64,
     rejected_public: u64,
@@ -204,6 +213,9 @@ struct ConnectionTotals {
     listen_disabled_us: u64,
     read_buffer_oom: u64,
     response_oom: u64,
+    pub(super) tls_sessions: u64,
+    pub(super) tls_handshake_errors: u64,
+    pub(super) tls_protocol_errors: u64,
 }
 
 impl Statistics {
@@ -281,7 +293,7 @@ impl Engine {
         self.say_connections(lines, base.1);
         say_commands(lines, &counted);
         self.say_network(lines, &counted, base.1);
-        self.say_store(lines);
+        self.say_store(lines, base.1);
         owed.say(reply::END);
     }
 
@@ -339,7 +351,7 @@ impl Engine {
         lines.number("conn_yields", counted.conn_yields);
     }
 
-    fn say_store(&self, lines: &mut Lines<'_>) {
+    fn say_store(&self, lines: &mut Lines<'_>, base: ConnectionTotals) {
         let store = self.store.stats();
         let compat = &self.settings.compat;
         lines.number("hash_power_level", store.index_power);
@@ -371,6 +383,7 @@ impl Engine {
         lines.number("log_watcher_skipped", watch.skipped);
         lines.number("log_watcher_sent", watch.sent);
         lines.number("log_watchers", watchers as u64);
+        self.say_tls(lines, self.statistics.connections.totals(), base);
         lines.zeros(&["unexpected_napi_ids", "round_robin_fallback"]);
         lines.number("bytes", store.bytes);
         lines.number("curr_items", store.items);

@@ -24,6 +24,7 @@ use crate::config::{self, Config, Parsed, Process};
 use crate::engine::Engine;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Usage;
+use crate::net::tls::{Tls, TlsError};
 use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
 use crate::process::{self, ProcessError};
 use log::Log;
@@ -32,6 +33,8 @@ use service::Service;
 
 /// Exit code of a system that did not give what was needed. Source: `sysexits.h`.
 const EX_OSERR: u8 = 71;
+/// Exit code of options that ask for what is not possible, which is how memcached sees certificates that it cannot use.
+const EX_USAGE: u8 = 64;
 
 /// Why a run ended before it had begun.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,8 @@ enum Failure {
     Process(#[from] ProcessError),
     #[error("{0}")]
     Memory(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("failed to start the server's threads: {0}; is there a limit on this user's processes?")]
     Threads(#[from] std::io::Error),
 }
@@ -61,6 +66,7 @@ pub fn run(
         Ok(Parsed::Run(config)) => match serve(*config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Process(error)) => fail(&error.to_string(), error.exit_code()),
+            Err(Failure::Tls(error)) => fail(&error.to_string(), EX_USAGE),
             Err(error) => fail(&error.to_string(), EX_OSERR),
         },
     }
@@ -75,6 +81,8 @@ fn fail(message: &str, exit_code: u8) -> ExitCode {
 fn serve(config: Config) -> Result<(), Failure> {
     let Config { mut settings, process, notes, mut warnings } = config;
     let handed_in = process::sockets_handed_in()?;
+    // While this may be root, who alone may read the key.
+    let tls = Tls::load(&settings)?.map(Arc::new);
     prepare_process(&mut settings, &process, &mut warnings)?;
     let memory_bytes = settings.memory_bytes;
     let (clock, epoch) = Clock::start();
@@ -98,8 +106,8 @@ fn serve(config: Config) -> Result<(), Failure> {
         let signals = Signals::new()?;
         let are_handed_in = !handed_in.is_empty();
         let server = match are_handed_in {
-            true => Server::adopt(handed_in, Arc::clone(&engine), clock)?,
-            false => bind(Arc::clone(&engine), clock)?,
+            true => Server::adopt(handed_in, Arc::clone(&engine), clock, tls.clone())?,
+            false => bind(Arc::clone(&engine), clock, tls.clone())?,
         };
         let endpoints = server.endpoints();
         if let Some(path) = &process.port_file {
@@ -128,7 +136,8 @@ fn serve(config: Config) -> Result<(), Failure> {
             }
         }
         service.ready();
-        let kind = server.serve(signals.stop(Vec::new(), Arc::clone(&service))).await;
+        let reloads = tls.map(reload_certificates).into_iter().collect();
+        let kind = server.serve(signals.stop(reloads, Arc::clone(&service))).await;
         service.stopping();
         match kind {
             StopKind::Now => info!("stopped"),
@@ -163,11 +172,20 @@ fn prepare_process(
     Ok(())
 }
 
+/// Certificates as SIGHUP sees them.
+fn reload_certificates(tls: Arc<Tls>) -> Arc<Reload> {
+    let again = move || match tls.refresh() {
+        Ok(()) => Ok("they are for connections to come".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    Arc::new(Reload { name: "the certificates", again: Box::new(again) })
+}
+
 /// Opens the sockets; a UNIX socket's file gets its permissions (`-a`) through the file mode mask.
-fn bind(engine: Arc<Engine>, clock: Clock) -> Result<Server, BindError> {
+fn bind(engine: Arc<Engine>, clock: Clock, tls: Option<Arc<Tls>>) -> Result<Server, BindError> {
     let mode = Mode::from_bits_truncate(engine.settings().unix_mask);
     let before = umask(!mode & Mode::all());
-    let server = Server::bind(engine, clock);
+    let server = Server::bind(engine, clock, tls);
     umask(before);
     server
 }

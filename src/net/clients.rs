@@ -20,6 +20,13 @@ use crate::engine::roster::{Reason, Remote, Roster, Seat, State, Transport};
 /// The states of clients, by number. Those who listen are not clients.
 const STATES: [State; 4] = [State::Reading, State::ReadingLong, State::Writing, State::Watching];
 
+/// There is no handshake, or it is over.
+const NO_HANDSHAKE: u8 = 0;
+/// It is under way since the connection was opened.
+const SHAKING_HANDS: u8 = 1;
+/// It took too long, and the connection was ended for that.
+const OVERDUE: u8 = 2;
+
 /// One open connection.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -41,6 +48,8 @@ pub(super) struct Client {
     is_too_slow: AtomicBool,
     /// What is held for it.
     pub(super) burden: Burden,
+    /// How far it is with TLS, as one of `NO_HANDSHAKE`, `SHAKING_HANDS` and `OVERDUE`.
+    handshake: AtomicU8,
     _place: Place,
 }
 
@@ -82,6 +91,7 @@ impl Client {
             is_timed_out: AtomicBool::new(false),
             is_too_slow: AtomicBool::new(false),
             burden: Burden::default(),
+            handshake: AtomicU8::new(if accepted.asked.is_some() { SHAKING_HANDS } else { NO_HANDSHAKE }),
             _place: place,
         }
     }
@@ -132,13 +142,27 @@ impl Client {
 
     /// Why it is ended from outside, if it is.
     pub(super) fn reason_to_end(&self) -> Reason {
-        if self.is_timed_out.load(Ordering::Relaxed) {
+        if self.is_overdue() {
+            Reason::Error
+        } else if self.is_timed_out.load(Ordering::Relaxed) {
             Reason::IdleTimeout
         } else if self.is_too_slow() {
             Reason::TooSlow
         } else {
             Reason::Shutdown
         }
+    }
+
+    /// Notes that its handshake is over; or not, if it was found to have taken too long.
+    pub(super) fn end_handshake(&self, now: Tick) {
+        self.touch(now);
+        let (from, to) = (SHAKING_HANDS, NO_HANDSHAKE);
+        let _ = self.handshake.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether it was ended because its handshake took too long.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.handshake.load(Ordering::Relaxed) == OVERDUE
     }
 
     /// Whether it may be closed for being idle: as in memcached, local sockets may not, nor those who watch. But one
@@ -204,6 +228,24 @@ impl Clients {
             }
         }
         ended
+    }
+}
+
+impl Clients {
+    /// Ends the connections whose handshake has taken more than `seconds_max`.
+    pub(super) fn end_overdue(&self, now: Tick, seconds_max: u32) {
+        for entry in &self.open {
+            let (client, task) = entry.value();
+            let is_shaking_hands = client.handshake.load(Ordering::Relaxed) == SHAKING_HANDS;
+            // What it sends before it is through with its handshake is no turn.
+            if is_shaking_hands && client.idle_seconds(now) > seconds_max {
+                let (from, to) = (SHAKING_HANDS, OVERDUE);
+                // It may be through just now.
+                if client.handshake.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                    task.abort();
+                }
+            }
+        }
     }
 }
 

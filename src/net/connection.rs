@@ -12,6 +12,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -113,6 +114,19 @@ impl Connection {
 
     /// Serves the client until it leaves, or has to.
     pub(super) async fn serve(mut self) {
+        if let Stream::Tls(stream) = &mut self.stream {
+            let agreed = poll_fn(|cx| stream.poll_handshake(cx)).await;
+            let is_new = stream.is_new_session();
+            self.client.end_handshake(self.shared.clock.now());
+            match agreed {
+                Ok(true) => self.shared.count_session(is_new),
+                Ok(false) => return self.ended = Some(Reason::Normal),
+                Err(error) => {
+                    self.log_tls_error(&error.to_string());
+                    return self.ended = Some(Reason::Error);
+                }
+            }
+        }
         let ended = poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| self.poll_serve(cx, scratch))).await;
         self.ended = Some(match ended {
             Ok(Some(stop)) => {
@@ -122,6 +136,7 @@ impl Connection {
             Ok(None) => self.ended.unwrap_or(self.session.reason()),
             Err(error) => {
                 debug!(client = %self.client, %error, "connection failed");
+                self.shared.count_failure(&error);
                 Reason::Error
             }
         });
@@ -384,6 +399,14 @@ impl Connection {
         }
     }
 
+    /// Tells everybody who wants to know that the handshake failed.
+    #[cold]
+    fn log_tls_error(&self, why: &str) {
+        debug!(client = %self.client, "TLS handshake failed: {why}");
+        self.shared.engine.connections().tls_handshake_errors.fetch_add(1, Ordering::Relaxed);
+        self.shared.engine.log_tls_error(&self.session, why, self.shared.clock.now());
+    }
+
     #[cold]
     fn log(&self, input: &[u8], owed: &Owed) {
         trace!(client = %self.client, "< {}", shown(input));
@@ -401,6 +424,9 @@ impl Drop for Connection {
             false => {}
         }
         self.shared.note_end(&self.client);
+        if self.client.is_overdue() {
+            self.log_tls_error("it took too long");
+        }
         // One that has not ended by itself was ended: for being idle, or with all the others.
         let reason = self.ended.unwrap_or_else(|| self.client.reason_to_end());
         let now = self.shared.clock.now();

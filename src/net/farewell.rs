@@ -43,7 +43,8 @@ impl Farewells {
     }
 
     /// Sends `line` and closes. Nothing the client sent is looked at. The socket is fresh and does not block: the
-    /// line fits its buffer, or the client has gone and does not miss it. Within a tokio runtime.
+    /// line fits its buffer, or the client has gone and does not miss it. As with
+    /// memcached it is plain text even where TLS is spoken: a handshake is work. Within a tokio runtime.
     pub(super) fn say(&self, handover: Handover, line: &[u8]) {
         match handover {
             Handover::Tcp(mut socket) => {

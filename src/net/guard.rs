@@ -116,7 +116,7 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::settings::ListenAddress;
+    use crate::engine::settings::{ListenAddress, TlsPrefix};
 
     #[test]
     fn private_are_these_networks_up_to_their_edges_and_public_is_the_rest() {
@@ -209,7 +209,7 @@ mod tests {
     fn an_address_that_somebody_chose_is_not_guarded() {
         assert!(is_wanted(&Settings::default()));
         for host in ["*", "0.0.0.0", "198.51.100.7"] {
-            let listen = vec![ListenAddress { host: host.to_owned(), port: None }];
+            let listen = vec![ListenAddress { host: host.to_owned(), port: None, tls: TlsPrefix::AsChosen }];
             assert!(!is_wanted(&Settings { listen, ..Settings::default() }), "{host}");
         }
     }

@@ -11,7 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::stream::Handover;
-use crate::engine::settings::{Settings, TcpPort};
+use super::tls::{Asked, Tls};
+use crate::engine::settings::{Settings, TcpPort, TlsPrefix};
 
 /// How many bytes the system takes of what cannot be sent yet, for each connection, in bytes: without this it takes 3 to
 /// 4 MB of a client that does not read, where nothing counts them. What is on its way to a client that reads is not
@@ -93,7 +94,8 @@ impl fmt::Display for Endpoint {
 /// One listening socket.
 #[derive(Debug)]
 pub(super) enum Listener {
-    Tcp(TcpListener),
+    /// And what its clients are asked for, if it speaks TLS.
+    Tcp(TcpListener, Option<Asked>),
     Unix(UnixListener, SocketFile),
 }
 
@@ -113,32 +115,35 @@ pub(super) struct Accepted {
     pub(super) peer: Endpoint,
     /// The address it came in through.
     pub(super) local: Endpoint,
+    /// What the client is asked for, if it has to speak TLS.
+    pub(super) asked: Option<Asked>,
 }
 
 impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Listener::Tcp(listener) => {
+            Listener::Tcp(listener, asked) => {
                 let (stream, peer) = listener.accept().await?;
                 let socket = SockRef::from(&stream);
                 socket.set_tcp_nodelay(true)?;
                 socket.set_keepalive(true)?;
                 let local = stream.local_addr()?;
                 let handover = Handover::Tcp(stream.into_std()?);
-                Ok(Accepted { handover, peer: Endpoint::Tcp(peer), local: Endpoint::Tcp(local) })
+                let (peer, local) = (Endpoint::Tcp(peer), Endpoint::Tcp(local));
+                Ok(Accepted { handover, peer, local, asked: *asked })
             }
             Listener::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
                 let handover = Handover::Unix(stream.into_std()?);
                 let peer = Endpoint::Unix(file.path.clone());
-                Ok(Accepted { handover, local: peer.clone(), peer })
+                Ok(Accepted { handover, local: peer.clone(), peer, asked: None })
             }
         }
     }
 
     pub(super) fn endpoint(&self) -> Endpoint {
         match self {
-            Listener::Tcp(listener) => {
+            Listener::Tcp(listener, _) => {
                 Endpoint::Tcp(listener.local_addr().expect("a listening socket has an address"))
             }
             Listener::Unix(_, file) => Endpoint::Unix(file.path.clone()),
@@ -152,7 +157,7 @@ impl Listener {
 
     pub(super) fn descriptor(&self) -> RawFd {
         match self {
-            Listener::Tcp(listener) => listener.as_raw_fd(),
+            Listener::Tcp(listener, _) => listener.as_raw_fd(),
             Listener::Unix(listener, _) => listener.as_raw_fd(),
         }
     }
@@ -181,8 +186,8 @@ impl Accepted {
     }
 }
 
-/// Opens every socket that `settings` ask for.
-pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Listener>, BindError> {
+/// Opens every socket that `settings` ask for, those for TCP with `tls` if there is any.
+pub(super) fn bind_all(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Listener>, BindError> {
     if let Some(path) = &settings.unix_socket {
         return bind_unix(path, settings).map(|listener| vec![listener]);
     }
@@ -192,29 +197,31 @@ pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Listener>, BindError> 
         TcpPort::Ephemeral => 0,
         TcpPort::Fixed(port) => port,
     };
+    let asked_by = |prefix| tls.and_then(|tls| tls.asked_by(prefix));
     if settings.listen.is_empty() {
-        return bind_everywhere(port, settings.backlog);
+        return bind_everywhere(port, settings.backlog, asked_by(TlsPrefix::AsChosen));
     }
     let mut listeners = Vec::new();
     for entry in &settings.listen {
         let port = entry.port.unwrap_or(port);
+        let asked = asked_by(entry.tls);
         if entry.host == "*" {
-            listeners.extend(bind_everywhere(port, settings.backlog)?);
+            listeners.extend(bind_everywhere(port, settings.backlog, asked)?);
             continue;
         }
         let addresses = (entry.host.as_str(), port)
             .to_socket_addrs()
             .map_err(|source| BindError::NoAddress { host: entry.host.clone(), source })?;
         for address in addresses {
-            listeners.push(bind_tcp(address, settings.backlog)?);
+            listeners.push(bind_tcp(address, settings.backlog, asked)?);
         }
     }
     Ok(listeners)
 }
 
 /// Both families; a machine may lack one of them.
-fn bind_everywhere(port: u16, backlog: u32) -> Result<Vec<Listener>, BindError> {
-    let four = bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), backlog);
+fn bind_everywhere(port: u16, backlog: u32, asked: Option<Asked>) -> Result<Vec<Listener>, BindError> {
+    let four = bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), backlog, asked);
     // A port that the system chose for one family is the one for the other too.
     let port = match &four {
         Ok(listener) => match listener.endpoint() {
@@ -223,7 +230,7 @@ fn bind_everywhere(port: u16, backlog: u32) -> Result<Vec<Listener>, BindError> 
         },
         Err(_) => port,
     };
-    let six = bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), backlog);
+    let six = bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), backlog, asked);
     match (four, six) {
         (Ok(four), Ok(six)) => Ok(vec![four, six]),
         (Ok(one), Err(BindError::Tcp { source, .. })) | (Err(BindError::Tcp { source, .. }), Ok(one))
@@ -235,7 +242,7 @@ fn bind_everywhere(port: u16, backlog: u32) -> Result<Vec<Listener>, BindError> 
     }
 }
 
-fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Listener, BindError> {
+fn bind_tcp(address: SocketAddr, backlog: u32, asked: Option<Asked>) -> Result<Listener, BindError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
@@ -249,7 +256,7 @@ fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Listener, BindError> {
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         TcpListener::from_std(socket.into())
     };
-    open().map(Listener::Tcp).map_err(|source| BindError::Tcp { address, source })
+    open().map(|listener| Listener::Tcp(listener, asked)).map_err(|source| BindError::Tcp { address, source })
 }
 
 /// The socket file's permissions are those of the process's file mode mask, which the caller sets.
@@ -271,13 +278,13 @@ fn bind_unix(path: &Path, settings: &Settings) -> Result<Listener, BindError> {
 }
 
 /// Listens on a socket that somebody else has bound. If it has a file, that is not removed at the end.
-pub(super) fn adopt(socket: OwnedFd) -> Result<Listener, BindError> {
+pub(super) fn adopt(socket: OwnedFd, tls: Option<&Tls>) -> Result<Listener, BindError> {
     let descriptor = socket.as_raw_fd();
-    listen_on(Socket::from(socket))
+    listen_on(Socket::from(socket), tls.and_then(|tls| tls.asked_by(TlsPrefix::AsChosen)))
         .map_err(|error| BindError::HandedIn { descriptor, complaint: error.to_string() })
 }
 
-fn listen_on(socket: Socket) -> io::Result<Listener> {
+fn listen_on(socket: Socket, asked: Option<Asked>) -> io::Result<Listener> {
     let refused = |complaint| Err(io::Error::new(io::ErrorKind::InvalidInput, complaint));
     if socket.r#type()? != Type::STREAM {
         return refused("it is not a stream socket");
@@ -287,7 +294,9 @@ fn listen_on(socket: Socket) -> io::Result<Listener> {
     }
     socket.set_nonblocking(true)?;
     match socket.domain()? {
-        Domain::IPV4 | Domain::IPV6 => TcpListener::from_std(socket.into()).map(Listener::Tcp),
+        Domain::IPV4 | Domain::IPV6 => {
+            TcpListener::from_std(socket.into()).map(|listener| Listener::Tcp(listener, asked))
+        }
         Domain::UNIX => {
             let listener = UnixListener::from_std(socket.into())?;
             let path = listener.local_addr()?.as_pathname().map(Path::to_owned);

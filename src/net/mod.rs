@@ -12,6 +12,7 @@ mod guard;
 mod listen;
 mod seldom;
 mod stream;
+pub mod tls;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -20,10 +21,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::{Epoch, TICKS_PER_SECOND, Tick};
 use crate::engine::Engine;
+use crate::engine::certificates::Certificates;
 use crate::engine::roster::Roster;
 use crate::protocol::reply;
 use clients::{Client, Clients, Place};
@@ -34,6 +36,8 @@ use guard::Guard;
 use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
 use seldom::Seldom;
+use stream::Stream;
+use tls::{HANDSHAKE_SECONDS_MAX, LOOK, Look, Tls};
 
 /// How often the engine is told what time it is.
 const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
@@ -100,6 +104,7 @@ struct Shared {
     /// Times that nobody could be accepted.
     cannot_accept: Seldom,
     stop: mpsc::Sender<StopKind>,
+    tls: Option<Arc<Tls>>,
 }
 
 /// A server that has its sockets, but no workers yet.
@@ -112,31 +117,47 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens every socket that the engine's settings ask for. Within a tokio runtime.
+    /// Opens every socket that the engine's settings ask for, those for TCP with `tls` if there is any. Within a
+    /// tokio runtime.
     ///
     /// # Errors
     /// [`BindError`], when one of them cannot be had.
-    pub fn bind(engine: Arc<Engine>, clock: Clock) -> Result<Server, BindError> {
-        let listeners = listen::bind_all(engine.settings())?;
+    pub fn bind(engine: Arc<Engine>, clock: Clock, tls: Option<Arc<Tls>>) -> Result<Server, BindError> {
+        let listeners = listen::bind_all(engine.settings(), tls.as_deref())?;
         let doors = datagram::bind_all(engine.settings())?;
-        Ok(Server::on(listeners, doors, engine, clock))
+        Ok(Server::on(listeners, doors, engine, clock, tls))
     }
 
-    /// Listens on `sockets` that were opened by somebody else, in place of those of the settings. Within a tokio
-    /// runtime.
+    /// Listens on `sockets` that were opened by somebody else, in place of those of the settings; with `tls`, if there
+    /// is any, where they are of TCP. Within a tokio runtime.
     ///
     /// # Errors
     /// [`BindError::HandedIn`], when one of them is not a listening stream socket.
-    pub fn adopt(sockets: Vec<OwnedFd>, engine: Arc<Engine>, clock: Clock) -> Result<Server, BindError> {
-        let listeners = sockets.into_iter().map(listen::adopt).collect::<Result<_, _>>()?;
-        Ok(Server::on(listeners, Vec::new(), engine, clock))
+    pub fn adopt(
+        sockets: Vec<OwnedFd>,
+        engine: Arc<Engine>,
+        clock: Clock,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Server, BindError> {
+        let listeners = sockets.into_iter().map(|socket| listen::adopt(socket, tls.as_deref()));
+        let listeners = listeners.collect::<Result<_, _>>()?;
+        Ok(Server::on(listeners, Vec::new(), engine, clock, tls))
     }
 
-    fn on(listeners: Vec<Listener>, doors: Vec<Door>, engine: Arc<Engine>, clock: Clock) -> Server {
+    fn on(
+        listeners: Vec<Listener>,
+        doors: Vec<Door>,
+        engine: Arc<Engine>,
+        clock: Clock,
+        tls: Option<Arc<Tls>>,
+    ) -> Server {
         let (stop, stop_asked) = mpsc::channel(1);
         let places = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
         let clients = Arc::new(Clients::new(&listeners, &doors, clock.now()));
         engine.set_roster(Arc::clone(&clients) as Arc<dyn Roster>);
+        if let Some(tls) = &tls {
+            engine.set_certificates(Arc::clone(tls) as Arc<dyn Certificates>);
+        }
         let shared = Arc::new(Shared {
             engine,
             clock,
@@ -149,6 +170,7 @@ impl Server {
             too_slow: Seldom::default(),
             cannot_accept: Seldom::default(),
             stop,
+            tls,
         });
         Server { shared, listeners, doors, stop_asked }
     }
@@ -217,6 +239,9 @@ impl Running {
             let is_guarded = is_guarded && listener.is_everywhere();
             tokio::spawn(accept_all(listener, is_guarded, Arc::clone(&shared), handovers.clone()));
         }
+        if let Some(tls) = &shared.tls {
+            tokio::spawn(keep_certificates_new(Arc::clone(tls)));
+        }
         let ticking = tokio::spawn(keep_time(shared));
         let kind = tokio::select! {
             kind = stop => kind,
@@ -239,11 +264,39 @@ impl Shared {
         let _ = self.stop.try_send(kind);
     }
 
+    /// Registers the socket of a connection with the runtime of the calling thread, and puts TLS on it if it is to
+    /// have any.
+    fn stream(&self, accepted: Accepted) -> std::io::Result<Stream> {
+        match (accepted.asked, &self.tls) {
+            (Some(asked), Some(tls)) => {
+                let session = tls.session(asked).map_err(std::io::Error::other)?;
+                accepted.handover.into_tls_stream(session)
+            }
+            // Without TLS no listener asks for anything.
+            _ => accepted.handover.into_stream(),
+        }
+    }
+
     /// A new connection, with a place of its own.
     fn opened(&self, accepted: &Accepted, permit: OwnedSemaphorePermit) -> Arc<Client> {
         let place = Place::taken(permit, Arc::clone(&self.engine));
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
         Arc::new(Client::new(number, accepted, place, self.clock.now()))
+    }
+
+    /// Counts a TLS handshake, if it began a session that is remembered.
+    fn count_session(&self, is_new: bool) {
+        if is_new && self.tls.as_ref().is_some_and(|tls| tls.remembers_sessions()) {
+            self.engine.connections().tls_sessions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the end of a connection, if it was TLS that failed.
+    #[cold]
+    fn count_failure(&self, error: &std::io::Error) {
+        if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            self.engine.connections().tls_protocol_errors.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn closed(&self, client: &Client) {
@@ -252,12 +305,12 @@ impl Shared {
     }
 }
 
-/// Tells the engine the time, and ends idle connections about once a second.
+/// Tells the engine the time, and about once a second ends connections that are idle or do not get on with TLS.
 ///
 /// The engine may have much to tidy up, so it does that on a thread of its own: accepting does not wait for it.
 async fn keep_time(shared: Arc<Shared>) {
     let idle_seconds_max = shared.engine.settings().idle_seconds_max;
-    let mut idle_checked = shared.clock.now();
+    let mut checked = shared.clock.now();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -268,10 +321,34 @@ async fn keep_time(shared: Arc<Shared>) {
             error!("tidying up panicked");
         }
         shared.unpin();
-        if idle_seconds_max > 0 && now.seconds_since(idle_checked) > 0 {
-            idle_checked = now;
+        if now.seconds_since(checked) == 0 {
+            continue;
+        }
+        checked = now;
+        if idle_seconds_max > 0 {
             let ended = shared.clients.end_idle(now, idle_seconds_max);
             shared.engine.connections().idle_kicks.fetch_add(ended, Ordering::Relaxed);
+        }
+        if shared.tls.is_some() {
+            shared.clients.end_overdue(now, HANDSHAKE_SECONDS_MAX);
+        }
+    }
+}
+
+/// Loads certificates whose files have changed.
+async fn keep_certificates_new(tls: Arc<Tls>) {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let tls = Arc::clone(&tls);
+        match tokio::task::spawn_blocking(move || tls.look()).await {
+            Ok(Look::Same) => {}
+            Ok(Look::Loaded) => info!("certificates have changed and were read again"),
+            Ok(Look::Failed(error)) => {
+                warn!("certificates have changed, and the old ones stay in force: {error}");
+            }
+            Err(_) => error!("reading certificates panicked"),
         }
     }
 }
@@ -391,7 +468,7 @@ async fn work(number: usize, shared: Arc<Shared>, incoming: Incoming, mut stoppe
             Some(handed) = accepted.recv() => handed,
             _ = stopped.changed() => return,
         };
-        match accepted.handover.into_stream() {
+        match shared.stream(accepted) {
             Ok(stream) => {
                 let session = shared.engine.session(number).with_descriptor(client.descriptor);
                 shared.engine.log_opened(&session, || client.remote(), shared.clock.now());

@@ -1,19 +1,27 @@
 //! One byte stream to a client, whatever kind of socket carries it.
+//!
+//! Rule: what `poll_write` has taken, the socket has; so nothing is ever flushed. It may be pending with some of the
+//! bytes already on their way (TLS), and is to be called again with the same ones.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustls::ServerConnection;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use super::tls::TlsStream;
 
 /// A connected socket.
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// In a box, for it is some hundred bytes larger than the others.
+    Tls(Box<TlsStream>),
 }
 
 /// A connected socket on its way from the listener's runtime to a worker's.
@@ -31,6 +39,14 @@ impl Handover {
             Handover::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix),
         }
     }
+
+    /// As [`Handover::into_stream`], with TLS on a TCP socket; its handshake is still to come.
+    pub(super) fn into_tls_stream(self, session: ServerConnection) -> io::Result<Stream> {
+        Ok(match self.into_stream()? {
+            Stream::Tcp(socket) => Stream::Tls(Box::new(TlsStream::new(socket, session))),
+            other => other,
+        })
+    }
 }
 
 impl Stream {
@@ -39,6 +55,7 @@ impl Stream {
         let socket = match self {
             Stream::Tcp(socket) => SockRef::from(socket),
             Stream::Unix(socket) => SockRef::from(socket),
+            Stream::Tls(stream) => stream.socket(),
         };
         // Where the system will not, its own bound stays.
         let _ = socket.set_send_buffer_size(bytes);
@@ -50,6 +67,7 @@ impl Stream {
         let socket = match self {
             Stream::Tcp(socket) => SockRef::from(socket),
             Stream::Unix(socket) => SockRef::from(socket),
+            Stream::Tls(stream) => stream.socket(),
         };
         // Where the system will not, it keeps it for some minutes.
         let _ = socket.set_linger(Some(Duration::ZERO));
@@ -72,6 +90,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
             Stream::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
     }
 }
@@ -82,6 +101,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Stream::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
 
@@ -93,6 +113,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Stream::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -101,13 +122,14 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // sockets hold nothing back
+        Poll::Ready(Ok(())) // nothing is held back
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Stream::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

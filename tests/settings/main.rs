@@ -3,6 +3,7 @@
 mod documents;
 mod options;
 mod sources;
+mod tls;
 mod values;
 
 use std::ffi::OsString;

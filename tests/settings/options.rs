@@ -173,9 +173,8 @@ fn what_is_not_there_yet_stops_the_start() {
         ("-B binary", "-B (--protocol) binary: The binary protocol is not there yet"),
         ("-S", "-S (--enable-sasl): This server is not built with SASL support"),
         ("-Y /etc/auth", "-Y (--auth-file): Authentication is not there yet"),
-        ("-Z", "-Z (--enable-ssl): This server is not built with TLS support"),
         ("-e /dev/shm/items", "-e (--memory-file): Keeping items across a restart is not there yet"),
-        ("-o ssl_chain_cert=/c.pem", "-o ssl_chain_cert: TLS is not there yet"),
+        ("-o ssl_keyformat=2", "-o ssl_keyformat 2: keys are read as PEM"),
         ("-o ext_path=/mnt/x:1G", "-o ext_path: Storage on flash is not there"),
         ("-o proxy_config=/x.lua", "-o proxy_config: The proxy is not there"),
     ] {
@@ -201,6 +200,7 @@ fn every_row_does_what_its_verdict_says() {
             (true, Some(_)) => format!("-o {}={}", row.name, value(row)),
             (true, None) => format!("-o {}", row.name),
             (false, Some(_)) => format!("--{} {}", row.name, value(row)),
+            (false, None) if row.name == "enable-ssl" => "-Z -o ssl_chain_cert=/c.pem".to_owned(),
             (false, None) => format!("--{}", row.name),
         };
         let parsed = parsed(&line, &[]);

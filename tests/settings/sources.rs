@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use ferrocached::config::{Config, Parsed, parse, parse_reading};
-use ferrocached::engine::settings::{ListenAddress, Settings, TcpPort};
+use ferrocached::engine::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
 
 use super::{ConfFile, DEBIAN_CONF, config, config_with, hosts, stop, stop_with};
 
@@ -12,7 +12,8 @@ use super::{ConfFile, DEBIAN_CONF, config, config_with, hosts, stop, stop_with};
 fn debians_settings_file_is_read_as_it_is() {
     let file = ConfFile::new("debian", DEBIAN_CONF);
     let mut expected = Config::default();
-    expected.settings.listen = vec![ListenAddress { host: "127.0.0.1".to_owned(), port: None }];
+    expected.settings.listen =
+        vec![ListenAddress { host: "127.0.0.1".to_owned(), port: None, tls: TlsPrefix::AsChosen }];
     expected.process.user = Some("memcache".to_owned());
     expected.process.pidfile = Some("/var/run/memcached/memcached.pid".into());
     assert_eq!(config(&file.option()), expected);

@@ -1,6 +1,6 @@
 //! Values at their limits, and what is said about those beyond.
 
-use ferrocached::engine::settings::ListenAddress;
+use ferrocached::engine::settings::{ListenAddress, TlsPrefix};
 
 use super::{config, settings, stop};
 
@@ -87,7 +87,11 @@ fn addresses_of_listen_come_in_many_shapes() {
     fn check(text: &str, expected: &[(&str, Option<u16>)]) {
         let expected: Vec<_> = expected
             .iter()
-            .map(|(host, port)| ListenAddress { host: (*host).to_owned(), port: *port })
+            .map(|(host, port)| ListenAddress {
+                host: (*host).to_owned(),
+                port: *port,
+                tls: TlsPrefix::AsChosen,
+            })
             .collect();
         assert_eq!(settings(&format!("-l {text}")).listen, expected, "{text}");
     }
@@ -117,9 +121,8 @@ fn addresses_that_are_none_and_prefixes_that_ask_for_too_much_are_refused() {
         ("[::1", 1, "Invalid IPV6 address"),
         ("[host]:1", 1, "Invalid IPV6 address"),
         ("[::1]1", 1, "Only a :port can follow"),
-        ("notls:127.0.0.1", 64, "TLS is not there yet"),
-        ("btls:127.0.0.1", 64, "TLS is not there yet"),
-        ("mtls:127.0.0.1", 64, "TLS is not there yet"),
+        ("notls:mtls:127.0.0.1", 1, "only have one of notls:, btls: and mtls:"),
+        ("notls:tag[x]:127.0.0.1", 64, "cannot be tagged"),
         ("proto[proxy]:127.0.0.1", 64, "a listener can only be proto[ascii]:"),
         ("proto[binary]:127.0.0.1", 64, "a listener can only be proto[ascii]:"),
         ("tag[x]:127.0.0.1", 64, "cannot be tagged"),

@@ -1,11 +1,14 @@
 //! `stats settings`: what was chosen, and what of it commands have changed since. Names and order are memcached's.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::Lines;
 use crate::clock::Tick;
 use crate::engine::Engine;
-use crate::engine::settings::{ListenAddress, Protocol, Settings, TcpPort};
+use crate::engine::settings::{
+    ListenAddress, Protocol, Settings, TcpPort, TlsSettings, TlsVersion, VerifyMode,
+};
 use crate::protocol::{Owed, reply};
 
 impl Engine {
@@ -42,6 +45,7 @@ impl Engine {
         lines.flag("track_sizes", compat.track_sizes);
         lines.text("inline_ascii_response", "no");
         lines.flag("drop_privileges", self.settings.drop_privileges);
+        say_tls(lines, &self.settings.tls);
         lines.number("num_napi_ids", u64::from(compat.napi_ids));
         lines.text("memory_file", "(null)");
         lines.number("client_flags_size", 4);
@@ -92,15 +96,44 @@ impl Engine {
     }
 }
 
+fn say_tls(lines: &mut Lines<'_>, tls: &TlsSettings) {
+    // As memcached does, which shows the two kinds of nothing.
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let chain_cert = path(&tls.chain_cert);
+    let key = path(&tls.key).or_else(|| chain_cert.clone());
+    lines.flag("ssl_enabled", tls.enabled);
+    lines.text("ssl_chain_cert", chain_cert.as_deref().unwrap_or("(null)"));
+    lines.text("ssl_key", key.as_deref().unwrap_or("(null)"));
+    // The flags of OpenSSL that memcached makes of the modes 0 to 3.
+    let mode = match tls.verify_mode {
+        VerifyMode::None => 0,
+        VerifyMode::Request => 1,
+        VerifyMode::Require => 3,
+        VerifyMode::Once => 7,
+    };
+    lines.number("ssl_verify_mode", mode);
+    lines.number("ssl_keyformat", 1); // PEM
+    lines.text("ssl_ciphers", tls.ciphers.as_deref().unwrap_or("NULL"));
+    lines.text("ssl_ca_cert", path(&tls.ca_cert).as_deref().unwrap_or("NULL"));
+    lines.number("ssl_wbuf_size", tls.write_buffer_bytes);
+    lines.flag("ssl_session_cache", tls.session_cache);
+    lines.flag("ssl_kernel_tls", tls.kernel_tls);
+    let version = match tls.min_version {
+        TlsVersion::V1_2 => "tlsv1.2",
+        TlsVersion::V1_3 => "tlsv1.3",
+    };
+    lines.text("ssl_min_version", version);
+}
+
 /// What `-l` gave, as `inter` shows it.
 fn listen_text(settings: &Settings) -> String {
     if settings.listen.is_empty() {
         return "NULL".to_owned();
     }
-    let entry = |address: &ListenAddress| match address.port {
-        Some(port) if address.host.contains(':') => format!("[{}]:{port}", address.host),
-        Some(port) => format!("{}:{port}", address.host),
-        None => address.host.clone(),
+    let entry = |ListenAddress { host, port, tls }: &ListenAddress| match port {
+        Some(port) if host.contains(':') => format!("{}[{host}]:{port}", tls.text()),
+        Some(port) => format!("{}{host}:{port}", tls.text()),
+        None => format!("{}{host}", tls.text()),
     };
     settings.listen.iter().map(entry).collect::<Vec<_>>().join(",")
 }

@@ -1,0 +1,93 @@
+//! The certificates that the network shows to clients: the engine says when they are to be read again, and tells how
+//! TLS fares; it never sees them.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::admin::Call;
+use super::stats::{ConnectionTotals, Lines};
+use super::{Engine, Then};
+use crate::protocol::reply;
+
+/// Certificates that were read from files.
+pub trait Certificates: Debug + Send + Sync {
+    /// Reads them again, for connections to come. It may wait for the disk.
+    ///
+    /// # Errors
+    /// What is wrong with them, in one line; the old ones stay.
+    fn refresh(&self) -> Result<(), String>;
+
+    /// How long ago they were read, in seconds.
+    fn age_seconds(&self) -> u64;
+}
+
+impl Engine {
+    /// Has the engine know that there is TLS; the first certificates stay.
+    pub fn set_certificates(&self, certificates: Arc<dyn Certificates>) {
+        // Only a test could do so twice.
+        let _ = self.certificates.set(certificates);
+    }
+
+    /// The lines of `stats` that servers with TLS have.
+    pub(super) fn say_tls(&self, lines: &mut Lines<'_>, totals: ConnectionTotals, base: ConnectionTotals) {
+        let Some(certificates) = self.certificates.get() else { return };
+        if self.settings.tls.session_cache {
+            lines.number("ssl_new_sessions", totals.tls_sessions - base.tls_sessions);
+        }
+        lines.number("ssl_handshake_errors", totals.tls_handshake_errors - base.tls_handshake_errors);
+        lines.number("ssl_proto_errors", totals.tls_protocol_errors - base.tls_protocol_errors);
+        lines.number("time_since_server_cert_refresh", certificates.age_seconds());
+    }
+}
+
+/// `refresh_certs`.
+pub(super) fn refresh(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    match engine.certificates.get().map(|certificates| certificates.refresh()) {
+        None => call.owed.say(reply::ERROR),
+        Some(Ok(())) => call.owed.say(reply::OK),
+        Some(Err(why)) => {
+            // Paths and errors come from outside: whatever they hold, this is one line.
+            call.owed.say(why.replace(['\r', '\n'], " ").as_bytes());
+            call.owed.say(b"\r\n");
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Epoch;
+    use crate::engine::settings::Settings;
+    use crate::protocol::Owed;
+
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Certificates for Broken {
+        fn refresh(&self) -> Result<(), String> {
+            Err("what is\r\nwrong".to_owned())
+        }
+
+        fn age_seconds(&self) -> u64 {
+            7
+        }
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_said_in_one_line() {
+        let (epoch, now) = Epoch::starting_at(1_700_000_000);
+        let engine = Engine::new(Settings::default(), epoch);
+        let mut session = engine.session(0);
+        let mut ask = |words: &[u8]| {
+            let mut owed = Owed::default();
+            engine.turn(&mut session, words, &mut owed, now);
+            String::from_utf8(owed.into_bytes().to_vec()).unwrap()
+        };
+        assert_eq!(ask(b"refresh_certs\r\n"), "ERROR\r\n");
+        assert!(!ask(b"stats\r\n").contains("ssl_"));
+        engine.set_certificates(Arc::new(Broken));
+        assert_eq!(ask(b"refresh_certs\r\n"), "what is  wrong\r\n");
+        assert!(ask(b"stats\r\n").contains("STAT time_since_server_cert_refresh 7\r\n"));
+    }
+}

@@ -1,0 +1,258 @@
+//! TLS: what the settings ask for, with the certificates that are in force.
+//!
+//! Rules:
+//! - new certificates are for connections to come; who is connected keeps those of its handshake;
+//! - what cannot be loaded leaves what was loaded before in force;
+//! - each kind of listener has sessions of its own, and new certificates begin new ones: nobody comes in by resuming a
+//!   session where a full handshake would ask for a certificate that was never shown, or is no longer good.
+
+mod files;
+mod stream;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+
+use crate::engine::certificates::Certificates;
+use crate::engine::settings::{Settings, TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
+pub use files::TlsError;
+use files::{Files, Loaded, Stamps};
+pub(super) use stream::TlsStream;
+
+/// How often the files are looked at for changes. What has changed is loaded once it has stayed the same between two
+/// looks, so that a chain and a key that are replaced one after the other are taken together.
+pub(super) const LOOK: Duration = Duration::from_secs(2);
+
+/// How long a handshake may take, in seconds.
+pub(super) const HANDSHAKE_SECONDS_MAX: u32 = 10;
+
+/// How many sessions each kind of listener remembers with `ssl_session_cache`: about 1 MB of them.
+const SESSIONS_MAX: usize = 4096;
+
+/// How many bytes may wait in a connection to be encrypted and sent: four full records, sent by one write.
+const UNSENT_BYTES_MAX: usize = 64 << 10;
+
+/// What clients of a listener are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Nothing,
+    /// A certificate, which has to be good if there is one.
+    Request,
+    /// A good certificate.
+    Require,
+}
+
+/// TLS for every listener that speaks it.
+#[derive(Debug)]
+pub struct Tls {
+    files: Files,
+    settings: TlsSettings,
+    in_force: Mutex<InForce>,
+    /// What is known of the files. Held while they are read, so that what was read last is what is in force.
+    looked_at: Mutex<LookedAt>,
+    /// Whether the log has been told why the files as they are now cannot be loaded.
+    is_told: AtomicBool,
+}
+
+#[derive(Debug)]
+struct InForce {
+    configs: Configs,
+    since: Instant,
+}
+
+/// What each kind of listener does; those that ask for certificates are there if there are issuers to trust.
+#[derive(Clone, Debug)]
+struct Configs {
+    nothing: Arc<ServerConfig>,
+    request: Option<Arc<ServerConfig>>,
+    require: Option<Arc<ServerConfig>>,
+}
+
+#[derive(Debug)]
+struct LookedAt {
+    /// What is loaded.
+    loaded: Stamps,
+    /// What the last look saw.
+    seen: Stamps,
+}
+
+/// How it went when the files were looked at.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// There is nothing new.
+    Same,
+    /// New certificates are in force.
+    Loaded,
+    /// There is something new that cannot be loaded, and nobody has been told so.
+    Failed(TlsError),
+}
+
+impl Tls {
+    /// Loads the certificates that `settings` name; `None` if there is to be no TLS.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used.
+    pub fn load(settings: &Settings) -> Result<Option<Tls>, TlsError> {
+        let tls = &settings.tls;
+        let Some(files) = Files::named(tls).filter(|_| tls.enabled) else { return Ok(None) };
+        let stamps = files.stamps();
+        let configs = Configs::new(files.load()?, tls)?;
+        Ok(Some(Tls {
+            files,
+            settings: tls.clone(),
+            in_force: Mutex::new(InForce { configs, since: Instant::now() }),
+            looked_at: Mutex::new(LookedAt { loaded: stamps, seen: stamps }),
+            is_told: AtomicBool::new(false),
+        }))
+    }
+
+    /// What clients of a listener with this prefix are asked for; `None` when it does not speak TLS.
+    pub(super) fn asked_by(&self, prefix: TlsPrefix) -> Option<Asked> {
+        match prefix {
+            TlsPrefix::Notls => None,
+            TlsPrefix::Btls => Some(Asked::Nothing),
+            TlsPrefix::Mtls => Some(Asked::Require),
+            TlsPrefix::AsChosen => Some(match self.settings.verify_mode {
+                VerifyMode::None => Asked::Nothing,
+                VerifyMode::Request if self.settings.ca_cert.is_none() => Asked::Nothing,
+                VerifyMode::Request => Asked::Request,
+                VerifyMode::Require | VerifyMode::Once => Asked::Require,
+            }),
+        }
+    }
+
+    /// A connection that is about to begin, with the certificates that are in force.
+    ///
+    /// # Errors
+    /// When a certificate is to be asked for and there is nobody whose certificates are good, which the settings rule
+    /// out; or when there are no random numbers to be had.
+    pub(super) fn session(&self, asked: Asked) -> Result<ServerConnection, rustls::Error> {
+        let config = {
+            let in_force = lock(&self.in_force);
+            match asked {
+                Asked::Nothing => Some(&in_force.configs.nothing),
+                Asked::Request => in_force.configs.request.as_ref(),
+                Asked::Require => in_force.configs.require.as_ref(),
+            }
+            .map(Arc::clone)
+        };
+        let config = config.ok_or_else(|| rustls::Error::General("no issuers are known".to_owned()))?;
+        let mut session = ServerConnection::new(config)?;
+        session.set_buffer_limit(Some(UNSENT_BYTES_MAX));
+        Ok(session)
+    }
+
+    /// Whether sessions that were begun are remembered, and so counted.
+    pub(super) fn remembers_sessions(&self) -> bool {
+        self.settings.session_cache
+    }
+
+    /// Reads the files again, whether they have changed or not.
+    ///
+    /// # Errors
+    /// When a file cannot be read or used; what was in force stays so.
+    pub fn refresh(&self) -> Result<(), TlsError> {
+        self.load_again(&mut lock(&self.looked_at))
+    }
+
+    /// Reads the files again if they have changed since they were loaded, but not between the last look and this one.
+    pub(super) fn look(&self) -> Look {
+        let looked_at = &mut lock(&self.looked_at);
+        let stamps = self.files.stamps();
+        if stamps != looked_at.seen {
+            looked_at.seen = stamps;
+            self.is_told.store(false, Ordering::Relaxed);
+            return Look::Same;
+        }
+        if stamps == looked_at.loaded {
+            return Look::Same;
+        }
+        match self.load_again(looked_at) {
+            Ok(()) => Look::Loaded,
+            Err(_) if self.is_told.swap(true, Ordering::Relaxed) => Look::Same,
+            Err(error) => Look::Failed(error),
+        }
+    }
+
+    fn load_again(&self, looked_at: &mut LookedAt) -> Result<(), TlsError> {
+        // Before they are read: what changes while they are is looked at again.
+        let stamps = self.files.stamps();
+        let configs = Configs::new(self.files.load()?, &self.settings)?;
+        *lock(&self.in_force) = InForce { configs, since: Instant::now() };
+        looked_at.loaded = stamps;
+        Ok(())
+    }
+}
+
+impl Certificates for Tls {
+    fn refresh(&self) -> Result<(), String> {
+        Tls::refresh(self).map_err(|error| error.to_string())
+    }
+
+    fn age_seconds(&self) -> u64 {
+        lock(&self.in_force).since.elapsed().as_secs()
+    }
+}
+
+impl Configs {
+    fn new(loaded: Loaded, settings: &TlsSettings) -> Result<Configs, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let key = loaded.certified(&provider)?;
+        let config = |asked| config(asked, &key, &loaded, settings, &provider).map(Arc::new);
+        let is_trusting = loaded.issuers.is_some();
+        Ok(Configs {
+            nothing: config(Asked::Nothing)?,
+            request: is_trusting.then(|| config(Asked::Request)).transpose()?,
+            require: is_trusting.then(|| config(Asked::Require)).transpose()?,
+        })
+    }
+}
+
+fn config(
+    asked: Asked,
+    key: &Arc<rustls::sign::CertifiedKey>,
+    loaded: &Loaded,
+    settings: &TlsSettings,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ServerConfig, TlsError> {
+    const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+    let versions = match settings.min_version {
+        TlsVersion::V1_2 => BOTH,
+        TlsVersion::V1_3 => &[&TLS13],
+    };
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)?;
+    let builder = match (asked, &loaded.issuers) {
+        (Asked::Nothing, _) | (_, None) => builder.with_no_client_auth(),
+        (Asked::Request | Asked::Require, Some(issuers)) => {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::clone(issuers), Arc::clone(provider));
+            let verifier = if asked == Asked::Request { verifier.allow_unauthenticated() } else { verifier };
+            builder.with_client_cert_verifier(verifier.build().map_err(TlsError::Verifier)?)
+        }
+    };
+    let mut config =
+        builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(key))));
+    // As memcached: tickets, which cost no memory, are always given; except, without the cache, where certificates are
+    // asked for, because a ticket outlives the certificate it was given for.
+    if settings.session_cache || asked == Asked::Nothing {
+        config.ticketer = ring::Ticketer::new()?;
+    } else {
+        config.send_tls13_tickets = 0;
+    }
+    config.session_storage = match settings.session_cache {
+        true => ServerSessionMemoryCache::new(SESSIONS_MAX),
+        false => Arc::new(NoServerSessionStorage {}),
+    };
+    Ok(config)
+}
+
+/// What these locks guard is replaced as a whole, so that a panic elsewhere leaves it sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

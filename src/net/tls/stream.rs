@@ -1,0 +1,287 @@
+//! A TCP socket with TLS on it, which waits and fails as the socket itself does.
+//!
+//! Rules:
+//! - one read of the socket, one write to it: what one read brings is decrypted in full, and what is written at once
+//!   is sent at once, up to `UNSENT_BYTES_MAX`;
+//! - what `poll_write` has taken is with the socket when it says so. Until then it says `Pending`, and is to be
+//!   called again with the same bytes; so nothing has to be flushed, and nobody forgets to;
+//! - while there is something to be sent, nothing is read.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustls::ServerConnection;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How much one read of the socket may bring, in bytes: as much as one of a socket without TLS.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// With less room than this, in bytes, ciphertext is read by the session itself, into its own buffer and so much at a
+/// time; then it may keep some of what was decrypted.
+const ROOM_BYTES_MIN: usize = 4096;
+
+thread_local! {
+    /// Ciphertext between the socket and its session: of one connection at a time, and only within one read.
+    static CIPHERTEXT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(in crate::net) struct TlsStream {
+    socket: TcpStream,
+    session: ServerConnection,
+    /// How many bytes the session has taken from the last call of `poll_write`, whose ciphertext is not sent yet.
+    taken: usize,
+    /// Whether the client has sent anything.
+    has_spoken: bool,
+}
+
+impl TlsStream {
+    pub(in crate::net) fn new(socket: TcpStream, session: ServerConnection) -> TlsStream {
+        TlsStream { socket, session, taken: 0, has_spoken: false }
+    }
+
+    pub(in crate::net) fn socket(&self) -> SockRef<'_> {
+        SockRef::from(&self.socket)
+    }
+
+    /// Agrees with the client on how to go on; `false` if it left without a word, as health checks do.
+    ///
+    /// # Errors
+    /// When they do not agree. The client was told, if it listens.
+    pub(in crate::net) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            // Behind the last word of the handshake, too: tickets.
+            ready!(self.poll_drain(cx))?;
+            if !self.session.is_handshaking() {
+                return Poll::Ready(Ok(true));
+            }
+            if ready!(self.poll_feed(cx))? == 0 {
+                let left = ErrorKind::UnexpectedEof.into();
+                return Poll::Ready(if self.has_spoken { Err(left) } else { Ok(false) });
+            }
+        }
+    }
+
+    /// Whether the handshake began a session, rather than resuming one.
+    pub(in crate::net) fn is_new_session(&self) -> bool {
+        self.session.handshake_kind() != Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// Sends all that the session has to send.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.session.wants_write() {
+            let socket = &mut Socket { socket: &mut self.socket, cx };
+            match self.session.write_tls(socket) {
+                Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Has the session read from the socket; 0 at the end. To be called when it holds nothing that was decrypted.
+    fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.session.read_tls(&mut Socket { socket: &mut self.socket, cx }) {
+            Ok(read) => {
+                self.has_spoken |= read > 0;
+                Poll::Ready(self.process().map(|()| read))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Reads from the socket, once, and decrypts that into `buffer`, which has room for all that fits a record more.
+    ///
+    /// No more is read than `buffer` has room for, so what it has no room for is at most what a record held that had
+    /// begun before: the session can keep that, and all ciphertext is used up.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        CIPHERTEXT.with_borrow_mut(|ciphertext| {
+            let room = buffer.remaining().min(ciphertext.len());
+            let mut read = ReadBuf::new(&mut ciphertext[..room]);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
+            let mut rest = read.filled();
+            if rest.is_empty() {
+                self.session.read_tls(&mut io::empty())?; // it now knows that this is the end
+            }
+            while !rest.is_empty() {
+                if self.session.read_tls(&mut rest)? == 0 {
+                    break; // nothing counts that comes behind the client's farewell
+                }
+                self.process()?;
+                self.take(buffer)?;
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    fn process(&mut self) -> io::Result<()> {
+        match self.session.process_new_packets() {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.say_last_words();
+                Err(io::Error::new(ErrorKind::InvalidData, error))
+            }
+        }
+    }
+
+    /// Moves what was decrypted into `buffer`; `true` if there was something, or will never be.
+    fn take(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<bool> {
+        if buffer.remaining() == 0 {
+            return Ok(true);
+        }
+        // Never more than one read has brought and one record held, so this much takes all there is.
+        let room = buffer.remaining().min(2 * READ_BYTES_MAX);
+        match self.session.reader().read(buffer.initialize_unfilled_to(room)) {
+            Ok(read) => {
+                buffer.advance(read);
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            // Many clients close without saying so. What they might have added is nothing they are owed for.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends what the socket takes at once.
+    fn say_last_words(&mut self) {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut Unwaiting(&self.socket)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return, // the client does not listen
+            }
+        }
+    }
+
+    fn poll_write_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut rustls::Writer<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if self.taken == 0 {
+            ready!(self.poll_drain(cx))?;
+            self.taken = write(&mut self.session.writer())?;
+        }
+        ready!(self.poll_drain(cx))?;
+        Poll::Ready(Ok(mem::take(&mut self.taken)))
+    }
+}
+
+impl Drop for TlsStream {
+    /// Tells the client that this is the end and was meant to be, unless it is owed more.
+    fn drop(&mut self) {
+        self.session.send_close_notify();
+        self.say_last_words();
+    }
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        let before = buffer.filled().len();
+        loop {
+            // First what an earlier read has left: the socket may have nothing more to come.
+            if stream.take(buffer)? || buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(stream.poll_drain(cx))?;
+            if buffer.remaining() < ROOM_BYTES_MIN {
+                ready!(stream.poll_feed(cx))?;
+            } else {
+                ready!(stream.poll_fill(cx, buffer))?;
+            }
+        }
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_write_by(cx, |writer| writer.write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_write_by(cx, |writer| writer.write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_drain(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        stream.session.send_close_notify();
+        ready!(stream.poll_drain(cx))?;
+        Pin::new(&mut stream.socket).poll_shutdown(cx)
+    }
+}
+
+/// The socket as the session sees it: what would wait fails, and its task is woken once there is more.
+struct Socket<'s, 'c, 'w> {
+    socket: &'s mut TcpStream,
+    cx: &'c mut Context<'w>,
+}
+
+impl Read for Socket<'_, '_, '_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(bytes);
+        match Pin::new(&mut *self.socket).poll_read(self.cx, &mut buffer) {
+            Poll::Ready(read) => read.map(|()| buffer.filled().len()),
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for Socket<'_, '_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match Pin::new(&mut *self.socket).poll_write_vectored(self.cx, slices) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // sockets hold nothing back
+    }
+}
+
+/// The socket of a connection that is about to end: nobody waits for it.
+struct Unwaiting<'s>(&'s TcpStream);
+
+impl Write for Unwaiting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
