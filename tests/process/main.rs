@@ -1,6 +1,8 @@
 //! The process as an operator meets it: start, limits, sockets, signals, exit codes, messages.
 
 mod abuse;
+#[path = "../tls/mod.rs"]
+mod certificates;
 mod connections;
 mod memory;
 mod network;
@@ -10,4 +12,5 @@ mod server;
 mod start;
 mod systemd;
 mod udp;
+mod tls;
 mod watching;
