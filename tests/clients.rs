@@ -57,6 +57,11 @@ fn meta_commands() {
 }
 
 #[test]
+fn tls() {
+    run("test_tls.py");
+}
+
+#[test]
 fn telnet_session() {
     if has_program("telnet", "inetutils-telnet", "FERROCACHED_WITHOUT_TELNET") {
         run("test_telnet.py");

@@ -103,6 +103,19 @@ fn the_server_keeps_to_every_dialogue_over_a_unix_socket() {
 }
 
 #[test]
+fn the_server_keeps_to_every_dialogue_over_tls() {
+    let mut dialogues = on_sockets();
+    // These tell whether there is TLS.
+    let others = [
+        "stats are these, in this order",
+        "the settings are these, in this order",
+        "without TLS there are no certificates to refresh",
+    ];
+    dialogues.retain(|dialogue| !others.contains(&dialogue.name.as_str()));
+    hold_all(AT_ONCE_WITH_SERVERS, dialogues, |dialogue| on_server(dialogue, Transport::Tls));
+}
+
+#[test]
 fn memcached_differs_only_where_it_is_listed() {
     let Some(memcached) = on_path("memcached") else {
         let must = std::env::var("CI").is_ok_and(|value| value == "true");

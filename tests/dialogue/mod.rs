@@ -1,6 +1,8 @@
 //! Dialogues: what they are made of, and the peers they are held with.
 
 pub(crate) mod bare;
+#[path = "../tls/mod.rs"]
+pub(crate) mod certificates;
 pub(crate) mod connection;
 pub(crate) mod differences;
 pub(crate) mod pattern;

@@ -8,9 +8,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustls::{ALL_VERSIONS, ClientConfig};
+
+use super::certificates::{self, Authority, TlsClient};
 use super::walk::{More, Peer};
 
 /// How long an answer may take.
@@ -27,6 +31,8 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 pub(crate) enum Transport {
     Tcp,
     Unix,
+    /// TLS on TCP.
+    Tls,
 }
 
 /// A running server and connections to it; it is killed when dropped.
@@ -40,6 +46,7 @@ pub(crate) struct Server {
 enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    Tls(SocketAddr, Arc<ClientConfig>),
 }
 
 struct Client {
@@ -51,6 +58,7 @@ struct Client {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsClient>),
 }
 
 impl Server {
@@ -66,11 +74,15 @@ impl Server {
 
         let mut command = Command::new(program);
         match transport {
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Tls => {
                 command.args(["-p", "-1", "-l", "127.0.0.1"]).env("MEMCACHED_PORT_FILENAME", &ports)
             }
             Transport::Unix => command.arg("-s").arg(&socket),
         };
+        let tls = (transport == Transport::Tls).then(|| certificates(&directory)).transpose()?;
+        if let Some((option, _)) = &tls {
+            command.args(["-Z", "-o", option]);
+        }
         if nix::unistd::geteuid().is_root() {
             command.args(["-u", "root"]);
         }
@@ -87,11 +99,14 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+        if let (Address::Tcp(address), Some((_, config))) = (&server.address, tls) {
+            server.address = Address::Tls(*address, config);
+        }
         Ok(server)
     }
 
     fn listens(&mut self, transport: Transport, ports: &Path) -> bool {
-        if transport == Transport::Tcp {
+        if transport != Transport::Unix {
             let text = std::fs::read_to_string(ports).unwrap_or_default();
             let port = text.lines().find_map(|line| line.strip_prefix("TCP INET: "));
             let Some(port) = port.and_then(|port| port.trim().parse().ok()) else { return false };
@@ -117,6 +132,11 @@ impl Server {
                 let stream = UnixStream::connect(path)?;
                 stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
                 Stream::Unix(stream)
+            }
+            Address::Tls(address, config) => {
+                let stream = certificates::connect(config, *address)?;
+                stream.sock.set_write_timeout(Some(ANSWER_TIME_MAX))?;
+                Stream::Tls(Box::new(stream))
             }
         };
         Ok(Client { stream, received: Vec::new(), closed: false })
@@ -154,6 +174,9 @@ impl Client {
             Stream::Unix(stream) => {
                 stream.set_read_timeout(Some(time)).and_then(|()| stream.read(&mut buffer))
             }
+            Stream::Tls(stream) => {
+                stream.sock.set_read_timeout(Some(time)).and_then(|()| stream.read(&mut buffer))
+            }
         };
         match read {
             Ok(0) => self.closed = true,
@@ -172,6 +195,7 @@ impl Client {
         let written = match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes),
             Stream::Unix(stream) => stream.write_all(bytes),
+            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
         };
         match written {
             // What the server sent before it closed can still be read.
@@ -234,6 +258,17 @@ impl Peer for Server {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// Certificates in `directory`: the option that names them, and clients that trust them.
+fn certificates(directory: &Path) -> Result<(String, Arc<ClientConfig>), String> {
+    let authority = Authority::new("dialogue");
+    let identity = authority.identity();
+    let file = directory.join("server.pem");
+    std::fs::write(&file, identity.certificate + &identity.key)
+        .map_err(|error| format!("cannot write {file:?}: {error}"))?;
+    let config = certificates::client_config(&authority, None, ALL_VERSIONS);
+    Ok((format!("ssl_chain_cert={}", file.display()), config))
 }
 
 /// Where on the PATH a program is.

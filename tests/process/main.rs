@@ -11,6 +11,6 @@ mod protected;
 mod server;
 mod start;
 mod systemd;
-mod udp;
 mod tls;
+mod udp;
 mod watching;
