@@ -8,6 +8,7 @@
 //! == an incr of a number gives the next     a dialogue, named as a fact; the server is a fresh one
 //! options: -I 2k -F                         what it is started with
 //! rights: ro,prefix=a                       what the user of a connection may do; or `2rights: ro`
+//! user: ann:sesame                          a line of the file of those who may log in, given with -Y
 //! on: engine                                where it can be held: engine, sockets or (without this line) both
 //! > set k 0 0 1                             a line sent, CRLF appended; lines in a row are sent at once
 //! >> get k\n                                the same without CRLF; `>` alone is an empty line
@@ -133,19 +134,19 @@ fn memcached_differs_only_where_it_is_listed() {
             Some(Difference::Answers(answers)) => answers,
             None => &same,
         };
-        let mut server = Server::start(&memcached, &dialogue.options, Transport::Unix)?;
+        let mut server = Server::start(&memcached, &dialogue.options, &dialogue.users, Transport::Unix)?;
         walk(dialogue, &mut server, instead)
     });
 }
 
 fn on_bare(dialogue: &Dialogue, cut: Cut) -> Result<(), String> {
-    let bare = Bare::new(settings(&dialogue.options), cut);
+    let bare = Bare::new(settings(&dialogue.options), &dialogue.users, cut);
     walk(dialogue, &mut bare.with_rights(dialogue.rights.clone()), &BTreeMap::new())
 }
 
 fn on_server(dialogue: &Dialogue, transport: Transport) -> Result<(), String> {
     let program = Path::new(env!("CARGO_BIN_EXE_ferrocached"));
-    let mut server = Server::start(program, &dialogue.options, transport)?;
+    let mut server = Server::start(program, &dialogue.options, &dialogue.users, transport)?;
     walk(dialogue, &mut server, &BTreeMap::new())
 }
 

@@ -39,6 +39,15 @@ pub(super) enum Fault {
     ImpossibleValue { complaint: String, flag: String, text: String },
     #[error("Invalid value for binding protocol: {0} -- -B (--protocol) should be one of auto or ascii")]
     UnknownProtocol(String),
+    #[error(
+        "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.: -Y (--auth-file) wants \
+         -B (--protocol) ascii, or no -B"
+    )]
+    AuthFileWithBinary,
+    #[error(
+        "Cannot use UDP with ascii authentication enabled (-U 0 to disable): leave out -U (--udp-port) or -Y (--auth-file)"
+    )]
+    AuthFileWithUdp,
     #[error("{flag}: {remark}")]
     Refused { flag: String, remark: String },
     #[error(
@@ -80,6 +89,8 @@ impl Fault {
         match self {
             Fault::ImpossibleValue { .. }
             | Fault::UnknownProtocol(_)
+            | Fault::AuthFileWithBinary
+            | Fault::AuthFileWithUdp
             | Fault::Refused { .. }
             | Fault::ItemExceedsHalf { .. }
             | Fault::MemoryTooSmall { .. }

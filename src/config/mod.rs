@@ -26,7 +26,7 @@ use thiserror::Error;
 pub use documents::{example, help, readme_tables};
 pub use row::{Group, Row, Verdict};
 
-use crate::engine::settings::{Settings, TcpPort, TlsPrefix, VERSION, VerifyMode};
+use crate::engine::settings::{Protocol, Settings, TcpPort, TlsPrefix, VERSION, VerifyMode};
 use fault::Fault;
 use sources::Source;
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub settings: Settings,
     /// What concerns the process.
     pub process: Process,
+    /// Whether `-B` was given.
+    pub protocol_is_given: bool,
     /// To be logged at `-v`: what was accepted and has no effect.
     pub notes: Vec<String>,
     /// To be logged always.
@@ -195,6 +197,16 @@ impl Config {
         let hot_and_warm = settings.compat.hot_lru_percent + settings.compat.warm_lru_percent;
         if hot_and_warm > HOT_AND_WARM_PERCENT_MAX {
             return Err(Fault::HotAndWarm { percent: hot_and_warm });
+        }
+
+        if settings.auth_file.is_some() {
+            if self.protocol_is_given && settings.protocol != Protocol::Ascii {
+                return Err(Fault::AuthFileWithBinary);
+            }
+            if settings.udp_port.is_some() {
+                return Err(Fault::AuthFileWithUdp);
+            }
+            settings.protocol = Protocol::Ascii;
         }
 
         if settings.unix_socket.is_some() {

@@ -151,9 +151,14 @@ pub(super) static OPTIONS: &[Row] = &[
     option('S', "enable-sasl", Group::Permissions).refused(
         "This server is not built with SASL support; leave it out, and let only trusted hosts reach the port.",
     ),
-    option('Y', "auth-file", Group::Permissions).takes("PATH").refused(
-        "Authentication is not there yet; leave it out, and let only trusted hosts reach the port.",
-    ),
+    option('Y', "auth-file", Group::Permissions)
+        .takes("PATH")
+        .sample("/etc/memcached.users")
+        .says(
+            "Serve only clients that log in with a user and password of this file, a line user:password[:rights] each; \
+             SIGHUP has it read again.",
+        )
+        .sets(|config, given| given.path().map(|path| config.settings.auth_file = Some(path))),
     option('Z', "enable-ssl", Group::Permissions)
         .says(
             "Speak TLS on TCP, with the certificate and key of -o ssl_chain_cert and ssl_key; the prefix notls: \
@@ -269,6 +274,7 @@ fn threads(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
 }
 
 fn protocol(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    config.protocol_is_given = true;
     config.settings.protocol = match &*given.shown() {
         "auto" => Protocol::Auto,
         "ascii" => Protocol::Ascii,

@@ -6,9 +6,8 @@
 
 use std::fmt;
 
-use bytes::Buf;
-
-use super::{Engine, Session, Then, Turn};
+use super::session::Stage;
+use super::{Engine, Session, Then};
 use crate::clock::Tick;
 use crate::protocol::Owed;
 
@@ -33,29 +32,26 @@ pub(super) enum Progress {
 }
 
 impl Session {
-    /// Whether a job is under way, so that turns may achieve something without consuming or saying anything.
+    /// Whether a job or an errand is under way, so that turns may achieve something without consuming or saying anything.
     pub fn is_at_work(&self) -> bool {
-        self.job.is_some()
+        !matches!(self.stage, Stage::Serving | Stage::LoggingIn(_))
     }
 
     /// Has the following turns do `job`, until it is done.
     pub(super) fn begin(&mut self, job: impl Job + 'static) -> Option<Then> {
-        self.job = Some(Box::new(job));
+        self.stage = Stage::Working(Box::new(job));
         Some(Then::Again)
     }
 }
 
 impl Engine {
     /// A turn that does a slice of the session's job, and consumes nothing.
-    #[cold]
-    pub(super) fn turn_of_job(&self, session: &mut Session, owed: &mut Owed, now: Tick) -> Turn {
-        let owed_before = owed.remaining();
-        if let Some(job) = &mut session.job
+    pub(super) fn turn_of_job(&self, session: &mut Session, owed: &mut Owed, now: Tick) -> Then {
+        if let Stage::Working(job) = &mut session.stage
             && job.go_on(self, owed, now) == Progress::Done
         {
-            session.job = None;
+            session.stage = Stage::Serving;
         }
-        session.counters.bytes_written.add((owed.remaining() - owed_before) as u64);
-        Turn { consumed: 0, then: Then::Again }
+        Then::Again
     }
 }

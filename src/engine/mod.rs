@@ -8,11 +8,13 @@ pub mod auth;
 pub mod certificates;
 #[cfg(feature = "debugtime")]
 mod debugtime;
+pub mod errand;
 mod events;
 pub mod hot;
 mod job;
 mod keyvalue;
 mod listing;
+mod login;
 mod observe;
 pub mod prefixes;
 pub mod rights;
@@ -24,7 +26,7 @@ mod uri;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -33,12 +35,14 @@ use bytes::Buf;
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
 use crate::store::{Hashed, NoAddresses, Store, StoreConfig};
+use auth::Users;
 use certificates::Certificates;
 use hot::Hot;
 use listing::Listings;
 use prefixes::Prefixes;
 use roster::Roster;
 pub use session::Session;
+use session::Stage;
 use settings::{Compat, Settings};
 use stats::{Connections, Statistics, Usage};
 use watch::Watch;
@@ -70,6 +74,8 @@ pub enum Then {
     },
     /// Let other connections have their turn, then offer what is left of the input.
     Again,
+    /// Run the session's errand before anything else, as [`errand`] says, then offer what is left of the input.
+    Wait,
     /// From now on send what [`Engine::take_lines`] gives, until the client leaves or [`Engine::wants_to_quit`]
     /// says so, which is to hear the rest of the input too. There are no more turns.
     Watch,
@@ -121,6 +127,8 @@ pub struct Engine {
     wall_clock: Option<fn() -> Duration>,
     roster: OnceLock<Arc<dyn Roster>>,
     certificates: OnceLock<Arc<dyn Certificates>>,
+    /// Who may log in, if anybody has to.
+    users: RwLock<Arc<Users>>,
     #[cfg(feature = "debugtime")]
     moved_time: debugtime::MovedTime,
 }
@@ -170,6 +178,7 @@ impl Engine {
             wall_clock: None,
             roster: OnceLock::new(),
             certificates: OnceLock::new(),
+            users: RwLock::default(),
             #[cfg(feature = "debugtime")]
             moved_time: debugtime::MovedTime::default(),
             settings,
@@ -217,8 +226,8 @@ impl Engine {
     pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
         let now = self.time(now);
         self.flush_if_due(now);
-        if session.is_at_work() {
-            return self.turn_of_job(session, owed, now);
+        if !matches!(session.stage, Stage::Serving) {
+            return self.turn_otherwise(session, input, owed, now);
         }
         let owed_before = owed.remaining();
         session.watched = self.watch.watched();

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Buf;
+
+use super::errand::Errand;
 use super::job::Job;
+use super::login::Login;
 use super::prefixes::Remembered;
 use super::rights::Rights;
 use super::roster::Reason;
 use super::stats::Counters;
 use super::watch::{Streams, Typed, Watcher};
-use super::{Engine, Then};
-use crate::protocol::{Decoder, Step};
+use super::{Engine, Then, Turn};
+use crate::clock::Tick;
+use crate::protocol::{Decoder, Owed, Step};
 
 /// What the engine remembers of one connection between turns.
 #[derive(Debug)]
@@ -17,8 +22,12 @@ pub struct Session {
     pub(super) decoder: Decoder,
     pub(super) counters: Arc<Counters>,
     pub(super) prefixes: Remembered,
-    /// What goes on over several turns.
-    pub(super) job: Option<Box<dyn Job>>,
+    /// What its next turn is for.
+    pub(super) stage: Stage,
+    /// Whether it was logging in during the turn.
+    pub(super) is_secret: bool,
+    /// What is to be done before that, until somebody takes it.
+    pub(super) errand: Option<Box<dyn Errand>>,
     /// The number of its worker.
     pub(super) worker: usize,
     /// The number of its socket, for people.
@@ -35,6 +44,21 @@ pub struct Session {
     pub(super) rights: Option<Arc<Rights>>,
     /// How many bytes its user's prefix has; 0 without one.
     pub(super) prefix_bytes: usize,
+}
+
+/// What a session's turn is for.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Requests.
+    Serving,
+    /// A slice of what goes on over several turns.
+    Working(Box<dyn Job>),
+    /// Nothing but to log in.
+    LoggingIn(Login),
+    /// Nothing: it is on an errand, and will be in that stage again.
+    Waiting(Box<Stage>),
+    /// The answer to an errand that has run, and then that stage again.
+    Answering(Box<dyn Errand>, Box<Stage>),
 }
 
 impl Session {
@@ -54,6 +78,11 @@ impl Session {
     /// What it may do, if that is not everything.
     pub fn rights(&self) -> Option<&Rights> {
         self.rights.as_deref()
+    }
+
+    /// Whether what it sent since this was last asked may hold a password, and must not be shown.
+    pub fn take_secrecy(&mut self) -> bool {
+        std::mem::take(&mut self.is_secret)
     }
 
     /// Why the connection is to be closed, after [`Then::Close`].
@@ -77,6 +106,42 @@ impl Session {
 }
 
 impl Engine {
+    /// The turn of a session that has something else to do than to serve requests.
+    #[cold]
+    pub(super) fn turn_otherwise(
+        &self,
+        session: &mut Session,
+        input: &[u8],
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Turn {
+        let owed_before = owed.remaining();
+        let (consumed, then) = match &session.stage {
+            Stage::Serving => (0, Then::Again),
+            Stage::Working(_) => (0, self.turn_of_job(session, owed, now)),
+            Stage::LoggingIn(_) => {
+                session.is_secret = true;
+                self.turn_of_login(session, input, owed)
+            }
+            Stage::Waiting(_) => (0, Then::Wait),
+            Stage::Answering(..) => (0, self.turn_of_answer(session, owed)),
+        };
+        session.counters.bytes_read.add(consumed as u64);
+        session.counters.bytes_written.add((owed.remaining() - owed_before) as u64);
+        Turn { consumed, then }
+    }
+
+    fn turn_of_answer(&self, session: &mut Session, owed: &mut Owed) -> Then {
+        match std::mem::replace(&mut session.stage, Stage::Serving) {
+            Stage::Answering(errand, before) => {
+                session.stage = *before;
+                errand.finish(self, session, owed);
+            }
+            stage => session.stage = stage,
+        }
+        Then::Again
+    }
+
     /// A new connection's session, counted in the counters of worker number `worker`.
     ///
     /// # Panics
@@ -90,7 +155,13 @@ impl Engine {
             descriptor: 0,
             watched: Streams::NONE,
             reason: Reason::Normal,
-            job: None,
+            stage: if self.settings.auth_file.is_some() {
+                Stage::LoggingIn(Login::default())
+            } else {
+                Stage::Serving
+            },
+            is_secret: false,
+            errand: None,
             watcher: None,
             typed: Typed::default(),
             rights: None,

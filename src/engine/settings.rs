@@ -174,6 +174,9 @@ pub struct Settings {
     pub protocol: Protocol,
     /// `-I`, in bytes: the most an item may take, key and header included.
     pub item_bytes_max: u64,
+    /// `-Y`: the file of those who may log in. With it, who has not logged in may do nothing else; until
+    /// [`Engine::set_users`](super::Engine::set_users) is called, that is nobody.
+    pub auth_file: Option<PathBuf>,
     /// Off with `-F`.
     pub flush_enabled: bool,
     /// Off with `-X`.
@@ -281,6 +284,7 @@ impl Default for Settings {
             cas_enabled: true,
             protocol: Protocol::Auto,
             item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
+            auth_file: None,
             flush_enabled: true,
             dump_enabled: true,
             watch_enabled: true,

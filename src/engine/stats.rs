@@ -61,6 +61,10 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Attempts to log in.
+    auth_cmds,
+    /// Those that failed.
+    auth_errors,
     /// Keys asked for.
     cmd_get,
     /// Stores that got as far as the store.
@@ -435,5 +439,6 @@ fn say_commands(lines: &mut Lines<'_>, counted: &Totals) {
     lines.number("touch_misses", counted.touch_misses);
     lines.number("store_too_large", counted.store_too_large);
     lines.number("store_no_memory", counted.store_no_memory);
-    lines.zeros(&["auth_cmds", "auth_errors"]);
+    lines.number("auth_cmds", counted.auth_cmds);
+    lines.number("auth_errors", counted.auth_errors);
 }

@@ -7,6 +7,7 @@
 pub mod log;
 pub mod reload;
 mod service;
+mod users;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -22,6 +23,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::{self, Config, Parsed, Process};
 use crate::engine::Engine;
+use crate::engine::auth::Users;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Usage;
 use crate::net::tls::{Tls, TlsError};
@@ -30,6 +32,10 @@ use crate::process::{self, ProcessError};
 use log::Log;
 use reload::{Reload, reload};
 use service::Service;
+use users::UsersFileError;
+
+/// Exit code of a file that is not what it should be.
+const EXIT_FAILURE: u8 = 1;
 
 /// Exit code of a system that did not give what was needed. Source: `sysexits.h`.
 const EX_OSERR: u8 = 71;
@@ -49,6 +55,8 @@ enum Failure {
     Tls(#[from] TlsError),
     #[error("failed to start the server's threads: {0}; is there a limit on this user's processes?")]
     Threads(#[from] std::io::Error),
+    #[error(transparent)]
+    Users(#[from] UsersFileError),
 }
 
 /// Runs the server as `arguments` and `environment` say.
@@ -67,6 +75,7 @@ pub fn run(
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Process(error)) => fail(&error.to_string(), error.exit_code()),
             Err(Failure::Tls(error)) => fail(&error.to_string(), EX_USAGE),
+            Err(Failure::Users(error)) => fail(&error.to_string(), EXIT_FAILURE),
             Err(error) => fail(&error.to_string(), EX_OSERR),
         },
     }
@@ -79,16 +88,19 @@ fn fail(message: &str, exit_code: u8) -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), Failure> {
-    let Config { mut settings, process, notes, mut warnings } = config;
+    let Config { mut settings, process, notes, mut warnings, .. } = config;
     let handed_in = process::sockets_handed_in()?;
     // While this may be root, who alone may read the key.
     let tls = Tls::load(&settings)?.map(Arc::new);
-    prepare_process(&mut settings, &process, &mut warnings)?;
-    let memory_bytes = settings.memory_bytes;
+    let users = prepare_process(&mut settings, &process, &mut warnings)?;
+    let (memory_bytes, auth_file) = (settings.memory_bytes, settings.auth_file.clone());
     let (clock, epoch) = Clock::start();
     let engine =
         Engine::try_new(settings, epoch).map_err(|refused| Failure::Memory(process::no_memory(&refused)))?;
     let engine = Arc::new(engine.with_usage(usage).with_wall_clock(unix_time));
+    if let Some(users) = users {
+        engine.set_users(users);
+    }
     if !process::are_huge_pages_allowed() {
         engine.store().refuse_huge_pages();
     }
@@ -129,6 +141,10 @@ fn serve(config: Config) -> Result<(), Failure> {
         info!("ferrocached {} {status}", env!("CARGO_PKG_VERSION"));
         let service = Arc::new(Service::new(process.notify_socket, status));
         let server = server.start()?;
+        let mut reloads: Vec<_> = tls.map(reload_certificates).into_iter().collect();
+        if let Some(path) = auth_file {
+            reloads.push(Arc::new(users::reload(Arc::clone(&engine), path)));
+        }
         if engine.settings().drop_privileges {
             match process::restrict_system_calls()? {
                 None => info!("only the system calls of a running server are allowed from now on"),
@@ -136,7 +152,6 @@ fn serve(config: Config) -> Result<(), Failure> {
             }
         }
         service.ready();
-        let reloads = tls.map(reload_certificates).into_iter().collect();
         let kind = server.serve(signals.stop(reloads, Arc::clone(&service))).await;
         service.stopping();
         match kind {
@@ -155,7 +170,7 @@ fn prepare_process(
     settings: &mut Settings,
     process: &Process,
     warnings: &mut Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<Option<Users>, Failure> {
     if process.coredumps {
         process::enable_coredumps()?;
     }
@@ -166,10 +181,20 @@ fn prepare_process(
         process::allow_locked_memory();
     }
     warnings.extend(process::become_user(process.user.as_deref())?);
+    // By the user who will have to read it again, and, unlike memcached, before the process goes to the background:
+    // there nobody would hear what is wrong.
+    if let Some(path) = &mut settings.auth_file {
+        // In the background the working directory is another one. One that cannot be told cannot be left either.
+        *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
+    }
+    let users = settings.auth_file.as_deref().map(users::read).transpose()?;
     if process.daemonize {
         process::daemonize(settings.verbosity > 0, process.coredumps)?;
     }
-    Ok(())
+    Ok(users.map(|(users, more)| {
+        warnings.extend(more);
+        users
+    }))
 }
 
 /// Certificates as SIGHUP sees them.

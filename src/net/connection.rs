@@ -7,6 +7,8 @@
 //!   left over at the end of a turn (a cut-off request, a reply the socket would not take) is kept;
 //! - a client that does not take what it is owed is not read from.
 
+mod wait;
+
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -25,6 +27,7 @@ use super::{Shared, StopKind};
 use crate::engine::roster::{Reason, State};
 use crate::engine::{OWED_BYTES_MAX, Session, Then, Turn, WATCHER_BYTES_MAX};
 use crate::protocol::{Owed, reply};
+use wait::Wait;
 
 /// How much one read may bring, in bytes.
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -43,6 +46,9 @@ const SENT_BYTES_MAX: usize = 128 << 10;
 
 /// How many pieces one vectored write takes: as many as `Take` passes on.
 const SLICES_MAX: usize = 16;
+
+/// What `-vv` shows in place of what a client sends to log in.
+const SECRET: &[u8] = b"(a login)";
 
 /// How much of a request or reply `-vv` shows, in bytes.
 const LOGGED_BYTES_MAX: usize = 256;
@@ -69,6 +75,8 @@ enum Next {
     Turn,
     /// Send what there is to watch, as it comes.
     Watch,
+    /// Wait until the session's errand is done.
+    Wait,
     /// The end.
     Close,
     /// The end, of the server too.
@@ -88,6 +96,8 @@ pub(super) struct Connection {
     /// What the socket has not taken yet.
     owed: Owed,
     next: Next,
+    /// The errand that is waited for.
+    wait: Option<Box<Wait>>,
     /// Why it ended, once it has.
     ended: Option<Reason>,
 }
@@ -108,6 +118,7 @@ impl Connection {
             held_noted: 0,
             owed: Owed::default(),
             next: Next::Read { bytes_min: 1 },
+            wait: None,
             ended: None,
         }
     }
@@ -176,6 +187,12 @@ impl Connection {
                 Next::Stop(kind) => return Poll::Ready(Ok(Some(kind))),
                 Next::Turn => self.turn_over_held(scratch),
                 Next::Watch => return self.poll_watch(cx, scratch),
+                Next::Wait => {
+                    if !ready!(self.poll_wait(cx, scratch))? {
+                        return Poll::Ready(Ok(None));
+                    }
+                    self.turn_over_held(scratch)
+                }
                 Next::Read { bytes_min } if bytes_min <= SHORT_BYTES_MAX => {
                     let Some(turn) = ready!(self.poll_short(cx, scratch, bytes_min))? else {
                         return Poll::Ready(Ok(None));
@@ -200,6 +217,7 @@ impl Connection {
             self.next = match turn.then {
                 Then::Read { bytes_min } => Next::Read { bytes_min },
                 Then::Again => Next::Turn,
+                Then::Wait => self.begin_to_wait(),
                 Then::Watch => self.begin_to_watch(),
                 Then::Close => Next::Close,
                 Then::Shutdown { graceful: false } => Next::Stop(StopKind::Now),
@@ -335,7 +353,8 @@ impl Connection {
         let Scratch { input, owed } = scratch;
         let turn = self.shared.engine.turn(&mut self.session, &input[..length], owed, now);
         if self.shared.engine.verbosity() >= 2 {
-            self.log(&input[..turn.consumed], owed);
+            let is_secret = self.session.take_secrecy();
+            self.log(if is_secret { SECRET } else { &input[..turn.consumed] }, owed);
         }
         turn
     }
@@ -346,7 +365,8 @@ impl Connection {
         self.client.touch(now);
         let turn = self.shared.engine.turn(&mut self.session, &self.held, &mut scratch.owed, now);
         if self.shared.engine.verbosity() >= 2 {
-            self.log(&self.held[..turn.consumed], &scratch.owed);
+            let is_secret = self.session.take_secrecy();
+            self.log(if is_secret { SECRET } else { &self.held[..turn.consumed] }, &scratch.owed);
         }
         if turn.consumed > 0 {
             self.client.burden.begin(now);

@@ -39,7 +39,7 @@ const PRIVATE_V6: [(Ipv6Addr, u32); 3] = [
 /// Whether the sockets that `settings` ask for are to be guarded: nobody chose their addresses, and they ask for no
 /// password.
 pub(super) fn is_wanted(settings: &Settings) -> bool {
-    settings.listen.is_empty()
+    settings.listen.is_empty() && settings.auth_file.is_none()
 }
 
 /// Whether `peer`, who came to `local`, comes from outside: from neither this machine nor a private network.
@@ -212,6 +212,7 @@ mod tests {
             let listen = vec![ListenAddress { host: host.to_owned(), port: None, tls: TlsPrefix::AsChosen }];
             assert!(!is_wanted(&Settings { listen, ..Settings::default() }), "{host}");
         }
+        assert!(!is_wanted(&Settings { auth_file: Some("users".into()), ..Settings::default() }));
     }
 
     #[test]

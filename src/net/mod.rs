@@ -7,6 +7,7 @@ mod burden;
 mod clients;
 mod connection;
 mod datagram;
+mod errand;
 mod farewell;
 mod guard;
 mod listen;
@@ -31,6 +32,7 @@ use crate::protocol::reply;
 use clients::{Client, Clients, Place};
 use connection::Connection;
 use datagram::{Datagrams, Door};
+use errand::Errands;
 use farewell::Farewells;
 use guard::Guard;
 use listen::{Accepted, Listener};
@@ -103,6 +105,7 @@ struct Shared {
     too_slow: Seldom,
     /// Times that nobody could be accepted.
     cannot_accept: Seldom,
+    errands: Errands,
     stop: mpsc::Sender<StopKind>,
     tls: Option<Arc<Tls>>,
 }
@@ -166,6 +169,7 @@ impl Server {
             accepted: AtomicU64::new(0),
             guard: Guard::default(),
             farewells: Farewells::new(),
+            errands: Errands::here(),
             nobody_slow_at: AtomicU32::new(0),
             too_slow: Seldom::default(),
             cannot_accept: Seldom::default(),

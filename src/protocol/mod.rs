@@ -5,10 +5,12 @@
 //! as they arrive, so they may be of any length without ever being held.
 
 mod classic;
+mod login;
 mod meta;
 mod replies;
 mod tokens;
 
+pub use login::{LoginStep, login_step};
 pub use meta::{Flags, KeyBuffer, Letters, MetaHit, SecondsLeft, Shown, decode_key, encode_key};
 pub use replies::{ItemReply, Outcome, Owed, reply};
 pub use tokens::{Words, exptime, signed, unsigned};

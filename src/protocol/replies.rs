@@ -9,6 +9,9 @@ use bytes::{Buf, Bytes};
 pub mod reply {
     #![expect(missing_docs, reason = "each constant is its own text")]
 
+    pub const AUTH_FAILURE: &[u8] = b"CLIENT_ERROR authentication failure\r\n";
+    pub const AUTH_TOKEN_TOO_LONG: &[u8] = b"CLIENT_ERROR auth token too long\r\n";
+    pub const BAD_AUTH_TOKEN: &[u8] = b"CLIENT_ERROR bad authentication token format\r\n";
     pub const BAD_COUNT_FLAG: &[u8] = b"CLIENT_ERROR invalid or duplicate flag\r\n";
     pub const BAD_COUNT_MODE: &[u8] = b"CLIENT_ERROR invalid mode for ma M token\r\n";
     pub const BAD_DATA_CHUNK: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
@@ -19,6 +22,7 @@ pub mod reply {
     pub const BAD_LINE: &[u8] = b"CLIENT_ERROR bad command line format\r\n";
     pub const BAD_META_DELTA: &[u8] = b"CLIENT_ERROR invalid numeric delta value\r\n";
     pub const BAD_PUT_MODE: &[u8] = b"CLIENT_ERROR invalid mode for ms M token\r\n";
+    pub const BAD_TERMINATION: &[u8] = b"CLIENT_ERROR bad command line termination\r\n";
     pub const BAD_TOKEN: &[u8] = b"CLIENT_ERROR bad token in command line format\r\n";
     pub const DELETED: &[u8] = b"DELETED\r\n";
     pub const DUPLICATE_FLAG: &[u8] = b"CLIENT_ERROR duplicate flag\r\n";
@@ -45,7 +49,9 @@ pub mod reply {
     pub const TOO_LARGE_FOR_UDP: &[u8] = b"SERVER_ERROR too much for UDP, use TCP\r\n";
     pub const TOO_MANY_FLAGS: &[u8] = b"CLIENT_ERROR options flags are too long\r\n";
     pub const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
+    pub const TOO_MANY_LOGINS: &[u8] = b"SERVER_ERROR too many clients log in at once, try again later\r\n";
     pub const TOUCHED: &[u8] = b"TOUCHED\r\n";
+    pub const UNAUTHENTICATED: &[u8] = b"CLIENT_ERROR unauthenticated\r\n";
 }
 
 /// How a change ended.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrocached::clock::{Epoch, TICKS_PER_SECOND, Tick};
+use ferrocached::engine::auth::Users;
 use ferrocached::engine::rights::Rights;
-use ferrocached::engine::settings::Settings;
+use ferrocached::engine::settings::{Protocol, Settings};
 use ferrocached::engine::{Engine, Then};
 
 use super::connection::Connection;
@@ -48,15 +49,15 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    pub(crate) fn new(settings: Settings, cut: Cut) -> Bare {
+    pub(crate) fn new(mut settings: Settings, users: &[String], cut: Cut) -> Bare {
         let (epoch, now) = Epoch::starting_at(START_UNIX_SECONDS);
-        Bare {
-            engine: Engine::new(settings, epoch),
-            cut,
-            now,
-            connections: BTreeMap::new(),
-            rights: BTreeMap::new(),
+        if !users.is_empty() {
+            settings.protocol = Protocol::Ascii;
         }
+        settings.auth_file = (!users.is_empty()).then(|| "users".into());
+        let engine = Engine::new(settings, epoch);
+        engine.set_users(Users::parse(users.join("\n").as_bytes()).expect("users can be read"));
+        Bare { engine, cut, now, connections: BTreeMap::new(), rights: BTreeMap::new() }
     }
 
     /// The same, with users behind some of the connections who may not do everything.

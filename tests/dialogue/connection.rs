@@ -86,6 +86,7 @@ impl Connection {
                         return Err("the engine asks for another turn but does nothing in it".to_owned());
                     }
                 }
+                Then::Wait => self.session.run_errand(),
                 Then::Watch => {
                     self.is_watching = true;
                     let quits = engine.wants_to_quit(&mut self.session, &self.input);

@@ -63,7 +63,12 @@ enum Stream {
 
 impl Server {
     /// Starts `program` with `options` and waits until it listens.
-    pub(crate) fn start(program: &Path, options: &[String], transport: Transport) -> Result<Server, String> {
+    pub(crate) fn start(
+        program: &Path,
+        options: &[String],
+        users: &[String],
+        transport: Transport,
+    ) -> Result<Server, String> {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         // Not below the target directory: the path of a unix socket is limited to about 100 bytes.
@@ -85,6 +90,12 @@ impl Server {
         }
         if nix::unistd::geteuid().is_root() {
             command.args(["-u", "root"]);
+        }
+        if !users.is_empty() {
+            let file = directory.join("users");
+            std::fs::write(&file, users.join("\n") + "\n")
+                .map_err(|error| format!("cannot make {file:?}: {error}"))?;
+            command.arg("-Y").arg(file);
         }
         command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file);
         let child = command.spawn().map_err(|error| format!("cannot start {program:?}: {error}"))?;

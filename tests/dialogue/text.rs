@@ -19,6 +19,8 @@ pub(crate) struct Dialogue {
     pub(crate) options: Vec<String>,
     /// What the users behind some connections may do; those behind the others may do everything.
     pub(crate) rights: BTreeMap<usize, Arc<Rights>>,
+    /// The lines of a file of those who may log in, if it is started with one.
+    pub(crate) users: Vec<String>,
     /// Whether the bare engine can hold it.
     pub(crate) on_engine: bool,
     /// Whether a server behind a socket can hold it.
@@ -112,6 +114,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Dialogue>, String> {
                 place: format!("{file}:{number}"),
                 options: Vec::new(),
                 rights: BTreeMap::new(),
+                users: Vec::new(),
                 on_engine: true,
                 on_sockets: true,
                 because: None,
@@ -135,6 +138,8 @@ impl Dialogue {
             let connection = connection.map_err(|_| "which connection?")?;
             let rights = Rights::parse(rights).map_err(|error| error.to_string())?;
             self.rights.insert(connection, Arc::new(rights));
+        } else if let Some(user) = line.strip_prefix("user: ") {
+            self.users.push(user.to_owned());
         } else if let Some(places) = line.strip_prefix("on: ") {
             self.on_engine = places.split_whitespace().any(|place| place == "engine");
             self.on_sockets = places.split_whitespace().any(|place| place == "sockets");

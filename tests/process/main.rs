@@ -4,6 +4,7 @@ mod abuse;
 #[path = "../tls/mod.rs"]
 mod certificates;
 mod connections;
+mod login;
 mod memory;
 mod network;
 mod privileges;

@@ -40,8 +40,20 @@ fn each_option_that_is_implemented_has_its_effect() {
     check("-c 10", |c| c.settings.connections_max = 10);
     check("-t 8", |c| c.settings.threads = 8);
     check("-R 200", |c| c.settings.requests_per_event = 200);
-    check("-B auto", |c| c.settings.protocol = Protocol::Auto);
-    check("-B ascii", |c| c.settings.protocol = Protocol::Ascii);
+    check("-B auto", |c| c.protocol_is_given = true);
+    fn ascii(config: &mut Config) {
+        config.settings.protocol = Protocol::Ascii;
+        config.protocol_is_given = true;
+    }
+    check("-B ascii", ascii);
+    check("-Y /etc/users", |c| {
+        c.settings.protocol = Protocol::Ascii;
+        c.settings.auth_file = Some("/etc/users".into());
+    });
+    check("-Y /etc/users -B ascii", |c| {
+        ascii(c);
+        c.settings.auth_file = Some("/etc/users".into());
+    });
     check("-A", |c| c.settings.shutdown_enabled = true);
     check("-F", |c| c.settings.flush_enabled = false);
     check("-X", |c| c.settings.dump_enabled = false);
@@ -171,8 +183,12 @@ fn udp_is_off_unless_asked_for_and_tcp_goes_along_with_it() {
 fn what_is_not_there_yet_stops_the_start() {
     for (line, words) in [
         ("-B binary", "-B (--protocol) binary: The binary protocol is not there yet"),
+        ("-Y /etc/auth -U 11211", "Cannot use UDP with ascii authentication enabled (-U 0 to disable)"),
         ("-S", "-S (--enable-sasl): This server is not built with SASL support"),
-        ("-Y /etc/auth", "-Y (--auth-file): Authentication is not there yet"),
+        (
+            "-Y /etc/auth -B auto",
+            "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.",
+        ),
         ("-e /dev/shm/items", "-e (--memory-file): Keeping items across a restart is not there yet"),
         ("-o ssl_keyformat=2", "-o ssl_keyformat 2: keys are read as PEM"),
         ("-o ext_path=/mnt/x:1G", "-o ext_path: Storage on flash is not there"),

@@ -1,0 +1,81 @@
+//! A connection whose session is on an errand.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::{Connection, Next, SHORT_BYTES_MAX, Scratch};
+use crate::net::errand::Underway;
+
+/// An errand that is waited for.
+pub(super) struct Wait {
+    underway: Underway,
+    /// Whether it has run, and its answer is held back.
+    pauses: bool,
+    /// Whether the client has closed its side.
+    has_left: bool,
+}
+
+impl Connection {
+    #[cold]
+    pub(super) fn begin_to_wait(&mut self) -> Next {
+        let Some(errand) = self.session.take_errand() else { return Next::Close };
+        self.wait = Some(Box::new(Wait {
+            underway: self.shared.errands.send(errand),
+            pauses: false,
+            has_left: false,
+        }));
+        Next::Wait
+    }
+
+    /// Waits for the session's errand; `false` if there is nobody left to tell. More input is held meanwhile, but not
+    /// much: it is read to see whether the client leaves.
+    pub(super) fn poll_wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<bool>> {
+        let Some(mut wait) = self.wait.take() else { return Poll::Ready(Ok(false)) };
+        loop {
+            while let Poll::Ready(back) = wait.underway.poll_back(cx) {
+                let Some(errand) = back else { return Poll::Ready(Ok(false)) };
+                let pause = errand.pause();
+                if wait.pauses || pause.is_zero() {
+                    self.session.give_back(errand);
+                    return Poll::Ready(Ok(true));
+                }
+                if wait.has_left {
+                    return Poll::Ready(Ok(false)); // or half closing would be a way around pauses
+                }
+                wait.underway = self.shared.errands.pause(errand, pause);
+                wait.pauses = true;
+            }
+            let room = SHORT_BYTES_MAX.saturating_sub(self.held.len());
+            if wait.has_left || room == 0 {
+                break;
+            }
+            let mut buffer = ReadBuf::new(&mut scratch.input[..room]);
+            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut buffer) else { break };
+            read?;
+            if buffer.filled().is_empty() {
+                // It may only have sent all that it has to send, and still read. So it is told what came of an errand
+                // that runs anyway; but nothing is begun for it, and it does not take up a place for a pause.
+                if !wait.underway.is_running() {
+                    return Poll::Ready(Ok(false));
+                }
+                wait.has_left = true;
+                continue;
+            }
+            let read = buffer.filled().len();
+            if !self.shared.may_hold(&self.client, self.held.len(), read) {
+                return Poll::Ready(Ok(false));
+            }
+            self.held.extend_from_slice(buffer.filled());
+            self.note_held();
+        }
+        self.wait = Some(wait);
+        Poll::Pending
+    }
+}

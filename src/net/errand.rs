@@ -1,0 +1,100 @@
+//! Errands: what a session needs done that would hold up its worker.
+//!
+//! They run on threads of their own, one at a time, so that the workers keep all the other processors whatever clients
+//! ask for; and pauses are the main runtime's, because those of the workers have no timers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use crate::engine::errand::Errand;
+
+/// How many run at once. Each may take a processor and, for argon2, the memory of
+/// [`ARGON2_MEMORY_KIB_MAX`](crate::engine::auth::ARGON2_MEMORY_KIB_MAX).
+const ERRANDS_AT_ONCE_MAX: usize = 1;
+
+/// How long one waits for its turn; then it is given back as it is. As many wait as there are connections.
+const ERRAND_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Where errands run.
+#[derive(Debug)]
+pub(super) struct Errands {
+    main: Handle,
+    turn: Arc<Semaphore>,
+}
+
+/// An errand that was sent. Dropping it calls it off, unless it runs already.
+pub(super) struct Underway {
+    task: JoinHandle<Option<Box<dyn Errand>>>,
+    is_running: Arc<AtomicBool>,
+}
+
+impl Errands {
+    /// Errands of the runtime this is called in.
+    pub(super) fn here() -> Errands {
+        Errands { main: Handle::current(), turn: Arc::new(Semaphore::new(ERRANDS_AT_ONCE_MAX)) }
+    }
+
+    /// Has `errand` run as soon as it is its turn.
+    pub(super) fn send(&self, errand: Box<dyn Errand>) -> Underway {
+        let turn = Arc::clone(&self.turn);
+        let permit = Arc::clone(&turn).try_acquire_owned().ok();
+        let is_running = Arc::new(AtomicBool::new(permit.is_some()));
+        let runs = Arc::clone(&is_running);
+        let task = self.main.spawn(async move {
+            let permit = match permit {
+                Some(permit) => permit,
+                None => match tokio::time::timeout(ERRAND_WAIT_MAX, turn.acquire_owned()).await {
+                    Ok(Ok(permit)) => permit,
+                    Ok(Err(_)) | Err(_) => return Some(errand),
+                },
+            };
+            runs.store(true, Ordering::Relaxed);
+            run(errand, permit).await
+        });
+        Underway { task, is_running }
+    }
+
+    /// Has `errand`, which has run, come back after `pause`.
+    pub(super) fn pause(&self, errand: Box<dyn Errand>, pause: Duration) -> Underway {
+        let task = self.main.spawn(async move {
+            tokio::time::sleep(pause).await;
+            Some(errand)
+        });
+        Underway { task, is_running: Arc::default() }
+    }
+}
+
+/// Runs it; `None` if it panicked. The permit goes with it: called off or not, nothing else runs meanwhile.
+async fn run(mut errand: Box<dyn Errand>, permit: OwnedSemaphorePermit) -> Option<Box<dyn Errand>> {
+    let running = tokio::task::spawn_blocking(move || {
+        errand.run();
+        drop(permit);
+        errand
+    });
+    running.await.ok()
+}
+
+impl Underway {
+    /// Whether it has begun, so that calling it off would save nothing.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Relaxed)
+    }
+
+    /// The errand, once it is back; `None` if it panicked.
+    pub(super) fn poll_back(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<dyn Errand>>> {
+        Pin::new(&mut self.task).poll(cx).map(|back| back.ok().flatten())
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
