@@ -93,6 +93,11 @@ fn key_prefixes() {
 }
 
 #[test]
+fn logging_in() {
+    run("test_login.py");
+}
+
+#[test]
 fn abuse_goes_unnoticed() {
     run("test_abuse.py");
 }
