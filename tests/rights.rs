@@ -70,6 +70,7 @@ const TABLE: &[(&str, &str)] = &[
     ("me k", EVERYONE),
     ("mn", EVERYONE),
     ("quit", EVERYONE),
+    ("refresh_certs", OPERATORS),
     ("shutdown", OPERATORS),
     ("shutdown graceful", OPERATORS),
     ("slabs reassign 1 2", OPERATORS),

@@ -48,7 +48,7 @@ pub struct Command {
 /// One use of a command: what it was given, and where its reply goes.
 pub(super) struct Call<'r, 'w> {
     pub(super) words: Words<'w>,
-    session: &'r mut Session,
+    pub(super) session: &'r mut Session,
     pub(super) owed: &'r mut Owed,
     pub(super) now: Tick,
 }

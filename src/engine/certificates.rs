@@ -5,9 +5,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::admin::Call;
+use super::errand::Errand;
 use super::stats::{ConnectionTotals, Lines};
-use super::{Engine, Then};
-use crate::protocol::reply;
+use super::{Engine, Session, Then};
+use crate::protocol::{Owed, reply};
 
 /// Certificates that were read from files.
 pub trait Certificates: Debug + Send + Sync {
@@ -40,18 +41,38 @@ impl Engine {
     }
 }
 
-/// `refresh_certs`.
+/// `refresh_certs`: an errand, for a disk may be slow.
 pub(super) fn refresh(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    match engine.certificates.get().map(|certificates| certificates.refresh()) {
-        None => call.owed.say(reply::ERROR),
-        Some(Ok(())) => call.owed.say(reply::OK),
-        Some(Err(why)) => {
-            // Paths and errors come from outside: whatever they hold, this is one line.
-            call.owed.say(why.replace(['\r', '\n'], " ").as_bytes());
-            call.owed.say(b"\r\n");
+    let Some(certificates) = engine.certificates.get() else {
+        call.owed.say(reply::ERROR);
+        return None;
+    };
+    Some(call.session.send(Refresh { certificates: Arc::clone(certificates), outcome: None }))
+}
+
+/// To read the certificates again.
+#[derive(Debug)]
+struct Refresh {
+    certificates: Arc<dyn Certificates>,
+    outcome: Option<Result<(), String>>,
+}
+
+impl Errand for Refresh {
+    fn run(&mut self) {
+        self.outcome = Some(self.certificates.refresh());
+    }
+
+    fn finish(self: Box<Self>, _: &Engine, _: &mut Session, owed: &mut Owed) {
+        match self.outcome {
+            Some(Ok(())) => owed.say(reply::OK),
+            Some(Err(why)) => {
+                // Paths and errors come from outside: whatever they hold, this is one line.
+                owed.say(why.replace(['\r', '\n'], " ").as_bytes());
+                owed.say(b"\r\n");
+            }
+            None => owed.say(b"SERVER_ERROR too busy to read certificates, try again later\r\n"),
         }
     }
-    None
 }
 
 #[cfg(test)]
@@ -81,7 +102,10 @@ mod tests {
         let mut session = engine.session(0);
         let mut ask = |words: &[u8]| {
             let mut owed = Owed::default();
-            engine.turn(&mut session, words, &mut owed, now);
+            if engine.turn(&mut session, words, &mut owed, now).then == Then::Wait {
+                session.run_errand();
+                engine.turn(&mut session, b"", &mut owed, now);
+            }
             String::from_utf8(owed.into_bytes().to_vec()).unwrap()
         };
         assert_eq!(ask(b"refresh_certs\r\n"), "ERROR\r\n");

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tracing::{debug, warn};
 
-use super::listen::{Accepted, Endpoint};
+use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
 use crate::engine::settings::Settings;
 
@@ -36,9 +36,13 @@ const PRIVATE_V6: [(Ipv6Addr, u32); 3] = [
     (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // RFC 4291 (2.5.6), link-local
 ];
 
-/// Whether the sockets that `settings` ask for are to be guarded: nobody chose their addresses, and they ask for no
-/// password.
-pub(super) fn is_wanted(settings: &Settings) -> bool {
+/// Whether `listener` is to be guarded: nobody chose its address, and it asks for neither password nor certificate.
+pub(super) fn is_wanted(listener: &Listener, settings: &Settings) -> bool {
+    // A socket that was handed in may be for one address: then somebody has said where to listen.
+    is_open(settings) && listener.is_everywhere() && !listener.requires_certificate()
+}
+
+fn is_open(settings: &Settings) -> bool {
     settings.listen.is_empty() && settings.auth_file.is_none()
 }
 
@@ -207,12 +211,12 @@ mod tests {
 
     #[test]
     fn an_address_that_somebody_chose_is_not_guarded() {
-        assert!(is_wanted(&Settings::default()));
+        assert!(is_open(&Settings::default()));
         for host in ["*", "0.0.0.0", "198.51.100.7"] {
             let listen = vec![ListenAddress { host: host.to_owned(), port: None, tls: TlsPrefix::AsChosen }];
-            assert!(!is_wanted(&Settings { listen, ..Settings::default() }), "{host}");
+            assert!(!is_open(&Settings { listen, ..Settings::default() }), "{host}");
         }
-        assert!(!is_wanted(&Settings { auth_file: Some("users".into()), ..Settings::default() }));
+        assert!(!is_open(&Settings { auth_file: Some("users".into()), ..Settings::default() }));
     }
 
     #[test]

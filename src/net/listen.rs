@@ -155,6 +155,11 @@ impl Listener {
         matches!(self.endpoint(), Endpoint::Tcp(address) if address.ip().is_unspecified())
     }
 
+    /// Whether nobody gets any further without a certificate that is good here.
+    pub(super) fn requires_certificate(&self) -> bool {
+        matches!(self, Listener::Tcp(_, Some(Asked::Require)))
+    }
+
     pub(super) fn descriptor(&self) -> RawFd {
         match self {
             Listener::Tcp(listener, _) => listener.as_raw_fd(),

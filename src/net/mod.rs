@@ -187,7 +187,8 @@ impl Server {
 
     /// Whether clients from the public Internet are turned away, because nobody said where to listen.
     pub fn is_guarded(&self) -> bool {
-        guard::is_wanted(self.shared.engine.settings()) && self.shared.engine.settings().unix_socket.is_none()
+        let settings = self.shared.engine.settings();
+        self.listeners.iter().any(|listener| guard::is_wanted(listener, settings))
     }
 
     /// Starts the workers, each with all it needs from the system. Within the tokio runtime that opened the sockets;
@@ -231,7 +232,6 @@ pub struct Running {
 impl Running {
     /// Serves until a client asks to stop (`shutdown`) or `stop` does; says how.
     pub async fn serve(self, stop: impl Future<Output = StopKind>) -> StopKind {
-        let is_guarded = self.server.is_guarded();
         let Running {
             server: Server { shared, listeners, mut stop_asked, .. },
             handovers,
@@ -239,8 +239,7 @@ impl Running {
             stopping,
         } = self;
         for listener in listeners {
-            // A socket that was handed in may be for one address: then somebody has said where to listen.
-            let is_guarded = is_guarded && listener.is_everywhere();
+            let is_guarded = guard::is_wanted(&listener, shared.engine.settings());
             tokio::spawn(accept_all(listener, is_guarded, Arc::clone(&shared), handovers.clone()));
         }
         if let Some(tls) = &shared.tls {
