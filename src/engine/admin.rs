@@ -277,7 +277,8 @@ fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         },
     };
     if !call.session.prefix().is_empty() {
-        let words = if delay > 0 { FLUSH_LATER_BY_PREFIX } else { flush_keys(engine, call.session.prefix()) };
+        let words =
+            if delay > 0 { FLUSH_LATER_BY_PREFIX } else { flush_keys(engine, call, call.session.prefix()) };
         return say(quiet, words, call);
     }
     if delay > 0 {
@@ -297,7 +298,7 @@ fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let words: &[u8] = match call.argument() {
         None => b"CLIENT_ERROR usage: flush_prefix <prefix> [noreply]\r\n",
         Some(prefix) => match call.stored_key(prefix) {
-            Some(prefix) => flush_keys(engine, &prefix),
+            Some(prefix) => flush_keys(engine, call, &prefix),
             None => reply::BAD_LINE,
         },
     };
@@ -305,8 +306,8 @@ fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 }
 
 /// Drops everything stored so far under keys that begin with `prefix`, and says how that went.
-fn flush_keys(engine: &Engine, prefix: &[u8]) -> &'static [u8] {
-    match engine.store.flush_prefix(prefix) {
+fn flush_keys(engine: &Engine, call: &Call<'_, '_>, prefix: &[u8]) -> &'static [u8] {
+    match engine.store.flush_prefix_within(call.session.prefix(), prefix) {
         Ok(()) => reply::OK,
         Err(TooManyFlushes) => b"SERVER_ERROR too many prefixes are being flushed, try again later\r\n",
     }

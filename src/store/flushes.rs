@@ -21,6 +21,9 @@ use super::{Store, release};
 /// each operation looks up its key once for every length of their prefixes, and each shard holds the prefixes.
 pub const FLUSHES_MAX: usize = 256;
 
+/// How many of these can be of one who has only keys that begin alike: others are to have room, too.
+pub const FLUSHES_OWN_MAX: usize = 32;
+
 /// So many flushes wait already that there is no room for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyFlushes;
@@ -87,10 +90,12 @@ impl Flushes {
 }
 
 impl Shard {
-    /// Whether one more flush may wait, or `prefix` is waited for already.
-    pub(super) fn may_flush(&self, prefix: &[u8]) -> bool {
+    /// Whether a flush of `prefix` may wait, too, for one whose keys all begin with `own`.
+    fn may_flush(&self, prefix: &[u8], own: &[u8]) -> bool {
         let Some(flushes) = &self.arena.flushes else { return true };
-        flushes.waiting.len() < FLUSHES_MAX || flushes.waiting.contains_key(prefix)
+        let others = || flushes.waiting.keys().filter(|other| !other.starts_with(prefix));
+        let own_max = if own.is_empty() { FLUSHES_MAX } else { FLUSHES_OWN_MAX };
+        others().count() < FLUSHES_MAX && others().filter(|other| other.starts_with(own)).count() < own_max
     }
 
     /// Takes in that everything stored so far under a key that begins with `prefix` is gone. `last_write` is the
@@ -101,7 +106,9 @@ impl Shard {
         }
         let hasher = &self.common.hasher;
         let flushes = self.arena.flushes.get_or_insert_with(|| Box::new(Flushes::new(hasher.clone())));
-        debug_assert!(flushes.waiting.len() < FLUSHES_MAX || flushes.waiting.contains_key(prefix));
+        // Those of longer prefixes concern nothing that this one does not.
+        flushes.waiting.retain(|other, _| !other.starts_with(prefix));
+        debug_assert!(flushes.waiting.len() < FLUSHES_MAX);
         let waiting = Waiting { last_write, stop: flushes.next, is_around: false };
         flushes.waiting.insert(prefix.into(), waiting);
         flushes.note_lengths();
@@ -167,9 +174,18 @@ impl Store {
     /// # Errors
     /// [`TooManyFlushes`], and nothing done: [`FLUSHES_MAX`] others are not through yet.
     pub fn flush_prefix(&self, prefix: &[u8]) -> Result<(), TooManyFlushes> {
+        self.flush_prefix_within(b"", prefix)
+    }
+
+    /// The same for one who has only keys that begin with `own`, as `prefix` does.
+    ///
+    /// # Errors
+    /// [`TooManyFlushes`] also where [`FLUSHES_OWN_MAX`] others of these keys are not through yet. To flush all of them is
+    /// refused only where others wait for as many as there can be.
+    pub fn flush_prefix_within(&self, own: &[u8], prefix: &[u8]) -> Result<(), TooManyFlushes> {
         // Held until all shards know: they must have room for the flush together.
         let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        if !(0..self.shards.len()).all(|number| self.lock(number).may_flush(prefix)) {
+        if !(0..self.shards.len()).all(|number| self.lock(number).may_flush(prefix, own)) {
             return Err(TooManyFlushes);
         }
         for number in 0..self.shards.len() {
@@ -284,6 +300,36 @@ mod tests {
         sweep_through(&store);
         store.flush_prefix(b"9999").unwrap();
         assert!(!(0..100).any(|number| is_there(&store, &format!("9999{number}"))));
+    }
+
+    #[test]
+    fn one_who_flushes_much_leaves_room_for_others() {
+        let store = store();
+        set(&store, "a shard with something in it");
+        for number in 0..FLUSHES_OWN_MAX {
+            store.flush_prefix_within(b"a:", format!("a:{number}").as_bytes()).unwrap();
+        }
+        assert_eq!(store.flush_prefix_within(b"a:", b"a:more"), Err(TooManyFlushes));
+        store.flush_prefix_within(b"a:", b"a:7").expect("it waits already");
+        store.flush_prefix_within(b"b:", b"b:1").expect("others have room");
+        assert_eq!(store.stats().flushes_waiting, FLUSHES_OWN_MAX as u64 + 1);
+        store.flush_prefix_within(b"a:", b"a:").expect("it takes the place of all it covers");
+        assert_eq!(store.stats().flushes_waiting, 2);
+    }
+
+    #[test]
+    fn a_flush_takes_the_place_of_those_it_covers() {
+        let store = store();
+        (0..100).for_each(|number| set(&store, &format!("a:{number}")));
+        store.flush_prefix(b"a:1").unwrap();
+        set(&store, "a:1");
+        store.flush_prefix(b"a:").unwrap();
+        set(&store, "a:2");
+        assert!((3..100).all(|number| !is_there(&store, &format!("a:{number}"))));
+        assert_eq!([is_there(&store, "a:1"), is_there(&store, "a:2")], [false, true]);
+        sweep_through(&store);
+        assert_eq!(store.stats().items, 1);
+        store.validate();
     }
 
     #[test]

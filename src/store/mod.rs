@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use empty::NoAddresses;
 pub use evicted::{EVICTIONS_MAX, Eviction};
-pub use flushes::{FLUSHES_MAX, TooManyFlushes};
+pub use flushes::{FLUSHES_MAX, FLUSHES_OWN_MAX, TooManyFlushes};
 pub use hint::Hashed;
 pub use item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
 pub use queues::{QueueStats, QueuesStats};
