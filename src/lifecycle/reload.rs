@@ -31,8 +31,12 @@ pub async fn reload(all: Vec<Arc<Reload>>) {
         let reading = Arc::clone(&one);
         match tokio::task::spawn_blocking(move || (reading.again)()).await {
             Ok(Ok(now)) => info!("SIGHUP: read {} again: {now}", one.name),
-            Ok(Err(why)) => warn!("SIGHUP: {} stays as it was: {why}", one.name),
-            Err(panicked) => warn!("SIGHUP: {} stays as it was: {panicked}", one.name),
+            Ok(Err(why)) => {
+                warn!("SIGHUP: the old stay in force, {} could not be read again: {why}", one.name)
+            }
+            Err(panicked) => {
+                warn!("SIGHUP: the old stay in force, {} could not be read again: {panicked}", one.name)
+            }
         }
     }
 }

@@ -88,7 +88,7 @@ fn sighup_reads_the_file_again_and_keeps_the_old_one_where_it_is_wrong() {
     assert_eq!(before.ask("get k\r\n"), "END");
 
     users.write("ann:newer\nbob\n");
-    reload(&server, "SIGHUP: the users stays as it was: Authfile [");
+    reload(&server, "SIGHUP: the old stay in force, the users could not be read again: Authfile [");
     assert!(server.log().contains("line 2: has a malformed entry"));
     assert_eq!(server.connect().ask(&login("ann new")), "STORED");
     fs::remove_file(users.path()).unwrap();
