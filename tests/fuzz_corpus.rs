@@ -24,8 +24,11 @@ use dialogue::pattern::Caught;
 use dialogue::text::load;
 use targets::{TARGETS, run};
 
-/// The seeds of one target take no more than this, in bytes: they are there to be read, and to be replayed in seconds.
-const SEEDS_BYTES_MAX: usize = 80 << 10;
+/// The seeds of one target take no more than this, in bytes: they are there to be looked at, and replayed in seconds.
+const SEEDS_BYTES_MAX: usize = 120 << 10;
+
+/// Longer inputs are not made seeds, in bytes: a fuzzer soon finds again what only they reach.
+const SEED_BYTES_MAX: usize = 300;
 
 /// What a dialogue sends in one go is a seed if it has no more bytes than this: fuzzers like them short.
 const DIALOGUE_BYTES_MAX: usize = 2000;
@@ -98,10 +101,11 @@ fn unpack(target: &str) {
     }
 }
 
-/// A line for each file of a target, in order of length.
+/// A line for each file of a target that is not too long, in order of length.
 fn pack(target: &str) {
     let corpus = fs::read_dir(directory().join("corpus").join(target)).expect("it was unpacked, or fuzzed");
     let mut inputs: Vec<_> = corpus.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+    inputs.retain(|data| data.len() <= SEED_BYTES_MAX);
     inputs.sort_by_key(|data| (data.len(), data.clone()));
     inputs.dedup();
     let mut text = String::new();
