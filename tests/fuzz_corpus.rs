@@ -123,7 +123,7 @@ fn of_this_project(target: &str) -> Vec<Vec<u8>> {
         "decode_meta" => dialogues().map(|sent| [b"\x06\x00", &as_meta(&sent)[..]].concat()).collect(),
         "rights" => {
             let users =
-                (0..3).flat_map(|user| dialogues().map(move |sent| [&[user, 6, 0], &sent[..]].concat()));
+                (0..4).flat_map(|user| dialogues().map(move |sent| [&[user, 6, 0], &sent[..]].concat()));
             users.collect()
         }
         "session" => {

@@ -1,20 +1,19 @@
-//! A user who may not do everything, and neighbours in the same cache: whatever the one sends, it neither learns of the
-//! others nor changes what is theirs.
-
-use std::sync::Arc;
+//! A user who may not do everything, or a stranger who has not logged in, and neighbours in the same cache: whatever the
+//! one sends, it neither learns of the others nor changes what is theirs.
 
 use ferrocached::clock::{Epoch, Tick};
 use ferrocached::engine::Engine;
+use ferrocached::engine::auth::Users;
 use ferrocached::engine::rights::Rights;
-use ferrocached::engine::settings::Settings;
+use ferrocached::engine::settings::{Protocol, Settings};
 
 use super::session::connection::Connection;
 
-/// Stands in the keys of the neighbours and in their values. Long enough for nobody to send it by chance.
+/// Stands in the keys of the neighbours and in their values, and is the password of who may do everything. Long enough for nobody to send it by chance.
 const NEIGHBOUR: &str = "neighbour-5Jq9xVt2";
 
-/// What users may do here; they share a prefix where they have one.
-const USERS: [&str; 3] = ["prefix=shop", "ro,prefix=shop", "ro"];
+/// What users may do here; they share a prefix where they have one. `None` is the stranger.
+const USERS: [Option<&str>; 4] = [Some("prefix=shop"), Some("ro,prefix=shop"), Some("ro"), None];
 
 /// The first byte says who the user is, two more how long the pieces are in which the user's bytes come.
 pub(super) fn rights(data: &[u8]) {
@@ -22,10 +21,19 @@ pub(super) fn rights(data: &[u8]) {
     if contains(bytes, NEIGHBOUR) {
         return;
     }
-    let rights = Rights::parse(USERS[usize::from(*user) % USERS.len()]).expect("they are rights");
-    let settings = Settings { threads: 1, detail_enabled: user & 0x80 != 0, ..Settings::default() };
+    let rights = USERS[usize::from(*user) % USERS.len()];
+    let settings = Settings {
+        threads: 1,
+        detail_enabled: user & 0x80 != 0,
+        auth_file: Some("users".into()),
+        protocol: Protocol::Ascii,
+        ..Settings::default()
+    };
     let (epoch, now) = Epoch::starting_at(1_700_000_000);
     let engine = Engine::new(settings, epoch);
+    let users = rights.map_or(String::new(), |rights| format!("ann:sesame:{rights}\n"));
+    let users = Users::parse(format!("{users}operator:{NEIGHBOUR}\n").as_bytes());
+    engine.set_users(users.expect("they are users"));
     let keys = neighbours();
     for key in &keys {
         ask(
@@ -38,8 +46,10 @@ pub(super) fn rights(data: &[u8]) {
     let (theirs, everything) = (theirs(&engine, &keys, now), everything(&engine, now));
     let own = ask(&engine, "gets shop:own\r\n", now);
 
-    let mut connection = Connection::new(&engine, 0, false);
-    connection.session.set_rights(Arc::new(rights.clone()));
+    let mut connection = match rights {
+        Some(_) => logged_in(&engine, "ann sesame", now),
+        None => Connection::new(&engine, 0, false),
+    };
     let mut rest = bytes;
     for length in [*odd, *even].into_iter().cycle() {
         let (piece, after) = rest.split_at((1 + usize::from(length)).min(rest.len()));
@@ -52,14 +62,15 @@ pub(super) fn rights(data: &[u8]) {
 
     assert_eq!(theirs, self::theirs(&engine, &keys, now), "a neighbour's item or the settings were changed");
     let after = self::everything(&engine, now);
-    if rights.may_write() {
+    let rights = rights.map(|rights| Rights::parse(rights).expect("they are rights"));
+    if rights.as_ref().is_some_and(Rights::may_write) {
         let is_theirs = |key: &&String| !key.starts_with("key=shop%3A");
         assert!(everything.iter().filter(is_theirs).eq(after.iter().filter(is_theirs)), "{after:?}");
     } else {
-        assert_eq!(everything, after, "a reader has stored or deleted something");
+        assert_eq!(everything, after, "something was stored or deleted without the right to");
         assert_eq!(own, ask(&engine, "gets shop:own\r\n", now));
     }
-    if !rights.prefix().is_empty() {
+    if rights.is_none_or(|rights| !rights.prefix().is_empty()) {
         engine.tick(now);
         connection.take_lines(&engine);
         let received = &connection.received;
@@ -89,9 +100,17 @@ fn everything(engine: &Engine, now: Tick) -> Vec<String> {
 
 /// What somebody is told who may do everything.
 fn ask(engine: &Engine, request: &str, now: Tick) -> String {
-    let mut connection = Connection::new(engine, 0, false);
+    let mut connection = logged_in(engine, &format!("operator {NEIGHBOUR}"), now);
     connection.offer(engine, request.as_bytes(), now).unwrap_or_else(|error| panic!("{error}"));
     String::from_utf8(connection.received).expect("what is asked for here is text")
+}
+
+fn logged_in(engine: &Engine, token: &str, now: Tick) -> Connection {
+    let mut connection = Connection::new(engine, 0, false);
+    let login = format!("set auth 0 0 {}\r\n{token}\r\n", token.len());
+    connection.offer(engine, login.as_bytes(), now).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(std::mem::take(&mut connection.received), b"STORED\r\n");
+    connection
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
