@@ -6,7 +6,8 @@
 //!
 //! Rules:
 //! - Whoever sends a datagram can put another's address on it, so a server that answers can be made to flood that other:
-//!   what came from afar, or could go on for ever, gets no answer at all, not even an error.
+//!   what came from afar, or could go on for ever, gets no answer at all, not even an error. So no reply is ever
+//!   answered, whatever port it comes from: requests begin with a small letter, and no reply does.
 //! - Nothing is kept: each datagram is a session of its own, what does not fit is told so in a line, and what the
 //!   system does not take at once is dropped. There are one datagram and one reply in memory for a socket.
 //! - A socket belongs to one worker: memcached wakes all of them for each datagram, of which one gets it, and replies
@@ -264,13 +265,15 @@ fn is_closed_to(address: SocketAddr, peer: SocketAddr) -> bool {
     is_far || peer.port() < CLIENT_PORT_MIN || peer.port() == address.port()
 }
 
-/// The id of the request that a datagram is; `None` if it is none, or a part of one. As in memcached, its number in the
-/// message and the reserved field are not looked at.
+/// The id of the request that a datagram is; `None` if it is none, or a part of one, or may be a reply: two servers that
+/// answer each other's errors go on for ever (CVE-2024-2169). As in memcached, its number in the message and the
+/// reserved field are not looked at.
 fn request_id(datagram: &[u8]) -> Option<u16> {
     let (header, request) = datagram.split_first_chunk::<HEADER_BYTES>()?;
     let [id_high, id_low, _, _, total_high, total_low, _, _] = *header;
-    let is_whole = u16::from_be_bytes([total_high, total_low]) == 1 && !request.is_empty();
-    is_whole.then(|| u16::from_be_bytes([id_high, id_low]))
+    let is_whole = u16::from_be_bytes([total_high, total_low]) == 1;
+    let may_be_request = request.first().is_some_and(u8::is_ascii_lowercase);
+    (is_whole && may_be_request).then(|| u16::from_be_bytes([id_high, id_low]))
 }
 
 /// The header of datagram `number`, counted from 0, of the `total` that answer request `id`.
@@ -301,6 +304,9 @@ mod tests {
             (frame([0, 1, 0, 0, 0, 0, 0, 0], b"x"), None),
             (frame([0, 1, 0, 0, 1, 1, 0, 0], b"x"), None),
             (frame([0, 1, 0, 0, 0, 1, 0, 0], b""), None),
+            (frame([0, 1, 0, 0, 0, 1, 0, 0], b"ERROR\r\n"), None),
+            (frame([0, 1, 0, 0, 0, 1, 0, 0], b"17\r\n"), None),
+            (frame([0, 1, 0, 0, 0, 1, 0, 0], b"\r\nget a\r\n"), None),
             (b"\0\x01\0\0\0\x01\0".to_vec(), None),
             (b"get a\r\n".to_vec(), None),
             (Vec::new(), None),

@@ -130,7 +130,6 @@ fn nothing_is_kept_from_one_datagram_to_the_next() {
     let client = Client::of(&server);
     for (request, reply) in [
         ("get a", ""),
-        ("\r\n", "CLIENT_ERROR bad command line format\r\n"),
         ("set a 0 0 5\r\nhe", ""),
         ("llo\r\n", "ERROR\r\n"),
         ("get a\r\nset a 0 0 5\r\nhello", "END\r\n"),
@@ -342,6 +341,49 @@ fn servers_cannot_be_made_to_talk_to_each_other() {
         tcp.stat("stats\r\n", "rejected_datagrams").as_deref() == Some("1")
     });
     assert!(other.recv(&mut [0; 100]).is_err());
+}
+
+#[test]
+fn no_reply_is_ever_answered() {
+    let server = Server::start(&["-U", "-1"]);
+    let client = Client::of(&server);
+    client.ask(b"set n 0 0 1\r\n5\r\n");
+    for request in [
+        "bogus\r\n",
+        "get\r\n",
+        "get a\r\n",
+        "get n\r\n",
+        "gets n\r\n",
+        "incr n 1\r\n",
+        "incr a 1\r\n",
+        "touch n 0\r\n",
+        "set b 0 0 1\r\n1\r\n",
+        "set b 0 0 x\r\n",
+        "set b 0 0 9999999\r\n",
+        "delete b\r\n",
+        "flush_all\r\n",
+        "version\r\n",
+        "stats\r\n",
+        "stats detail dump\r\n",
+        "verbosity 1\r\n",
+        "watch\r\n",
+        "mg a v\r\n",
+        "mg a\r\n",
+        "ms a 1\r\n1\r\n",
+        "mg a v\r\n",
+        "me a\r\n",
+        "mn\r\n",
+        "lru_crawler metadump all\r\n",
+        "lru_crawler mgdump all\r\n",
+        "stats cachedump 1 0\r\n",
+        "refresh_certs\r\n",
+    ] {
+        for part in client.parts(&framed(1, request.as_bytes())) {
+            // As another server would send it on.
+            let header = [part.id, part.number, part.total, 0].map(u16::to_be_bytes).concat();
+            assert_eq!(client.parts(&[header, part.payload].concat()), [], "the answer to {request:?}");
+        }
+    }
 }
 
 #[test]
