@@ -466,7 +466,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 /// task. The future that yields to the runtime, polled once, has it look at them before this task is woken. (Beside a dump
 /// half of all gets took 0.15 ms so, and 8 ms otherwise: `cargo bench --bench latency -- --parts dump`; beside endless
 /// pipelines it is 0.1 ms and 1.1 ms: `cargo bench --bench abuse -- --kinds pipelines`.)
-fn let_others_go_first(cx: &mut Context<'_>) {
+pub(super) fn let_others_go_first(cx: &mut Context<'_>) {
     let _: Poll<()> = pin!(tokio::task::yield_now()).poll(cx);
 }
 

@@ -5,7 +5,9 @@
 //!   is sent at once, up to `UNSENT_BYTES_MAX`;
 //! - what `poll_write` has taken is with the socket when it says so. Until then it says `Pending`, and is to be
 //!   called again with the same bytes; so nothing has to be flushed, and nobody forgets to;
-//! - while there is something to be sent, nothing is read.
+//! - while there is something to be sent, nothing is read;
+//! - after so much ciphertext as one read may bring, others have their turn, whatever it decrypts to: records of one
+//!   byte, or of none, cost as much as long ones.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -17,6 +19,8 @@ use rustls::ServerConnection;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::net::connection::let_others_go_first;
 
 /// How much one read of the socket may bring, in bytes: as much as one of a socket without TLS.
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -39,11 +43,13 @@ pub(in crate::net) struct TlsStream {
     taken: usize,
     /// Whether the client has sent anything.
     has_spoken: bool,
+    /// How many bytes were read since others had their turn.
+    spent: usize,
 }
 
 impl TlsStream {
     pub(in crate::net) fn new(socket: TcpStream, session: ServerConnection) -> TlsStream {
-        TlsStream { socket, session, taken: 0, has_spoken: false }
+        TlsStream { socket, session, taken: 0, has_spoken: false, spent: 0 }
     }
 
     pub(in crate::net) fn socket(&self) -> SockRef<'_> {
@@ -92,6 +98,7 @@ impl TlsStream {
         match self.session.read_tls(&mut Socket { socket: &mut self.socket, cx }) {
             Ok(read) => {
                 self.has_spoken |= read > 0;
+                self.spent += read;
                 Poll::Ready(self.process().map(|()| read))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
@@ -109,6 +116,7 @@ impl TlsStream {
             let mut read = ReadBuf::new(&mut ciphertext[..room]);
             ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
             let mut rest = read.filled();
+            self.spent += rest.len();
             if rest.is_empty() {
                 self.session.read_tls(&mut io::empty())?; // it now knows that this is the end
             }
@@ -198,6 +206,11 @@ impl AsyncRead for TlsStream {
                 return Poll::Ready(Ok(()));
             }
             ready!(stream.poll_drain(cx))?;
+            if stream.spent >= READ_BYTES_MAX {
+                stream.spent = 0;
+                let_others_go_first(cx);
+                return Poll::Pending;
+            }
             if buffer.remaining() < ROOM_BYTES_MIN {
                 ready!(stream.poll_feed(cx))?;
             } else {
@@ -283,5 +296,91 @@ impl Write for Unwaiting<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::{TcpListener, TcpStream as Client};
+    use std::sync::Arc;
+
+    use rustls::crypto::ring;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+
+    use super::*;
+
+    /// Both ends of a connection, after the handshake.
+    async fn pair() -> (StreamOwned<ClientConnection, Client>, TlsStream) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let provider = || Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let server = server.unwrap().with_no_client_auth();
+        let server = server.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // So much that all of what a test sends may wait there.
+        SockRef::from(&listener).set_recv_buffer_size(4 << 20).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connecting = std::thread::spawn(move || {
+            let name = ServerName::try_from("localhost").unwrap();
+            let session = ClientConnection::new(Arc::new(client), name).unwrap();
+            let mut stream = StreamOwned::new(session, Client::connect(address).unwrap());
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+            stream
+        });
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let session = ServerConnection::new(Arc::new(server)).unwrap();
+        let mut stream = TlsStream::new(TcpStream::from_std(socket).unwrap(), session);
+        assert!(poll_fn(|cx| stream.poll_handshake(cx)).await.unwrap());
+        (connecting.join().unwrap(), stream)
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_however_little_records_hold() {
+        const RECORDS: usize = 10_000;
+        let (mut client, mut stream) = pair().await;
+        let mut ciphertext = Vec::new();
+        for _ in 0..RECORDS {
+            client.conn.writer().write_all(b"x").unwrap();
+            client.conn.write_tls(&mut ciphertext).unwrap();
+        }
+        assert!(ciphertext.len() > 3 * READ_BYTES_MAX, "{}", ciphertext.len());
+        let sending = std::thread::spawn(move || client.sock.write_all(&ciphertext).map(|()| client));
+        let mut waiting = vec![0; 3 * READ_BYTES_MAX];
+        while stream.socket.peek(&mut waiting).await.unwrap() < waiting.len() {
+            tokio::task::yield_now().await;
+        }
+
+        let (mut all, mut turns) = (0, 0);
+        while all < RECORDS {
+            let before = all;
+            poll_fn(|cx| {
+                let mut bytes = vec![0; READ_BYTES_MAX];
+                loop {
+                    let mut buffer = ReadBuf::new(&mut bytes);
+                    match Pin::new(&mut stream).poll_read(cx, &mut buffer) {
+                        Poll::Ready(read) => read.unwrap(),
+                        Poll::Pending => return if all > before { Poll::Ready(()) } else { Poll::Pending },
+                    }
+                    all += buffer.filled().len();
+                    if all == RECORDS {
+                        return Poll::Ready(());
+                    }
+                }
+            })
+            .await;
+            turns += 1;
+            assert!(all - before <= 2 * READ_BYTES_MAX / 22, "{} records in a turn", all - before);
+        }
+        assert!(turns >= 3, "{turns}");
+        sending.join().unwrap().unwrap();
     }
 }
