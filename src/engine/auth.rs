@@ -89,6 +89,15 @@ impl<'a> Token<'a> {
         let mut words = crate::protocol::Words::new(text);
         Some(Token { user: words.next()?, password: words.next()? })
     }
+
+    /// The two words, to be parsed again when there is time to. As each connection may have one waiting, none is large:
+    /// what is longer than any line of a file becomes nothing at all, which is nobody's password.
+    pub(super) fn kept(&self) -> Box<[u8]> {
+        match self.user.len() + 1 + self.password.len() {
+            ..=USER_LINE_BYTES_MAX => [self.user, b" ", self.password].concat().into(),
+            _ => Box::default(),
+        }
+    }
 }
 
 impl fmt::Debug for Token<'_> {

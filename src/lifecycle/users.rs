@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -14,6 +15,12 @@ use crate::engine::auth::{USERS_FILE_BYTES_MAX, Users, UsersError};
 
 /// The permission bits that let others than owner and group read a file, or write to it.
 const OTHERS: u32 = 0o006;
+
+/// How long a file whose last line has no end is left alone, to see whether its end is still to be written.
+const SETTLING_TIME: Duration = Duration::from_secs(1);
+
+/// How often, before it is taken for one that is written to all the time.
+const SETTLING_TIMES_MAX: usize = 10;
 
 /// Why a file of users cannot be used. The words are memcached's where it has any.
 #[derive(Debug, thiserror::Error)]
@@ -25,17 +32,46 @@ pub(super) enum UsersFileError {
     Unreadable { path: PathBuf, error: io::Error },
     #[error("Authfile [{path}] {error}", path = path.display())]
     Wrong { path: PathBuf, error: UsersError },
+    #[error("Authfile [{path}] is still being written; end its last line", path = path.display())]
+    Unfinished { path: PathBuf },
 }
 
 /// The users in the file at `path`, and what else an operator should know about it.
 pub(super) fn read(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> {
+    let (text, mode) = text(path)?;
+    parse(path, &text, mode)
+}
+
+/// [`read`] for a file that may just be written. Without its rights at the end, half a line would have its user do
+/// everything.
+fn read_settled(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> {
+    let (mut before, mut mode) = text(path)?;
+    for _ in 0..SETTLING_TIMES_MAX {
+        if before.is_empty() || before.ends_with(b"\n") {
+            return parse(path, &before, mode);
+        }
+        std::thread::sleep(SETTLING_TIME);
+        let now = text(path)?;
+        if now.0 == before {
+            return parse(path, &before, mode);
+        }
+        (before, mode) = now;
+    }
+    Err(UsersFileError::Unfinished { path: path.to_owned() })
+}
+
+/// What is in the file at `path`, and its permissions.
+fn text(path: &Path) -> Result<(Vec<u8>, u32), UsersFileError> {
     let unreadable = |error| UsersFileError::Unreadable { path: path.to_owned(), error };
     let file = File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.permissions().mode();
     let mut text = Vec::new();
     file.take(USERS_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
-    let users =
-        Users::parse(&text).map_err(|error| UsersFileError::Wrong { path: path.to_owned(), error })?;
+    Ok((text, mode))
+}
+
+fn parse(path: &Path, text: &[u8], mode: u32) -> Result<(Users, Vec<String>), UsersFileError> {
+    let users = Users::parse(text).map_err(|error| UsersFileError::Wrong { path: path.to_owned(), error })?;
     let shown = path.display();
     let mut warnings = Vec::new();
     if mode & OTHERS != 0 {
@@ -50,7 +86,7 @@ pub(super) fn read(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> 
 /// Reading the file at `path` again.
 pub(super) fn reload(engine: Arc<Engine>, path: PathBuf) -> Reload {
     let again = move || {
-        let (users, warnings) = read(&path).map_err(|error| error.to_string())?;
+        let (users, warnings) = read_settled(&path).map_err(|error| error.to_string())?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let count = users.len();
         engine.set_users(users);

@@ -97,6 +97,23 @@ fn sighup_reads_the_file_again_and_keeps_the_old_one_where_it_is_wrong() {
 }
 
 #[test]
+fn half_a_line_is_not_taken_for_a_user_with_all_rights() {
+    let users = Users::new("ann:sesame\n");
+    let server = users.start();
+    users.write("ann:sesame\nshop:pw");
+    server.signal(Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(200));
+    users.write("ann:sesame\nshop:pw:ro\n");
+    reload(&server, "SIGHUP: read the users again: 2 passwords");
+    let mut shop = server.connect();
+    assert_eq!(shop.ask(&login("shop pw")), "STORED");
+    assert_eq!(shop.ask("flush_all\r\n"), "CLIENT_ERROR not allowed for a read-only user");
+    // Once it stays so, it is meant so.
+    users.write("shop:pw");
+    reload(&server, "SIGHUP: read the users again: 1 passwords");
+}
+
+#[test]
 fn refusals_take_longer_each_time_and_hold_up_nobody_else() {
     let server = Users::new("ann:right\n").start();
     let mut guesser = server.connect();

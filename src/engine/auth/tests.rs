@@ -208,3 +208,13 @@ fn nothing_shows_a_password() {
     let token = Token::parse(b"ann sesame").unwrap();
     assert!(!format!("{users:?} {token:?}").contains("sesame"));
 }
+
+#[test]
+fn what_waits_to_be_verified_is_no_longer_than_a_line() {
+    let kept = |text: &str| Token::parse(text.as_bytes()).unwrap().kept().len();
+    assert_eq!(kept(&format!("  ann   sesame {}", "x".repeat(10_000))), "ann sesame".len());
+    let longest = "x".repeat(USER_LINE_BYTES_MAX - "ann ".len());
+    assert_eq!(kept(&format!("ann {longest}")), USER_LINE_BYTES_MAX);
+    assert_eq!(kept(&format!("ann {longest}x")), 0);
+    assert!(Token::parse(b"").is_none());
+}
