@@ -30,7 +30,7 @@ class Server:
         # whole of its time.
         self.has_a_fine_clock = Path(binary).name != "memcached"
         self._words = directory / "words"
-        port_file = directory / "port"
+        port_file = self._port_file = directory / "port"
         # As root a server insists on being told whom to become; anybody else's -u is ignored.
         command = [binary, "-u", "root", "-l", HOST, "-p", str(port), *options]
         with self._words.open("wb") as words:
@@ -53,6 +53,12 @@ class Server:
     @property
     def address(self):
         return (self.host, self.port)
+
+    @property
+    def ports(self):
+        """The TCP ports of all listeners: the first one's, then those of `-l` among the options."""
+        lines = self._port_file.read_text().splitlines()
+        return [int(line.removeprefix("TCP INET: ")) for line in lines if line.startswith("TCP INET: ")]
 
     @property
     def name(self):

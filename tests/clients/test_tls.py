@@ -1,11 +1,14 @@
-"""pymemcache and Python's ssl, which is OpenSSL, over TLS; certificates from the openssl command."""
+"""TLS with pymemcache, Python's ssl (which is OpenSSL), and the openssl command, which makes the certificates, too."""
 
+import re
+import shlex
 import socket
 import ssl
 import subprocess
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from pymemcache.client.base import Client
@@ -141,3 +144,112 @@ def test_certificates_change_while_clients_work(start_tls, files):
         is_done.set()
         worker.join()
     assert failures == []
+
+
+def s_client(server, files, *options, asks="mn\r\nquit\r\n"):
+    """What the openssl command says, connected to the server, and whether it could connect."""
+    command = ["openssl", "s_client", "-connect", server.name, "-servername", "localhost", "-ign_eof"]
+    checks = ["-CAfile", "ca.pem", "-verify_return_error", "-verify_hostname", "localhost"]
+    # Or OpenSSL would not even ask for old versions.
+    level = ["-cipher", "DEFAULT:@SECLEVEL=0"]
+    ended = subprocess.run(
+        [*command, *checks, *level, *options], cwd=files, input=asks.encode(), capture_output=True, timeout=20
+    )
+    return ended.stdout.decode(), ended.returncode == 0
+
+
+def test_s_client_stores_and_reads(start_tls, files):
+    server = start_tls()
+    asks = "set greeting 0 0 5\r\nhello\r\nget greeting\r\nquit\r\n"
+    said, is_connected = s_client(server, files, asks=asks)
+    assert is_connected
+    assert "STORED\r\nVALUE greeting 0 5\r\nhello\r\nEND\r\n" in said
+    assert "Verification: OK" in said
+    with closing(client(server, files)) as cache:
+        assert cache.get("greeting") == b"hello"
+
+
+@pytest.mark.parametrize("oldest", [2, 3])
+def test_s_client_is_let_in_with_versions_that_are_spoken(start_tls, files, oldest):
+    server = start_tls("-o", f"ssl_min_version={oldest}")
+    for version, number in [("-tls1_1", 1), ("-tls1_2", 2), ("-tls1_3", 3)]:
+        said, is_connected = s_client(server, files, version)
+        assert is_connected == (number >= oldest), said
+        assert ("MN\r\n" in said) == (number >= oldest), said
+    with closing(client(server, files)) as cache:
+        assert cache.stats()[b"ssl_handshake_errors"] == oldest - 1
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+@pytest.mark.parametrize(
+    "options, is_always_reused",
+    [
+        # By a ticket, with which the server remembers nothing.
+        (["-tls1_2"], True),
+        (["-tls1_3"], True),
+        # By what the server remembers: of a client without tickets, and of ones that showed a certificate.
+        (["-tls1_2", "-no_ticket"], False),
+        (["-tls1_2", "-cert", "client.pem", "-key", "client.key"], False),
+        (["-tls1_3", "-cert", "client.pem", "-key", "client.key"], False),
+    ],
+)
+def test_s_client_resumes_its_session(start_tls, files, options, is_always_reused, is_cached):
+    verify = ["-o", "ssl_verify_mode=2"] if "-cert" in options else []
+    server = start_tls(*verify, *(["-o", "ssl_session_cache"] if is_cached else []))
+    said, is_connected = s_client(server, files, *options, "-sess_out", "session.pem")
+    assert is_connected and "MN\r\n" in said and re.search(r"^New, TLSv1", said, re.MULTILINE), said
+    if not (files / "session.pem").exists() or not (files / "session.pem").stat().st_size:
+        assert not is_always_reused and not is_cached, "no session was offered"
+        return
+    said, is_connected = s_client(server, files, *options, "-sess_in", "session.pem")
+    assert is_connected and "MN\r\n" in said, said
+    is_reused = re.search(r"^Reused, TLSv1", said, re.MULTILINE) is not None
+    assert is_reused == (is_always_reused or is_cached), said
+
+
+def test_each_kind_of_listener_lets_in_whom_it_should(start_tls, files):
+    kinds = ["as chosen", "notls", "btls", "mtls"]
+    listeners = ",".join(f"{kind}:127.0.0.1:0" for kind in kinds[1:])
+    server = start_tls("-l", listeners, "-o", "ssl_verify_mode=2")
+
+    def is_answered(port, trusting):
+        with socket.create_connection((server.host, port), 20) as plain:
+            try:
+                opened = trusting.wrap_socket(plain, server_hostname="localhost") if trusting else plain
+                with closing(opened):
+                    opened.sendall(b"mn\r\n")
+                    return opened.recv(100) == b"MN\r\n"
+            except OSError:
+                return False
+
+    shown = [None, context(files), context(files, "client")]
+    let_in = {
+        kind: [is_answered(port, trusting) for trusting in shown]
+        for kind, port in zip(kinds, server.ports, strict=True)
+    }
+    assert let_in == {
+        "as chosen": [False, False, True],
+        "notls": [True, False, False],
+        "btls": [False, True, True],
+        "mtls": [False, False, True],
+    }
+
+
+def test_the_readmes_example_works_as_it_stands(start_server, tmp_path, monkeypatch):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shell, python = re.search(
+        r"A certificate to try it with:\n\n```sh\n(.*?)```\n\n```python\n(.*?)```", readme, re.DOTALL
+    ).groups()
+    certificate, _, server_line = shell.rstrip("\n").rpartition("\n")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["sh", "-e", "-c", certificate], check=True, capture_output=True)
+    program, *options = shlex.split(server_line)
+    assert program == "ferrocached"
+    server = start_server(*options)
+    # Its port was chosen by the system.
+    said = python.replace('Client("localhost"', f'Client("localhost:{server.port}"')
+    assert said != python
+    names = {}
+    exec(said, names)
+    with closing(names["cache"]) as cache:
+        assert cache.get("greeting") == b"hello"
