@@ -2,10 +2,13 @@
 
 import hashlib
 import os
+import re
 import signal
+from contextlib import closing
+from pathlib import Path
 
 import pytest
-from pymemcache.client.base import Client, PooledClient
+from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheClientError
 
 
@@ -45,18 +48,21 @@ def test_who_may_only_read_reads(guarded):
         bob.set("k", "w", noreply=False)
 
 
-def test_each_connection_of_a_pool_logs_in(guarded):
-    class LoggedIn(Client):
-        def _connect(self):
-            super()._connect()
-            assert self.set("auth", "ann open:sesame", noreply=False)
-
-    class Pool(PooledClient):
-        client_class = LoggedIn
-
-    pool = Pool(guarded.address, max_pool_size=3, timeout=5)
-    assert pool.set("k", "v", noreply=False)
-    assert pool.get_many(["k", "l"]) == {"k": b"v"}
+def test_each_connection_of_the_readmes_pool_logs_in(start_with_users):
+    server, _ = start_with_users("ann:sesame:prefix=shop")
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    example = re.search(r"<!-- login -->\n```python\n(.*?)```", readme, re.DOTALL).group(1)
+    # Its port was chosen by the system.
+    said = example.replace("127.0.0.1:11211", server.name)
+    assert said != example
+    names = {}
+    exec(said, names)
+    with closing(names["cache"]) as cache:
+        assert cache.set("k", "v", noreply=False)
+        for _ in range(3):
+            with pytest.raises(MemcacheClientError, match="non-numeric"):
+                cache.incr("k", 1)
+            assert cache.get_many(["k", "l"]) == {"k": b"v"}
 
 
 @pytest.fixture
