@@ -7,7 +7,8 @@
 //! ```text
 //! == an incr of a number gives the next     a dialogue, named as a fact; the server is a fresh one
 //! options: -I 2k -F                         what it is started with
-//! rights: ro,prefix=a                       what the user of a connection may do; or `2rights: ro`
+//! rights: ro,prefix=a                       what the user of a connection may do; or `2rights: ro` (on sockets all
+//!                                           connections of such a dialogue log in before it begins)
 //! user: ann:sesame                          a line of the file of those who may log in, given with -Y
 //! on: engine                                where it can be held: engine, sockets or (without this line) both
 //! > set k 0 0 1                             a line sent, CRLF appended; lines in a row are sent at once
@@ -127,26 +128,29 @@ fn memcached_differs_only_where_it_is_listed() {
     let list =
         std::fs::read_to_string(directory().join("differences.txt")).expect("the list is part of the source");
     let differences = find(&list, &load(&directory())).unwrap_or_else(|error| panic!("{error}"));
-    hold_all(AT_ONCE_WITH_SERVERS, on_sockets(), |dialogue| {
+    let mut dialogues = on_sockets();
+    // It has no rights.
+    dialogues.retain(|dialogue| dialogue.rights.is_empty());
+    hold_all(AT_ONCE_WITH_SERVERS, dialogues, |dialogue| {
         let same = BTreeMap::new();
         let instead = match differences.get(&dialogue.name) {
             Some(Difference::NotHeld) => return Ok(()),
             Some(Difference::Answers(answers)) => answers,
             None => &same,
         };
-        let mut server = Server::start(&memcached, &dialogue.options, &dialogue.users, Transport::Unix)?;
+        let mut server = Server::start(&memcached, dialogue, Transport::Unix)?;
         walk(dialogue, &mut server, instead)
     });
 }
 
 fn on_bare(dialogue: &Dialogue, cut: Cut) -> Result<(), String> {
     let bare = Bare::new(settings(&dialogue.options), &dialogue.users, cut);
-    walk(dialogue, &mut bare.with_rights(dialogue.rights.clone()), &BTreeMap::new())
+    walk(dialogue, &mut bare.with_rights(&dialogue.rights), &BTreeMap::new())
 }
 
 fn on_server(dialogue: &Dialogue, transport: Transport) -> Result<(), String> {
     let program = Path::new(env!("CARGO_BIN_EXE_ferrocached"));
-    let mut server = Server::start(program, &dialogue.options, &dialogue.users, transport)?;
+    let mut server = Server::start(program, dialogue, transport)?;
     walk(dialogue, &mut server, &BTreeMap::new())
 }
 
@@ -162,9 +166,7 @@ fn on_engine() -> Vec<Dialogue> {
 
 fn on_sockets() -> Vec<Dialogue> {
     let mut dialogues = load(&directory());
-    dialogues.retain(|dialogue| {
-        dialogue.on_sockets && dialogue.rights.is_empty() && dialogue.waits() <= SLEPT_TIME_MAX
-    });
+    dialogues.retain(|dialogue| dialogue.on_sockets && dialogue.waits() <= SLEPT_TIME_MAX);
     dialogues
 }
 

@@ -61,8 +61,10 @@ impl Bare {
     }
 
     /// The same, with users behind some of the connections who may not do everything.
-    pub(crate) fn with_rights(self, rights: BTreeMap<usize, Arc<Rights>>) -> Bare {
-        Bare { rights, ..self }
+    pub(crate) fn with_rights(self, rights: &BTreeMap<usize, String>) -> Bare {
+        let parsed = |rights: &String| Arc::new(Rights::parse(rights).expect("they were parsed before"));
+        let rights = rights.iter().map(|(connection, rights)| (*connection, parsed(rights)));
+        Bare { rights: rights.collect(), ..self }
     }
 
     fn connection(&mut self, number: usize) -> &mut Connection {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustls::{ALL_VERSIONS, ClientConfig};
 
 use super::certificates::{self, Authority, TlsClient};
+use super::text::Dialogue;
 use super::walk::{More, Peer};
 
 /// How long an answer may take.
@@ -25,6 +26,9 @@ const LINGER_TIME: Duration = Duration::from_millis(60);
 
 /// How long a server may take to start or to stop.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// The user who may do everything, in a file of users made for their rights. The others are named by their connections.
+const EVERYTHING: usize = 0;
 
 /// What a server listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub(crate) struct Server {
     child: Child,
     directory: PathBuf,
     address: Address,
+    /// What the users of some connections may do. If there is one, all log in.
+    rights: BTreeMap<usize, String>,
     connections: BTreeMap<usize, Client>,
 }
 
@@ -62,13 +68,8 @@ enum Stream {
 }
 
 impl Server {
-    /// Starts `program` with `options` and waits until it listens.
-    pub(crate) fn start(
-        program: &Path,
-        options: &[String],
-        users: &[String],
-        transport: Transport,
-    ) -> Result<Server, String> {
+    /// Starts `program` as `dialogue` wants it, and waits until it listens.
+    pub(crate) fn start(program: &Path, dialogue: &Dialogue, transport: Transport) -> Result<Server, String> {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         // Not below the target directory: the path of a unix socket is limited to about 100 bytes.
@@ -91,16 +92,26 @@ impl Server {
         if nix::unistd::geteuid().is_root() {
             command.args(["-u", "root"]);
         }
+        let mut users = dialogue.users.clone();
+        if !dialogue.rights.is_empty() {
+            users.push(format!("{EVERYTHING}:x:rw"));
+            users.extend(dialogue.rights.iter().map(|(user, rights)| format!("{user}:x:{rights}")));
+        }
         if !users.is_empty() {
             let file = directory.join("users");
             std::fs::write(&file, users.join("\n") + "\n")
                 .map_err(|error| format!("cannot make {file:?}: {error}"))?;
             command.arg("-Y").arg(file);
         }
-        command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file);
+        command.args(&dialogue.options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file);
         let child = command.spawn().map_err(|error| format!("cannot start {program:?}: {error}"))?;
-        let mut server =
-            Server { child, directory, address: Address::Unix(socket), connections: BTreeMap::new() };
+        let mut server = Server {
+            child,
+            directory,
+            address: Address::Unix(socket),
+            rights: dialogue.rights.clone(),
+            connections: BTreeMap::new(),
+        };
         let begin = Instant::now();
         while !server.listens(transport, &ports) {
             let exited = server.child.try_wait().map_err(|error| error.to_string())?;
@@ -112,6 +123,9 @@ impl Server {
         }
         if let (Address::Tcp(address), Some((_, config))) = (&server.address, tls) {
             server.address = Address::Tls(*address, config);
+        }
+        if transport == Transport::Unix {
+            server.log_in(1)?;
         }
         Ok(server)
     }
@@ -157,8 +171,28 @@ impl Server {
         if !self.connections.contains_key(&number) {
             let client = self.connect().map_err(|error| format!("cannot connect: {error}"))?;
             self.connections.insert(number, client);
+            self.log_in(number)?;
         }
         Ok(self.connections.get_mut(&number).expect("it was just made"))
+    }
+
+    /// Has a new connection log in, where it takes that to have its rights.
+    fn log_in(&mut self, number: usize) -> Result<(), String> {
+        if self.rights.is_empty() {
+            return Ok(());
+        }
+        let user = if self.rights.contains_key(&number) { number } else { EVERYTHING };
+        let token = format!("{user} x");
+        let client = self.connections.get_mut(&number).expect("it is new");
+        client.write(format!("set login 0 0 {}\r\n{token}\r\n", token.len()).as_bytes())?;
+        const ANSWER: &[u8] = b"STORED\r\n";
+        while client.received.len() < ANSWER.len() && client.read(ANSWER_TIME_MAX)? == More::Bytes {}
+        if client.received != ANSWER {
+            let said = String::from_utf8_lossy(&client.received);
+            return Err(format!("connection {number} could not log in: {said:?}"));
+        }
+        client.received.clear();
+        Ok(())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ferrocached::engine::rights::Rights;
@@ -18,7 +17,7 @@ pub(crate) struct Dialogue {
     /// Options of the server it is held with.
     pub(crate) options: Vec<String>,
     /// What the users behind some connections may do; those behind the others may do everything.
-    pub(crate) rights: BTreeMap<usize, Arc<Rights>>,
+    pub(crate) rights: BTreeMap<usize, String>,
     /// The lines of a file of those who may log in, if it is started with one.
     pub(crate) users: Vec<String>,
     /// Whether the bare engine can hold it.
@@ -136,8 +135,8 @@ impl Dialogue {
         } else if let Some((connection, rights)) = line.split_once("rights: ") {
             let connection = if connection.is_empty() { Ok(1) } else { connection.parse() };
             let connection = connection.map_err(|_| "which connection?")?;
-            let rights = Rights::parse(rights).map_err(|error| error.to_string())?;
-            self.rights.insert(connection, Arc::new(rights));
+            Rights::parse(rights).map_err(|error| error.to_string())?;
+            self.rights.insert(connection, rights.to_owned());
         } else if let Some(user) = line.strip_prefix("user: ") {
             self.users.push(user.to_owned());
         } else if let Some(places) = line.strip_prefix("on: ") {
