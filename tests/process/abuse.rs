@@ -9,6 +9,7 @@ mod descriptors;
 mod log;
 mod normal;
 mod readers;
+mod reloads;
 mod uploads;
 
 use std::net::TcpStream;

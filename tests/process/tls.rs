@@ -16,22 +16,27 @@ use crate::certificates::{Authority, Identity, TlsClient, client_config, connect
 use crate::server::{Client, Directory, PATIENCE, Server, resident_bytes, run, said, wait_for};
 
 /// A server with certificates in a directory of their own.
-struct Guarded {
-    server: Server,
-    files: Directory,
-    authority: Authority,
+pub(crate) struct Guarded {
+    pub server: Server,
+    pub files: Directory,
+    pub authority: Authority,
 }
 
 impl Guarded {
-    /// With `options` behind those that TLS needs, `ssl_ca_cert` among them.
-    fn start(options: &[&str]) -> Guarded {
+    /// On the loopback address, with `options` behind those that TLS needs, `ssl_ca_cert` among them.
+    pub(crate) fn start(options: &[&str]) -> Guarded {
+        Guarded::start_anywhere(&[&["-l", "127.0.0.1"], options].concat())
+    }
+
+    /// The same on every address, unless `options` say where.
+    pub(crate) fn start_anywhere(options: &[&str]) -> Guarded {
         let (files, authority) = (Directory::new(), Authority::new("ours"));
         fs::write(files.file("ca.pem"), &authority.certificate).unwrap();
         write(&files, &authority.identity());
         let tls = tls_options(&files);
         let mut all = vec!["-u", "root", "-v", "-Z", "-o", &tls];
         all.extend(options);
-        let server = Server::start(&all);
+        let server = Server::start_anywhere(&all);
         Guarded { server, files, authority }
     }
 
@@ -50,12 +55,12 @@ impl Guarded {
         client_config(&self.authority, None, ALL_VERSIONS)
     }
 
-    fn client(&self) -> Client<TlsClient> {
+    pub(crate) fn client(&self) -> Client<TlsClient> {
         client(&self.config(), self.address())
     }
 
     /// The certificate that a new connection is shown.
-    fn shown(&self) -> Vec<u8> {
+    pub(crate) fn shown(&self) -> Vec<u8> {
         let mut client = self.client();
         client.ask("version\r\n");
         client.0.get_ref().conn.peer_certificates().unwrap()[0].to_vec()
@@ -66,17 +71,19 @@ impl Guarded {
     }
 }
 
-fn write(files: &Directory, identity: &Identity) {
+/// Has `files` hold the certificate and key of `identity`.
+pub(crate) fn write(files: &Directory, identity: &Identity) {
     fs::write(files.file("chain.pem"), &identity.certificate).unwrap();
     fs::write(files.file("key.pem"), &identity.key).unwrap();
 }
 
-fn tls_options(files: &Directory) -> String {
+/// What -o is to say of them.
+pub(crate) fn tls_options(files: &Directory) -> String {
     let path = |name| files.file(name).display().to_string();
     format!("ssl_chain_cert={},ssl_key={},ssl_ca_cert={}", path("chain.pem"), path("key.pem"), path("ca.pem"))
 }
 
-fn client(config: &Arc<ClientConfig>, address: SocketAddr) -> Client<TlsClient> {
+pub(crate) fn client(config: &Arc<ClientConfig>, address: SocketAddr) -> Client<TlsClient> {
     let stream = connect(config, address).unwrap();
     stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
     Client(BufReader::new(stream))

@@ -76,9 +76,14 @@ pub(crate) fn client_config(
 
 /// Connects, and shakes hands as soon as anything is sent.
 pub(crate) fn connect(config: &Arc<ClientConfig>, address: SocketAddr) -> io::Result<TlsClient> {
-    let name = ServerName::try_from("localhost").unwrap();
-    let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
     let socket = TcpStream::connect(address)?;
     socket.set_nodelay(true)?;
+    over(config, socket)
+}
+
+/// The same over a connection that is there.
+pub(crate) fn over(config: &Arc<ClientConfig>, socket: TcpStream) -> io::Result<TlsClient> {
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
     Ok(StreamOwned::new(session, socket))
 }

@@ -1,6 +1,6 @@
 //! The client that everybody else must not disturb.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::server::*;
@@ -9,8 +9,8 @@ use crate::server::*;
 const ITEMS: usize = 1000;
 
 /// A client with some small items, which goes on reading and writing them.
-pub(super) struct Normal {
-    pub(super) client: Client<TcpStream>,
+pub(super) struct Normal<S: Read = TcpStream> {
+    pub(super) client: Client<S>,
     /// What it last stored under each key.
     stored: Vec<u32>,
     asked: u32,
@@ -21,8 +21,32 @@ pub(super) struct Normal {
 impl Normal {
     /// One that has stored all its items.
     pub(super) fn new(server: &Server) -> Normal {
-        let mut normal =
-            Normal { client: server.connect(), stored: vec![0; ITEMS], asked: 0, may_miss: false };
+        Normal::over(server.connect())
+    }
+
+    /// Stores a value of `bytes` bytes and reads it back; `false` when the server said that it has no memory for it.
+    pub(super) fn store_large(&mut self, server: &Server, bytes: usize) -> bool {
+        let value = "n".repeat(bytes);
+        let mut client = server.connect();
+        let request = format!("set large 0 0 {bytes}\r\n{value}\r\n");
+        // Whoever is refused in the middle may find that out while writing.
+        let sent = client.0.get_mut().write_all(request.as_bytes());
+        let reply = client.line_or_end();
+        if sent.is_err() || reply.starts_with("SERVER_ERROR out of memory") || reply.is_empty() {
+            return false;
+        }
+        assert_eq!(reply, "STORED");
+        assert_eq!(client.ask("get large\r\n"), format!("VALUE large 0 {bytes}"));
+        assert_eq!(client.line(), value);
+        assert_eq!(client.line(), "END");
+        true
+    }
+}
+
+impl<S: Read + Write> Normal<S> {
+    /// One that has stored all its items over this connection.
+    pub(super) fn over(client: Client<S>) -> Normal<S> {
+        let mut normal = Normal { client, stored: vec![0; ITEMS], asked: 0, may_miss: false };
         for number in 0..ITEMS {
             normal.store(number);
         }
@@ -59,23 +83,5 @@ impl Normal {
     /// Finds everything that it ever stored.
     pub(super) fn find_all(&mut self) {
         (0..ITEMS).for_each(|number| self.load(number));
-    }
-
-    /// Stores a value of `bytes` bytes and reads it back; `false` when the server said that it has no memory for it.
-    pub(super) fn store_large(&mut self, server: &Server, bytes: usize) -> bool {
-        let value = "n".repeat(bytes);
-        let mut client = server.connect();
-        let request = format!("set large 0 0 {bytes}\r\n{value}\r\n");
-        // Whoever is refused in the middle may find that out while writing.
-        let sent = client.0.get_mut().write_all(request.as_bytes());
-        let reply = client.line_or_end();
-        if sent.is_err() || reply.starts_with("SERVER_ERROR out of memory") || reply.is_empty() {
-            return false;
-        }
-        assert_eq!(reply, "STORED");
-        assert_eq!(client.ask("get large\r\n"), format!("VALUE large 0 {bytes}"));
-        assert_eq!(client.line(), value);
-        assert_eq!(client.line(), "END");
-        true
     }
 }
