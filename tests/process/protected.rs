@@ -1,9 +1,14 @@
 //! Protected mode: who is served by a server that was told neither where to listen nor whom to trust.
 
-use std::io::Write;
+use std::fs;
+use std::io::{BufReader, Write};
 
+use rustls::ALL_VERSIONS;
+
+use crate::certificates::{client_config, over};
 use crate::network::in_own_network;
-use crate::server::{Server, wait_for};
+use crate::server::{Client, Directory, Server, wait_for};
+use crate::tls::Guarded;
 
 /// How many of those who were refused may linger.
 const LINGERING_MAX: usize = 16;
@@ -76,6 +81,51 @@ fn an_address_that_was_chosen_serves_everybody() {
             let server = Server::start_anywhere(&["-l", listen]);
             let mut client = server.connect_from("198.51.100.7", "198.51.100.8");
             assert!(client.ask("version\r\n").starts_with("VERSION "), "{listen}");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_asks_for_a_password_lets_everybody_try() {
+    in_own_network(|| {
+        let directory = Directory::new();
+        fs::write(directory.file("users"), "ann:sesame\n").unwrap();
+        let server = Server::start_anywhere(&["-u", "root", "-Y", directory.file("users").to_str().unwrap()]);
+        for (from, to) in [("198.51.100.7", "198.51.100.8"), ("2001:db8::7", "2001:db8::8")] {
+            let mut client = server.connect_from(from, to);
+            assert_eq!(client.ask("get k\r\n"), "CLIENT_ERROR unauthenticated", "{from} to {to}");
+            assert_eq!(client.ask("set auth 0 0 10\r\nann sesame\r\n"), "STORED", "{from} to {to}");
+            assert_eq!(client.ask("get k\r\n"), "END", "{from} to {to}");
+        }
+        assert!(!server.log().contains("refused"), "{}", server.log());
+    });
+}
+
+#[test]
+fn tls_opens_a_server_only_where_it_requires_a_certificate() {
+    in_own_network(|| {
+        for (mode, is_open) in [("0", false), ("1", false), ("2", true), ("3", true)] {
+            let guarded = Guarded::start_anywhere(&["-o", &format!("ssl_verify_mode={mode}")]);
+            let identity = guarded.authority.identity();
+            for (from, to) in [("198.51.100.7", "198.51.100.8"), ("2001:db8::7", "2001:db8::8")] {
+                let mut plain = guarded.server.connect_from(from, to);
+                if !is_open {
+                    assert_eq!(plain.line(), REFUSAL, "mode {mode}, {from} to {to}");
+                    continue;
+                }
+                let config = client_config(&guarded.authority, Some(&identity), ALL_VERSIONS);
+                let mut client = Client(BufReader::new(over(&config, plain.0.into_inner()).unwrap()));
+                assert!(client.ask("version\r\n").starts_with("VERSION "), "mode {mode}, {from} to {to}");
+                // Who shows none is not let in, and not by protected mode.
+                let config = client_config(&guarded.authority, None, ALL_VERSIONS);
+                let plain = guarded.server.connect_from(from, to).0.into_inner();
+                let mut client = Client(BufReader::new(over(&config, plain).unwrap()));
+                let is_sent = client.0.get_mut().write_all(b"version\r\n").is_ok();
+                assert_eq!(client.line_or_end(), "", "mode {mode}, {from} to {to}, {is_sent}");
+            }
+            wait_for("the first line", || guarded.server.log().contains("listens on"));
+            let is_guarded = guarded.server.log().contains("for private addresses only");
+            assert_eq!(is_guarded, !is_open, "{}", guarded.server.log());
         }
     });
 }

@@ -18,8 +18,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use rustls::ALL_VERSIONS;
 
+use crate::certificates::{Authority, client_config};
 use crate::server::*;
+use crate::tls::{client, tls_options, write};
 
 /// The units of the README.
 const SERVICE: &str = include_str!("ferrocached.service");
@@ -150,6 +153,25 @@ fn sockets_that_are_handed_in_are_listened_on_in_place_of_its_own() {
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));
     assert!(path.exists(), "what somebody else has made is not removed");
+}
+
+#[test]
+fn with_tls_it_is_spoken_on_tcp_sockets_that_are_handed_in() {
+    let (files, authority) = (Directory::new(), Authority::new("ours"));
+    write(&files, &authority.identity());
+    fs::write(files.file("ca.pem"), &authority.certificate).unwrap();
+    let path = files.file("socket");
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let unix = UnixListener::bind(&path).unwrap();
+    let server = handed(tcp, Some(unix.into()), "$$", &["-Z", "-o", &tls_options(&files)]);
+    wait_for("the line", || server.log().contains("(handed in"));
+    let config = client_config(&authority, None, ALL_VERSIONS);
+    assert_eq!(client(&config, address).ask("set key 0 0 5\r\nvalue\r\n"), "STORED");
+    // The other one stays plain, as every UNIX socket does.
+    let mut plain = Client(BufReader::new(UnixStream::connect(&path).unwrap()));
+    assert_eq!(plain.ask("get key\r\n"), "VALUE key 0 5");
+    assert_eq!([plain.line(), plain.line()], ["value", "END"]);
 }
 
 #[test]
