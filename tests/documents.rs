@@ -109,3 +109,29 @@ fn administrative_commands_have_unique_names_and_help() {
         assert!(COMMANDS[..index].iter().all(|other| other.name != command.name), "{}", command.name);
     }
 }
+
+#[test]
+fn every_reference_in_the_readme_leads_somewhere() {
+    let readme = fs::read_to_string(path("README.md")).unwrap();
+    // What is between two fences is code.
+    let text: String = readme.split("```").step_by(2).collect();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchors: Vec<String> = headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect();
+    let mut references = 0;
+    for reference in text.split("](").skip(1) {
+        let target = reference.split_once(')').expect("a link ends").0;
+        let leads_somewhere = match target.strip_prefix('#') {
+            Some(target) => anchors.iter().any(|anchor| anchor == target),
+            None => path(target).exists(),
+        };
+        assert!(leads_somewhere, "{target} is not there");
+        references += 1;
+    }
+    assert!(references > 0);
+}
+
+/// What a heading is called in links: lower case, words joined by dashes, no punctuation.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|&letter| letter.is_alphanumeric() || " -_".contains(letter));
+    kept.flat_map(char::to_lowercase).map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+}
