@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -251,6 +251,28 @@ fn who_does_not_speak_tls_is_closed_and_counted_and_told_of() {
     client.send("stats reset\r\n");
     assert_eq!(client.line(), "RESET");
     assert_eq!(guarded.stat("ssl_handshake_errors"), 0);
+}
+
+#[test]
+fn who_finds_no_place_is_told_in_plain_text() {
+    let guarded = Guarded::start(&["-c", "1"]);
+    let mut only = guarded.client();
+    assert!(only.ask("version\r\n").starts_with("VERSION "));
+    assert_eq!(guarded.server.connect().line(), "ERROR Too many open connections");
+    assert_eq!(only.stat("stats\r\n", "ssl_handshake_errors").as_deref(), Some("0"));
+}
+
+#[test]
+fn udp_stays_plain() {
+    let guarded = Guarded::start(&["-U", "-1"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let header = b"\x12\x34\0\0\0\x01\0\0";
+    let request = [header, &b"version\r\n"[..]].concat();
+    socket.send_to(&request, ("127.0.0.1", guarded.server.udp_port())).unwrap();
+    let mut reply = [0; 100];
+    let length = socket.recv(&mut reply).unwrap();
+    assert!(reply[..length].starts_with(&[header, &b"VERSION "[..]].concat()), "{:?}", &reply[..length]);
 }
 
 #[test]
