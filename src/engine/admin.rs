@@ -281,10 +281,10 @@ fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
             if delay > 0 { FLUSH_LATER_BY_PREFIX } else { flush_keys(engine, call, call.session.prefix()) };
         return say(quiet, words, call);
     }
-    if delay > 0 {
-        engine.flush_later(engine.epoch.flush_moment(delay, call.now));
-    } else {
-        engine.flush_now(call.now);
+    // What is asked for behind it in the same turn must not find what a moment that has passed was to drop.
+    match engine.epoch.flush_moment(delay, call.now) {
+        moment if moment > call.now => engine.flush_later(moment),
+        _ => engine.flush_now(call.now),
     }
     say(quiet, reply::OK, call)
 }
