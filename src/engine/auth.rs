@@ -111,10 +111,12 @@ impl fmt::Debug for Token<'_> {
 /// ```
 /// use ferrocached::engine::auth::{Token, Users};
 ///
-/// let users = Users::parse(b"ann:sesame\nbob:a:b:ro\n").unwrap();
-/// assert!(users.verify(Token::parse(b"ann sesame").unwrap()).unwrap().may_write());
-/// assert!(!users.verify(Token::parse(b"bob a:b").unwrap()).unwrap().may_write());
-/// assert!(users.verify(Token::parse(b"ann a:b").unwrap()).is_none());
+/// let users = Users::parse(b"ann:sesame\nbob:a:b:ro\n")?;
+/// let may_write = |login: &'static [u8]| users.verify(Token::parse(login)?).map(|rights| rights.may_write());
+/// assert_eq!(may_write(b"ann sesame"), Some(true));
+/// assert_eq!(may_write(b"bob a:b"), Some(false));
+/// assert_eq!(may_write(b"ann a:b"), None);
+/// # Ok::<(), ferrocached::engine::auth::UsersError>(())
 /// ```
 #[derive(Default)]
 pub struct Users {
