@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::server::{Client, Directory, Server, run, said, wait_for};
+use super::server::{Client, Directory, Server, resident_bytes, run, said, wait_for};
 
 /// "password" with so much of argon2 that it takes some tenths of a second.
 const SLOW: &str = "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG";
@@ -155,6 +155,23 @@ fn argon2_holds_up_nobody_and_is_needed_once() {
     let mut guesser = server.connect();
     assert_eq!(guesser.ask(&login("ann wrong")), "CLIENT_ERROR authentication failure");
     assert_eq!(guesser.ask(&login("carl password")), "CLIENT_ERROR authentication failure");
+}
+
+#[test]
+fn what_argon2_takes_is_given_back() {
+    // The parameters of OWASP, with one pass for the sake of time.
+    let hash = "$argon2id$v=19$m=19456,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG";
+    let server = Users::new(&format!("ann:{hash}\n")).start();
+    let mut clients: Vec<_> = (0..16).map(|_| server.connect()).collect();
+    let before = resident_bytes(&server);
+    for client in &mut clients {
+        client.send(&login("ann wrong"));
+    }
+    for client in &mut clients {
+        assert_eq!(client.line(), "CLIENT_ERROR authentication failure");
+    }
+    let kept = resident_bytes(&server).saturating_sub(before);
+    assert!(kept < 8 << 20, "{} MB are kept", kept >> 20);
 }
 
 #[test]

@@ -17,6 +17,10 @@ pub const ARGON2_MEMORY_KIB_MAX: u32 = 128 << 10;
 pub const ARGON2_PASSES_MAX: u32 = 16;
 /// The most lanes. They cost no more than one, because they are filled one after another.
 pub const ARGON2_LANES_MAX: u32 = 64;
+/// How much memory hashing asks for at least, in bytes, of which it touches what the parameters say. So much is always
+/// taken from the system and given back to it; of less the C library may keep as much again for each thread that ever
+/// hashed. Source: glibc (`DEFAULT_MMAP_THRESHOLD_MAX`).
+const MEMORY_BYTES_MIN: usize = 32 << 20;
 /// The longest salt behind a SHA-256 hash, in bytes.
 const SALT_BYTES_MAX: usize = 64;
 /// The length of a SHA-256 hash, in bytes.
@@ -221,7 +225,7 @@ impl Cost {
 fn hash_into(argon2: &Argon2<'_>, password: &[u8], salt: &[u8], hash: &mut [u8]) -> bool {
     let mut memory = Vec::new();
     let blocks = argon2.params().block_count();
-    if memory.try_reserve_exact(blocks).is_err() {
+    if memory.try_reserve_exact(blocks.max(MEMORY_BYTES_MIN / size_of::<Block>())).is_err() {
         return false;
     }
     memory.resize(blocks, Block::default());
