@@ -5,7 +5,7 @@
 //! threads have what they need, the system calls are restricted.
 
 pub mod log;
-pub mod reload;
+mod reload;
 mod service;
 mod users;
 
@@ -19,6 +19,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::time::TimeValLike;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::{debug, info, warn};
 
 use crate::config::{self, Config, Parsed, Process};
@@ -30,7 +31,7 @@ use crate::net::tls::{Tls, TlsError};
 use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
 use crate::process::{self, ProcessError};
 use log::Log;
-use reload::{Reload, reload};
+use reload::{Reload, reload_when};
 use service::Service;
 use users::UsersFileError;
 
@@ -113,7 +114,7 @@ fn serve(config: Config) -> Result<(), Failure> {
     notes.iter().for_each(|note| debug!("{note}"));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         // Before anybody can know that there is a process to be signalled.
         let signals = Signals::new()?;
         let are_handed_in = !handed_in.is_empty();
@@ -143,7 +144,7 @@ fn serve(config: Config) -> Result<(), Failure> {
         let server = server.start()?;
         let mut reloads: Vec<_> = tls.map(reload_certificates).into_iter().collect();
         if let Some(path) = auth_file {
-            reloads.push(Arc::new(users::reload(Arc::clone(&engine), path)));
+            reloads.push(users::reload(Arc::clone(&engine), path));
         }
         if engine.settings().drop_privileges {
             match process::restrict_system_calls()? {
@@ -162,7 +163,10 @@ fn serve(config: Config) -> Result<(), Failure> {
             process::remove_pidfile(path).iter().for_each(|warning| warn!("{warning}"));
         }
         Ok(())
-    })
+    });
+    // What is still being read or hashed ends with the process: a disk may hang, and a password take seconds.
+    runtime.shutdown_background();
+    served
 }
 
 /// What must be so before there are threads or sockets.
@@ -198,12 +202,12 @@ fn prepare_process(
 }
 
 /// Certificates as SIGHUP sees them.
-fn reload_certificates(tls: Arc<Tls>) -> Arc<Reload> {
+fn reload_certificates(tls: Arc<Tls>) -> Reload {
     let again = move || match tls.refresh() {
         Ok(()) => Ok("they are for connections to come".to_owned()),
         Err(error) => Err(error.to_string()),
     };
-    Arc::new(Reload { name: "the certificates", again: Box::new(again) })
+    Reload { name: "the certificates", again: Box::new(again) }
 }
 
 /// Opens the sockets; a UNIX socket's file gets its permissions (`-a`) through the file mode mask.
@@ -264,21 +268,16 @@ impl Signals {
     }
 
     /// Waits for one that means stop; SIGHUP has what is in `reloads` read again.
-    async fn stop(mut self, reloads: Vec<Arc<Reload>>, service: Arc<Service>) -> StopKind {
+    async fn stop(mut self, reloads: Vec<Reload>, service: Arc<Service>) -> StopKind {
+        let wanted = Arc::new(Notify::new());
+        // On its own: a disk that hangs must not keep the server from being stopped.
+        tokio::spawn(reload_when(Arc::clone(&wanted), reloads, service));
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return StopKind::Now,
                 _ = self.terminate.recv() => return StopKind::Now,
                 _ = self.graceful.recv() => return StopKind::Graceful,
-                _ = self.reload.recv() => {
-                    // On its own: a disk that hangs must not keep the server from being stopped.
-                    let (reloads, service) = (reloads.clone(), Arc::clone(&service));
-                    tokio::spawn(async move {
-                        service.reloading();
-                        reload(reloads).await;
-                        service.ready();
-                    });
-                }
+                _ = self.reload.recv() => wanted.notify_one(),
             }
         }
     }

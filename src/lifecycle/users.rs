@@ -45,6 +45,11 @@ pub(super) fn read(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> 
 /// [`read`] for a file that may just be written. Without its rights at the end, half a line would have its user do
 /// everything.
 fn read_settled(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> {
+    // A pipe, which is all that is wanted for the start, has nothing more to say, and opening it may never end.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let error = io::Error::other("it is no regular file and can be read once only");
+        return Err(UsersFileError::Unreadable { path: path.to_owned(), error });
+    }
     let (mut before, mut mode) = text(path)?;
     for _ in 0..SETTLING_TIMES_MAX {
         if before.is_empty() || before.ends_with(b"\n") {

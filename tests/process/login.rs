@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -94,6 +95,33 @@ fn sighup_reads_the_file_again_and_keeps_the_old_one_where_it_is_wrong() {
     fs::remove_file(users.path()).unwrap();
     reload(&server, "Could not open authfile");
     assert_eq!(server.connect().ask(&login("bob x")), "STORED");
+}
+
+#[test]
+fn what_is_no_file_any_more_is_not_waited_for() {
+    let users = Users::new("ann:sesame\n");
+    let server = users.start();
+    fs::remove_file(users.path()).unwrap();
+    // Whoever opens it for reading waits for somebody who writes.
+    let made = Command::new("mkfifo").arg(users.path()).status().unwrap();
+    assert!(made.success());
+    reload(&server, "could not be read again: Could not open authfile");
+    assert_eq!(server.connect().ask(&login("ann sesame")), "STORED");
+    fs::remove_file(users.path()).unwrap();
+    users.write("ann:new\n");
+    reload(&server, "SIGHUP: read the users again: 1 passwords");
+}
+
+#[test]
+fn a_password_that_takes_minutes_does_not_keep_the_server_from_stopping() {
+    let hash = "$argon2i$v=19$m=131072,t=16,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG";
+    let mut server = Users::new(&format!("ann:{hash}\n").repeat(8)).start();
+    let mut client = server.connect();
+    let before = resident_bytes(&server);
+    client.send(&login("ann password"));
+    wait_for("the hash to be worked at", || resident_bytes(&server) > before + (16 << 20));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), Some(0));
 }
 
 #[test]
