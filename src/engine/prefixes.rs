@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrayvec::ArrayVec;
 use dashmap::DashMap;
 
-use super::Engine;
 use super::job::{Job, Progress};
 use super::stats::Counter;
+use super::{Engine, uri};
 use crate::clock::Tick;
 use crate::protocol::{Owed, reply};
 
@@ -232,7 +232,12 @@ impl Prefix {
             self.workers.iter().fold(0u64, |sum, tally| sum.wrapping_add(number(tally).value()))
         };
         owed.say(b"PREFIX ");
-        owed.say(&self.name);
+        // A key in base64 can hold anything, line ends too, and what looks like other lines of a reply behind them.
+        if self.name.iter().any(|byte| *byte <= b' ') {
+            uri::encode(&self.name, |piece| owed.say(piece));
+        } else {
+            owed.say(&self.name);
+        }
         for (name, number) in [
             (" get ", sum(|tally| &tally.gets)),
             (" hit ", sum(|tally| &tally.hits)),
