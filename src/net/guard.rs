@@ -7,16 +7,13 @@
 //! Rule: a client is judged by its address alone, once, before anything it sent is read.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
 
 use tracing::{debug, warn};
 
 use super::listen::{Accepted, Endpoint, Listener};
+use super::seldom::Seldom;
 use crate::clock::Tick;
 use crate::engine::settings::Settings;
-
-/// How often refusals are logged at most, in seconds: whoever is scanned is scanned all the time.
-const TOLD_SECONDS_MIN: u32 = 60;
 
 /// Networks that no router of the public Internet brings anybody from, with the lengths of their prefixes. What is
 /// not here is public.
@@ -69,51 +66,23 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Tells the operator who was turned away.
-#[derive(Debug, Default)]
-pub(super) struct Guard {
-    /// Locked once for each client that is turned away, for some additions.
-    refusals: Mutex<Refusals>,
-}
-
-impl Guard {
-    /// Whether the client of `accepted` is to be turned away.
-    pub(super) fn is_against(accepted: &Accepted) -> bool {
-        match (&accepted.peer, &accepted.local) {
-            (Endpoint::Tcp(peer), Endpoint::Tcp(local)) => is_outsider(peer.ip(), local.ip()),
-            _ => false,
-        }
-    }
-
-    /// Logs that `peer` was turned away at `now`, unless another was within the last minute.
-    pub(super) fn log(&self, peer: &Endpoint, now: Tick) {
-        debug!(%peer, "refused: its address is public");
-        let more = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(now);
-        if let Some(more) = more {
-            warn!(
-                "refused {peer}, whose address is public, and {more} more since this was last said: to serve public \
-                 addresses say -l (--listen) or, better, -Y (--auth-file)"
-            );
-        }
+/// Whether the client of `accepted` is to be turned away by a guarded listener.
+pub(super) fn is_against(accepted: &Accepted) -> bool {
+    match (&accepted.peer, &accepted.local) {
+        (Endpoint::Tcp(peer), Endpoint::Tcp(local)) => is_outsider(peer.ip(), local.ip()),
+        _ => false,
     }
 }
 
-/// How many were turned away since that was last said.
-#[derive(Debug, Default)]
-struct Refusals {
-    told: Option<Tick>,
-    untold: u64,
-}
-
-impl Refusals {
-    /// One more at `now`; how many others to tell of, if it is time to tell.
-    fn note(&mut self, now: Tick) -> Option<u64> {
-        if self.told.is_some_and(|told| now.seconds_since(told) < TOLD_SECONDS_MIN) {
-            self.untold += 1;
-            return None;
-        }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.untold))
+/// Logs that `peer` was turned away at `now`; `turned_away` knows when that was last said.
+pub(super) fn log(turned_away: &Seldom, peer: &Endpoint, now: Tick) {
+    debug!(%peer, "refused: its address is public");
+    if let Some(times) = turned_away.count(1, now) {
+        warn!(
+            "refused {peer}, whose address is public, and {} more since this was last said: to serve public addresses \
+             say -l (--listen) or, better, -Y (--auth-file)",
+            times - 1
+        );
     }
 }
 
@@ -217,19 +186,5 @@ mod tests {
             assert!(!is_open(&Settings { listen, ..Settings::default() }), "{host}");
         }
         assert!(!is_open(&Settings { auth_file: Some("users".into()), ..Settings::default() }));
-    }
-
-    #[test]
-    fn refusals_are_told_once_a_minute_with_their_number() {
-        let mut refusals = Refusals::default();
-        let at = |seconds| Tick(0).plus_seconds(seconds);
-        assert_eq!(refusals.note(at(5)), Some(0));
-        for seconds in [5, 6, 64] {
-            assert_eq!(refusals.note(at(seconds)), None);
-        }
-        assert_eq!(refusals.note(at(65)), Some(3));
-        assert_eq!(refusals.note(at(66)), None);
-        assert_eq!(refusals.note(at(1000)), Some(1));
-        assert_eq!(refusals.note(at(2000)), Some(0));
     }
 }

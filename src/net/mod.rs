@@ -34,7 +34,6 @@ use connection::Connection;
 use datagram::{Datagrams, Door};
 use errand::Errands;
 use farewell::Farewells;
-use guard::Guard;
 use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
 use seldom::Seldom;
@@ -97,7 +96,6 @@ struct Shared {
     clients: Arc<Clients>,
     places: Arc<Semaphore>,
     accepted: AtomicU64,
-    guard: Guard,
     farewells: Farewells,
     /// The last tick at which all clients were looked through for slow ones, and there were none.
     nobody_slow_at: AtomicU32,
@@ -105,6 +103,8 @@ struct Shared {
     too_slow: Seldom,
     /// Times that nobody could be accepted.
     cannot_accept: Seldom,
+    /// Clients refused for their public address.
+    turned_away: Seldom,
     errands: Errands,
     stop: mpsc::Sender<StopKind>,
     tls: Option<Arc<Tls>>,
@@ -167,12 +167,12 @@ impl Server {
             clients,
             places,
             accepted: AtomicU64::new(0),
-            guard: Guard::default(),
             farewells: Farewells::new(),
             errands: Errands::here(),
             nobody_slow_at: AtomicU32::new(0),
             too_slow: Seldom::default(),
             cannot_accept: Seldom::default(),
+            turned_away: Seldom::default(),
             stop,
             tls,
         });
@@ -390,9 +390,9 @@ async fn accept_all(
                 continue;
             }
         };
-        if is_guarded && Guard::is_against(&accepted) {
+        if is_guarded && guard::is_against(&accepted) {
             connections.rejected_public.fetch_add(1, Ordering::Relaxed);
-            shared.guard.log(&accepted.peer, shared.clock.now());
+            guard::log(&shared.turned_away, &accepted.peer, shared.clock.now());
             shared.farewells.say(accepted.handover, reply::PUBLIC_ADDRESS);
             continue;
         }

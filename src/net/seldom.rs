@@ -1,4 +1,4 @@
-//! What the operator is to know of, but may happen all the time.
+//! What the operator is to know of, but may happen all the time: whoever is scanned, say, is scanned without end.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
