@@ -13,8 +13,7 @@
 //! - A socket belongs to one worker: memcached wakes all of them for each datagram, of which one gets it, and replies
 //!   to one client overtake each other. Who needs more than a worker can do has TCP.
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket as Bound};
+use std::net::{SocketAddr, UdpSocket as Bound};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -26,7 +25,7 @@ use tokio::task::yield_now;
 use tracing::{debug, trace};
 
 use super::connection::shown;
-use super::listen::{BindError, Endpoint};
+use super::listen::{BindError, Endpoint, bind_each};
 use super::{Shared, guard};
 use crate::clock::Tick;
 use crate::engine::settings::Settings;
@@ -86,40 +85,7 @@ pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Door>, BindError> {
     let Some(port) = settings.udp_port.filter(|_| settings.unix_socket.is_none()) else {
         return Ok(Vec::new());
     };
-    if settings.listen.is_empty() {
-        return bind_everywhere(port);
-    }
-    let mut doors = Vec::new();
-    for entry in &settings.listen {
-        let port = entry.port.unwrap_or(port);
-        if entry.host == "*" {
-            doors.extend(bind_everywhere(port)?);
-            continue;
-        }
-        let addresses = (entry.host.as_str(), port)
-            .to_socket_addrs()
-            .map_err(|source| BindError::NoAddress { host: entry.host.clone(), source })?;
-        for address in addresses {
-            doors.push(bind(address)?);
-        }
-    }
-    Ok(doors)
-}
-
-/// Both families; a machine may lack one of them.
-fn bind_everywhere(port: u16) -> Result<Vec<Door>, BindError> {
-    let four = bind((Ipv4Addr::UNSPECIFIED, port).into());
-    // A port that the system chose for one family is the one for the other too.
-    let port = four.as_ref().map_or(port, |door| door.address.port());
-    match (four, bind((Ipv6Addr::UNSPECIFIED, port).into())) {
-        (Ok(four), Ok(six)) => Ok(vec![four, six]),
-        (Ok(one), Err(BindError::Udp { source, .. })) | (Err(BindError::Udp { source, .. }), Ok(one))
-            if source.kind() != ErrorKind::AddrInUse =>
-        {
-            Ok(vec![one])
-        }
-        (Err(error), _) | (_, Err(error)) => Err(error),
-    }
+    bind_each(&settings.listen, port, Door::endpoint, |address, _| bind(address))
 }
 
 /// Without SO_REUSEADDR, which memcached sets: it would let two servers have the same port, and one of them starve.

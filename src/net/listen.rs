@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::stream::Handover;
 use super::tls::{Asked, Tls};
-use crate::engine::settings::{Settings, TcpPort, TlsPrefix};
+use crate::engine::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
 
 /// How many bytes the system takes of what cannot be sent yet, for each connection, in bytes: without this it takes 3 to
 /// 4 MB of a client that does not read, where nothing counts them. What is on its way to a client that reads is not
@@ -70,6 +70,14 @@ pub enum BindError {
     Nothing,
 }
 
+impl BindError {
+    /// Whether somebody else has the port, which a family that the machine lacks never has.
+    fn is_address_in_use(&self) -> bool {
+        matches!(self, BindError::Tcp { source, .. } | BindError::Udp { source, .. }
+            if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 /// Something listened on, for people and for harnesses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -79,6 +87,15 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// A UDP address.
     Udp(SocketAddr),
+}
+
+impl Endpoint {
+    fn port(&self) -> Option<u16> {
+        match self {
+            Endpoint::Tcp(address) | Endpoint::Udp(address) => Some(address.port()),
+            Endpoint::Unix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Endpoint {
@@ -202,47 +219,51 @@ pub(super) fn bind_all(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Lis
         TcpPort::Ephemeral => 0,
         TcpPort::Fixed(port) => port,
     };
-    let asked_by = |prefix| tls.and_then(|tls| tls.asked_by(prefix));
-    if settings.listen.is_empty() {
-        return bind_everywhere(port, settings.backlog, asked_by(TlsPrefix::AsChosen));
+    bind_each(&settings.listen, port, Listener::endpoint, |address, prefix| {
+        bind_tcp(address, settings.backlog, tls.and_then(|tls| tls.asked_by(prefix)))
+    })
+}
+
+/// Has `bind` open a socket on each address that `listen`, the entries of `-l`, names; where there are none, on every
+/// address. `port` is for entries without one.
+pub(super) fn bind_each<S>(
+    listen: &[ListenAddress],
+    port: u16,
+    endpoint: fn(&S) -> Endpoint,
+    bind: impl Fn(SocketAddr, TlsPrefix) -> Result<S, BindError>,
+) -> Result<Vec<S>, BindError> {
+    if listen.is_empty() {
+        return bind_everywhere(port, endpoint, |address| bind(address, TlsPrefix::AsChosen));
     }
-    let mut listeners = Vec::new();
-    for entry in &settings.listen {
-        let port = entry.port.unwrap_or(port);
-        let asked = asked_by(entry.tls);
-        if entry.host == "*" {
-            listeners.extend(bind_everywhere(port, settings.backlog, asked)?);
+    let mut sockets = Vec::new();
+    for ListenAddress { host, port: chosen, tls } in listen {
+        let port = chosen.unwrap_or(port);
+        if host == "*" {
+            sockets.extend(bind_everywhere(port, endpoint, |address| bind(address, *tls))?);
             continue;
         }
-        let addresses = (entry.host.as_str(), port)
+        let addresses = (host.as_str(), port)
             .to_socket_addrs()
-            .map_err(|source| BindError::NoAddress { host: entry.host.clone(), source })?;
+            .map_err(|source| BindError::NoAddress { host: host.clone(), source })?;
         for address in addresses {
-            listeners.push(bind_tcp(address, settings.backlog, asked)?);
+            sockets.push(bind(address, *tls)?);
         }
     }
-    Ok(listeners)
+    Ok(sockets)
 }
 
 /// Both families; a machine may lack one of them.
-fn bind_everywhere(port: u16, backlog: u32, asked: Option<Asked>) -> Result<Vec<Listener>, BindError> {
-    let four = bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), backlog, asked);
+fn bind_everywhere<S>(
+    port: u16,
+    endpoint: fn(&S) -> Endpoint,
+    bind: impl Fn(SocketAddr) -> Result<S, BindError>,
+) -> Result<Vec<S>, BindError> {
+    let four = bind((Ipv4Addr::UNSPECIFIED, port).into());
     // A port that the system chose for one family is the one for the other too.
-    let port = match &four {
-        Ok(listener) => match listener.endpoint() {
-            Endpoint::Tcp(address) => address.port(),
-            Endpoint::Unix(_) | Endpoint::Udp(_) => port,
-        },
-        Err(_) => port,
-    };
-    let six = bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), backlog, asked);
-    match (four, six) {
+    let port = four.as_ref().ok().and_then(|socket| endpoint(socket).port()).unwrap_or(port);
+    match (four, bind((Ipv6Addr::UNSPECIFIED, port).into())) {
         (Ok(four), Ok(six)) => Ok(vec![four, six]),
-        (Ok(one), Err(BindError::Tcp { source, .. })) | (Err(BindError::Tcp { source, .. }), Ok(one))
-            if source.kind() != io::ErrorKind::AddrInUse =>
-        {
-            Ok(vec![one])
-        }
+        (Ok(one), Err(error)) | (Err(error), Ok(one)) if !error.is_address_in_use() => Ok(vec![one]),
         (Err(error), _) | (_, Err(error)) => Err(error),
     }
 }
