@@ -80,7 +80,7 @@ pub fn help() -> String {
         &mut text,
         "NOTIFY_SOCKET, LISTEN_FDS",
         "Set by a service manager such as systemd: whom to tell when the server is ready, and sockets to listen on in \
-         place of those of -p, -l and -s.",
+         place of those of -p, -l, -s and -U.",
     );
     text
 }
@@ -107,7 +107,7 @@ pub fn readme_tables() -> String {
     let _ = writeln!(text, "| `{EXTRA_FLAGS}` | any options, separated by spaces |");
     text.push_str("| `MEMCACHED_PORT_FILENAME` | file to write the ports to that are listened on |\n");
     text.push_str("| `NOTIFY_SOCKET` | whom to tell when the server is ready, reloads, stops; set by service managers |\n");
-    text.push_str("| `LISTEN_FDS`, `LISTEN_PID` | sockets to listen on in place of those of `-p`, `-l` and `-s`; set by service managers |\n");
+    text.push_str("| `LISTEN_FDS`, `LISTEN_PID` | sockets to listen on in place of those of `-p`, `-l`, `-s` and `-U`; set by service managers |\n");
     text
 }
 

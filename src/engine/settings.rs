@@ -262,6 +262,14 @@ impl Settings {
         let default = (self.memory_bytes / BUFFER_PARTS).max(2 * self.item_bytes_max).max(BUFFER_BYTES_MIN);
         self.read_buffer_bytes_max.unwrap_or(default)
     }
+
+    /// Has `-l`, `-s` and `-U` mean nothing, because sockets were handed in. Above all an `-l` that is not listened on
+    /// does not say whom these sockets are for.
+    pub fn forget_addresses(&mut self) {
+        self.listen.clear();
+        self.unix_socket = None;
+        self.udp_port = None;
+    }
 }
 
 impl Default for Settings {

@@ -92,6 +92,10 @@ fn serve(config: Config) -> Result<(), Failure> {
     let Config { mut settings, process, notes, mut warnings, .. } = config;
     let handed_in = process::sockets_handed_in()?;
     // While this may be root, who alone may read the key.
+    let are_handed_in = !handed_in.is_empty();
+    if are_handed_in {
+        settings.forget_addresses();
+    }
     let tls = Tls::load(&settings)?.map(Arc::new);
     let users = prepare_process(&mut settings, &process, &mut warnings)?;
     let (memory_bytes, auth_file) = (settings.memory_bytes, settings.auth_file.clone());
@@ -117,7 +121,6 @@ fn serve(config: Config) -> Result<(), Failure> {
     let served = runtime.block_on(async {
         // Before anybody can know that there is a process to be signalled.
         let signals = Signals::new()?;
-        let are_handed_in = !handed_in.is_empty();
         let server = match are_handed_in {
             true => Server::adopt(handed_in, Arc::clone(&engine), clock, tls.clone())?,
             false => bind(Arc::clone(&engine), clock, tls.clone())?,
@@ -133,7 +136,7 @@ fn serve(config: Config) -> Result<(), Failure> {
         let status = format!(
             "listens on {}{}{} and keeps up to {} MB ({} threads, {} connections)",
             listed(&endpoints),
-            if are_handed_in { " (handed in, in place of those of -p, -l and -s)" } else { "" },
+            if are_handed_in { " (handed in, in place of those of -p, -l, -s and -U)" } else { "" },
             if server.is_guarded() { ", for private addresses only," } else { "" },
             memory_bytes >> 20,
             engine.settings().threads,

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{BufReader, Write};
+use std::net::TcpListener;
 
 use rustls::ALL_VERSIONS;
 
 use crate::certificates::{client_config, over};
 use crate::network::in_own_network;
 use crate::server::{Client, Directory, Server, wait_for};
+use crate::systemd::handed;
 use crate::tls::Guarded;
 
 /// How many of those who were refused may linger.
@@ -81,6 +83,26 @@ fn an_address_that_was_chosen_serves_everybody() {
             let server = Server::start_anywhere(&["-l", listen]);
             let mut client = server.connect_from("198.51.100.7", "198.51.100.8");
             assert!(client.ask("version\r\n").starts_with("VERSION "), "{listen}");
+        }
+    });
+}
+
+#[test]
+fn a_socket_for_every_address_that_is_handed_in_is_guarded_whatever_l_says() {
+    in_own_network(|| {
+        for (address, is_guarded) in [("0.0.0.0:0", true), ("198.51.100.8:0", false)] {
+            let listener = TcpListener::bind(address).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            // Debian's settings file has this one, for a socket that is not this one.
+            let mut server = handed(listener, None, "$$", &["-l", "127.0.0.1"]);
+            server.port = port;
+            wait_for("the first line", || server.log().contains("(handed in"));
+            let mut client = server.connect_from("198.51.100.7", "198.51.100.8");
+            if is_guarded {
+                assert_eq!(client.line(), REFUSAL);
+            } else {
+                assert!(client.ask("version\r\n").starts_with("VERSION "), "its unit has named the address");
+            }
         }
     });
 }

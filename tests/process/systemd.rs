@@ -115,7 +115,12 @@ fn a_service_manager_that_cannot_be_told_is_worth_a_warning() {
 
 /// Starts a server to which one or two sockets are handed in, as numbers 3 and 4. What `LISTEN_PID` says is for the
 /// shell to make: `$$` is the server's.
-fn handed(first: impl Into<OwnedFd>, second: Option<OwnedFd>, pid: &str, options: &[&str]) -> Server {
+pub(crate) fn handed(
+    first: impl Into<OwnedFd>,
+    second: Option<OwnedFd>,
+    pid: &str,
+    options: &[&str],
+) -> Server {
     let directory = Directory::new();
     let log = fs::File::create(directory.file("log")).unwrap();
     let (count, redirected) =
@@ -142,7 +147,8 @@ fn sockets_that_are_handed_in_are_listened_on_in_place_of_its_own() {
     let address = tcp.local_addr().unwrap();
     let unix = UnixListener::bind(&path).unwrap();
     // Of these options none counts: 1 is a port that could not be had.
-    let mut server = handed(tcp, Some(unix.into()), "$$", &["-p", "1", "-l", "192.0.2.1"]);
+    let options = ["-p", "1", "-l", "192.0.2.1", "-s", "/nonexistent/socket", "-U", "1"];
+    let mut server = handed(tcp, Some(unix.into()), "$$", &options);
     wait_for("the line", || server.log().contains("listens on"));
     let line = format!("listens on {address}, {} (handed in", path.display());
     assert!(server.log().contains(&line), "{}", server.log());
@@ -152,6 +158,9 @@ fn sockets_that_are_handed_in_are_listened_on_in_place_of_its_own() {
     assert_eq!(client.ask("get key\r\n"), "VALUE key 0 5");
     assert_eq!([client.line(), client.line()], ["value", "END"]);
     assert_eq!(client.stat("stats\r\n", "pid"), Some(server.child.id().to_string()));
+    for (name, value) in [("inter", "NULL"), ("domain_socket", "NULL"), ("udpport", "0")] {
+        assert_eq!(client.stat("stats settings\r\n", name).as_deref(), Some(value), "{name}");
+    }
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));
     assert!(path.exists(), "what somebody else has made is not removed");
