@@ -1,7 +1,7 @@
 //! Who the process is: from root to somebody harmless, for good.
 
 use nix::errno::Errno;
-use nix::unistd::{Uid, User, setgid, setgroups, setuid};
+use nix::unistd::{Uid, User, getgroups, setgid, setgroups, setuid};
 
 use super::ProcessError;
 
@@ -11,25 +11,23 @@ const USERS_FOR_ROOT: [&str; 2] = ["memcache", "nobody"];
 /// Gives up being root: drops all supplementary groups, then becomes `user` for good. A process that is not root
 /// stays what it is, whatever `user` says.
 ///
-/// Without a `user`, root becomes `memcache` or else `nobody`; the line that is returned then says so.
-/// `root` itself may be named.
+/// Without a `user`, root becomes `memcache` or else `nobody`. `root` itself may be named. What an operator should know
+/// of it comes back as warnings.
 ///
 /// # Errors
 ///
 /// When there is no such user, or the system does not allow the change.
-pub fn become_user(user: Option<&str>) -> Result<Option<String>, ProcessError> {
+pub fn become_user(user: Option<&str>) -> Result<Vec<String>, ProcessError> {
     if !Uid::current().is_root() && !Uid::effective().is_root() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let (account, told) = match user {
-        Some(name) => {
-            let account = account(name)?;
-            (account.ok_or_else(|| ProcessError::UserUnknown { user: name.to_owned() })?, None)
-        }
+    let mut warnings = Vec::new();
+    let account = match user {
+        Some(name) => account(name)?.ok_or_else(|| ProcessError::UserUnknown { user: name.to_owned() })?,
         None => {
             let account = account_for_root()?;
-            let told = format!("started as root without -u (--user): running as {}", account.name);
-            (account, Some(told))
+            warnings.push(format!("started as root without -u (--user): running as {}", account.name));
+            account
         }
     };
     let failed = |step| {
@@ -37,13 +35,25 @@ pub fn become_user(user: Option<&str>) -> Result<Option<String>, ProcessError> {
         move |errno| ProcessError::UserChange { user, step, errno }
     };
     match setgroups(&[]) {
-        // A container may hold root without CAP_SETGID; then there are no groups to lose, or setgid will fail.
-        Ok(()) | Err(Errno::EPERM) => {}
+        Ok(()) => {}
+        // A container may hold root without CAP_SETGID. As in memcached that is no reason not to start.
+        Err(Errno::EPERM) => warnings.extend(groups_left()),
         Err(errno) => return Err(failed("setgroups")(errno)),
     }
     setgid(account.gid).map_err(failed("setgid"))?;
     setuid(account.uid).map_err(failed("setuid"))?;
-    Ok(told)
+    Ok(warnings)
+}
+
+/// What to tell the operator of the supplementary groups that could not be given up, if there are any.
+fn groups_left() -> Option<String> {
+    let groups: Vec<_> = getgroups().unwrap_or_default().iter().map(ToString::to_string).collect();
+    (!groups.is_empty()).then(|| {
+        format!(
+            "the supplementary groups {} stay: setgroups() is not permitted; allow it (CAP_SETGID), or start without them",
+            groups.join(", ")
+        )
+    })
 }
 
 fn account_for_root() -> Result<User, ProcessError> {

@@ -72,8 +72,6 @@ fn a_restricted_server_serves_reloads_and_stops() {
     assert_eq!(client.ask("flush_all\r\n"), "OK");
     server.signal(Signal::SIGHUP);
     wait_for("the reload", || server.log().contains("SIGHUP"));
-    // Long enough for an idle thread of the blocking pool to end and another to begin.
-    sleep(Duration::from_millis(300));
     client.send("shutdown graceful\r\n");
     assert!(client.is_closed());
     assert_eq!(server.exit_code(), Some(0), "{}", server.log());
@@ -211,6 +209,26 @@ fn what_root_had_is_gone_for_good_in_every_thread() {
             assert_eq!(found.split_whitespace().collect::<Vec<_>>(), wanted, "{name}");
         }
     }
+}
+
+#[test]
+fn groups_that_cannot_be_given_up_are_told() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("left out: only root has groups to give up");
+        return;
+    }
+    let directory = Directory::new();
+    let log = directory.file("log");
+    let child = Command::new("setpriv")
+        .args(["--groups", "1,2", "--inh-caps=-all", "--bounding-set=-setgid", BINARY])
+        .args(["-p", "-1", "-l", "127.0.0.1", "-u", "root"])
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let server = Server { child, directory, port: 0 };
+    wait_for("the first line", || log_contains(&log, "listens on"));
+    let log = server.log();
+    assert!(log.contains("WARN") && log.contains("groups 1, 2 stay"), "{log}");
 }
 
 #[test]
