@@ -26,7 +26,7 @@ use thiserror::Error;
 pub use documents::{example, help, readme_tables};
 pub use row::{Group, Row, Verdict};
 
-use crate::engine::settings::{Protocol, Settings, TcpPort, TlsPrefix, VERSION, VerifyMode};
+use crate::engine::settings::{Protocol, Settings, TcpPort, TlsPrefix, TlsSettings, VERSION, VerifyMode};
 use fault::Fault;
 use sources::Source;
 
@@ -241,9 +241,9 @@ impl Config {
             if let Some(address) = settings.listen.iter().find(|address| address.tls != TlsPrefix::AsChosen) {
                 return Err(Fault::PrefixWithoutTls { prefix: address.tls.text().trim_end_matches(':') });
             }
-            if tls.chain_cert.is_some() || tls.key.is_some() || tls.ca_cert.is_some() {
-                let warning = "-o ssl_chain_cert, ssl_key and ssl_ca_cert have no effect without -Z (--enable-ssl): \
-                               TLS is NOT spoken";
+            if *tls != TlsSettings::default() {
+                let warning =
+                    "the sub-options ssl_* of -o have no effect without -Z (--enable-ssl): TLS is NOT spoken";
                 self.warnings.push(warning.to_owned());
             }
             return Ok(());
