@@ -149,7 +149,7 @@ pub(super) static OPTIONS: &[Row] = &[
         .says("Refuse the watch command.")
         .switches(|config| config.settings.watch_enabled = false),
     option('S', "enable-sasl", Group::Permissions).refused(
-        "This server is not built with SASL support; leave it out, and let only trusted hosts reach the port.",
+        "This server is not built with SASL support; leave it out, and have clients log in with -Y, by the text protocol.",
     ),
     option('Y', "auth-file", Group::Permissions)
         .takes("PATH")
