@@ -267,8 +267,10 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 const RESTRICTED_AS: &str = "FERROCACHED_TEST_RESTRICTED_AS";
 const BECOMES: &str = "FERROCACHED_TEST_BECOMES";
 
-/// Runs `command`, words for a shell, as a unit with `ProtectSystem=full` and such capabilities would: `setpriv` are
-/// arguments of setpriv(1). `/usr/bin/memcached` is this server. `None` where that is not allowed.
+/// Runs `command`, words for a shell, as a unit would that has what both units have: `ProtectSystem=full`, `PrivateTmp=`
+/// (but for `directory`), `PrivateDevices=`, `ProtectKernelModules=`, `ProtectKernelTunables=`, `ProtectControlGroups=`,
+/// `NoNewPrivileges=`, and such capabilities: `setpriv` are arguments of setpriv(1). `/usr/bin/memcached` is this server.
+/// `None` where that is not allowed.
 fn confined(directory: &Directory, role: &str, setpriv: &str, command: &str) -> Option<Command> {
     let is_allowed = Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
     if !nix::unistd::geteuid().is_root() || !is_allowed.is_ok_and(|status| status.success()) {
@@ -281,9 +283,22 @@ fn confined(directory: &Directory, role: &str, setpriv: &str, command: &str) -> 
     let script = format!(
         "set -eu
         mount --bind /usr /usr; mount --bind /etc /etc; mount --bind {BINARY} /usr/bin/memcached
-        mount -o remount,bind,ro /usr; mount -o remount,bind,ro /etc
-        ! touch /usr/bin/written /etc/written 2>/dev/null
+        mount -t tmpfs tmpfs /boot; mount --bind /proc/sys /proc/sys; mount --bind /sys /sys
+        for place in /usr /etc /boot /proc/sys /sys; do mount -o remount,bind,ro $place; done
+        [ ! -d /usr/lib/modules ] || mount -t tmpfs -o mode=0 tmpfs /usr/lib/modules
+        mkdir {stage}; mount -t tmpfs tmpfs {stage}; mkdir {stage}/dev {stage}/tmp {stage}/tmp/{name}
+        for node in null zero full random urandom tty; do
+            touch {stage}/dev/$node; mount --bind /dev/$node {stage}/dev/$node
+        done
+        mount --bind {directory} {stage}/tmp/{name}; chmod 1777 {stage}/tmp
+        mount --rbind {stage}/dev /dev; mount --rbind {stage}/tmp {tmp}
+        for place in /usr/bin /etc /boot /proc/sys /sys /sys/fs/cgroup; do ! touch $place/written 2>/dev/null; done
+        [ \"$(ls {tmp})\" = {name} ] && [ ! -e /dev/mem ]
         exec setpriv --no-new-privs --inh-caps=-all {setpriv} {role} --exact {test} --nocapture",
+        directory = directory.0.display(),
+        name = directory.0.file_name().unwrap().display(),
+        stage = directory.file("stage").display(),
+        tmp = env::temp_dir().display(),
         role = role_program.display(),
         test = "systemd::a_units_restrictions_can_be_put_on",
     );
@@ -306,8 +321,8 @@ fn a_units_restrictions_can_be_put_on() {
     panic!("{}", Command::new("sh").args(["-c", &format!("exec {words}")]).exec());
 }
 
-/// `MemoryDenyWriteExecute=`, `RestrictAddressFamilies=`, `RestrictNamespaces=` and `RestrictRealtime=`, as filters
-/// that answer with an error.
+/// `MemoryDenyWriteExecute=`, `RestrictAddressFamilies=`, `RestrictNamespaces=`, `RestrictRealtime=` and what
+/// `ProtectKernelModules=` has of the kind, as filters that answer with an error.
 fn as_debians_unit_has_it() -> Vec<seccompiler::BpfProgram> {
     let compile = |errno: i32, rules: &str| {
         let json = format!(
@@ -334,6 +349,8 @@ fn as_debians_unit_has_it() -> Vec<seccompiler::BpfProgram> {
                 with("mprotect", &[argument(2, &masked(executable), executable)]),
                 with("pkey_mprotect", &[argument(2, &masked(executable), executable)]),
                 r#"{"syscall": "unshare"}, {"syscall": "setns"}, {"syscall": "sched_setscheduler"}"#
+                    .to_owned(),
+                r#"{"syscall": "init_module"}, {"syscall": "finit_module"}, {"syscall": "delete_module"}"#
                     .to_owned(),
             ]
             .join(", "),
@@ -384,6 +401,37 @@ fn calls_of(set: &str) -> BTreeSet<String> {
     let text = String::from_utf8(output.stdout).unwrap();
     let names = text.lines().skip(1).map(str::trim).filter(|name| !name.is_empty() && !name.starts_with('#'));
     names.flat_map(calls_of).collect()
+}
+
+/// What the unit of Debian's package says of the process. [`confined`] and [`as_debians_unit_has_it`] see to all of it
+/// that restricts.
+const OF_DEBIANS_UNIT: [&str; 15] = [
+    "ExecStart=/usr/share/memcached/scripts/systemd-memcached-wrapper /etc/memcached.conf",
+    "PIDFile=/run/memcached/memcached.pid",
+    "Restart=always",
+    "CapabilityBoundingSet=CAP_SETGID CAP_SETUID CAP_SYS_RESOURCE",
+    "NoNewPrivileges=true",
+    "PrivateTmp=true",
+    "PrivateDevices=true",
+    "ProtectSystem=full",
+    "ProtectControlGroups=true",
+    "ProtectKernelModules=true",
+    "ProtectKernelTunables=true",
+    "MemoryDenyWriteExecute=true",
+    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+    "RestrictNamespaces=true",
+    "RestrictRealtime=true",
+];
+
+#[test]
+fn nothing_in_debians_unit_is_forgotten_here() {
+    let Ok(unit) = fs::read_to_string("/lib/systemd/system/memcached.service") else {
+        eprintln!("left out, as there is no unit of Debian's package memcached");
+        return;
+    };
+    let service = unit.split_once("\n[Service]\n").unwrap().1.split_once("\n[Install]\n").unwrap().0;
+    let lines = service.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    assert_eq!(lines.collect::<BTreeSet<_>>(), BTreeSet::from(OF_DEBIANS_UNIT));
 }
 
 #[test]
