@@ -255,6 +255,9 @@ impl Config {
             );
         } else if settings.port == TcpPort::Off {
             return Err(Fault::TlsWithoutTcp);
+        } else if settings.udp_port.is_some() {
+            let warning = "-Z (--enable-ssl) has no effect on UDP (-U): nothing is encrypted there, and nobody asked for a certificate";
+            self.warnings.push(warning.to_owned());
         }
         if tls.chain_cert.is_none() {
             return Err(Fault::NoCertificate);

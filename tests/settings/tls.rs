@@ -83,6 +83,7 @@ fn what_is_less_than_was_asked_for_is_always_told() {
         ("-o ssl_verify_mode=2", "TLS is NOT spoken"),
         ("-o ssl_min_version=3", "TLS is NOT spoken"),
         ("-Z -s /run/m.sock -o ssl_chain_cert=/c.pem", "no effect on a UNIX socket"),
+        ("-Z -U 11211 -o ssl_chain_cert=/c.pem", "no effect on UDP"),
         ("-Z -o ssl_chain_cert=/c.pem,ssl_min_version=0", "ssl_min_version=0 means 2 here"),
         ("-Z -o ssl_chain_cert=/c.pem,ssl_min_version=1", "ssl_min_version=1 means 2 here"),
         ("-Z -o ssl_chain_cert=/c.pem,ssl_verify_mode=1", "no client certificate is asked for"),
