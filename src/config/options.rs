@@ -48,7 +48,8 @@ pub(super) static OPTIONS: &[Row] = &[
         .sample("127.0.0.1")
         .says(
             "Address to listen on, as in 127.0.0.1, [::1]:11212 or localhost; several are separated by commas \
-             or given by several -l. Without it, every address is listened on.",
+             or given by several -l. Without it, every address is listened on, and clients with public addresses are \
+             refused, unless they are asked for a password (-Y) or a certificate.",
         )
         .sets(listen::apply),
     option('b', "listen-backlog", Group::Listening)
