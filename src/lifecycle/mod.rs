@@ -125,9 +125,8 @@ fn serve(config: Config) -> Result<(), Failure> {
             true => Server::adopt(handed_in, Arc::clone(&engine), clock, tls.clone())?,
             false => bind(Arc::clone(&engine), clock, tls.clone())?,
         };
-        let endpoints = server.endpoints();
         if let Some(path) = &process.port_file {
-            process::write_port_file(path, port_lines(&endpoints))
+            process::write_port_file(path, port_lines(&server.endpoints()))
                 .iter()
                 .for_each(|warning| warn!("{warning}"));
         }
@@ -135,7 +134,7 @@ fn serve(config: Config) -> Result<(), Failure> {
         pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
         let status = format!(
             "listens on {}{}{} and keeps up to {} MB ({} threads, {} connections)",
-            listed(&endpoints),
+            server.listed(),
             if are_handed_in { " (handed in, in place of those of -p, -l, -s and -U)" } else { "" },
             if server.is_guarded() { ", for private addresses only," } else { "" },
             memory_bytes >> 20,
@@ -220,10 +219,6 @@ fn bind(engine: Arc<Engine>, clock: Clock, tls: Option<Arc<Tls>>) -> Result<Serv
     let server = Server::bind(engine, clock, tls);
     umask(before);
     server
-}
-
-fn listed(endpoints: &[Endpoint]) -> String {
-    endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The lines of `MEMCACHED_PORT_FILENAME`.

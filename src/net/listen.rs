@@ -185,6 +185,18 @@ impl Listener {
     }
 }
 
+impl fmt::Display for Listener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let speaks = match self {
+            Listener::Tcp(_, None) | Listener::Unix(..) => "",
+            Listener::Tcp(_, Some(Asked::Nothing)) => " (TLS)",
+            Listener::Tcp(_, Some(Asked::Request)) => " (TLS, certificates asked for)",
+            Listener::Tcp(_, Some(Asked::Require)) => " (TLS, certificates required)",
+        };
+        write!(formatter, "{}{speaks}", self.endpoint())
+    }
+}
+
 /// The device and inode of what is at `path` itself.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))

@@ -185,6 +185,13 @@ impl Server {
         listeners.chain(self.doors.iter().map(Door::endpoint)).collect()
     }
 
+    /// The same for people, with what is spoken there.
+    pub fn listed(&self) -> String {
+        let listeners = self.listeners.iter().map(Listener::to_string);
+        let doors = self.doors.iter().map(|door| door.endpoint().to_string());
+        listeners.chain(doors).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether clients from the public Internet are turned away, because nobody said where to listen.
     pub fn is_guarded(&self) -> bool {
         let settings = self.shared.engine.settings();

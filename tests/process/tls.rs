@@ -130,6 +130,17 @@ fn each_listener_and_verify_mode_lets_in_whom_it_should() {
         }
         let mut plain = Client(BufReader::new(TcpStream::connect(addresses[1]).unwrap()));
         assert!(plain.ask("version\r\n").starts_with("VERSION "), "notls is plain");
+        let chosen = match mode {
+            "0" => " (TLS)",
+            "1" => " (TLS, certificates asked for)",
+            _ => " (TLS, certificates required)",
+        };
+        let words = [chosen, "", " (TLS)", " (TLS, certificates required)"];
+        let listed: Vec<_> =
+            addresses.iter().zip(words).map(|(address, words)| format!("{address}{words}")).collect();
+        let line = format!("listens on {} and", listed.join(", "));
+        wait_for("the first line", || guarded.server.log().contains("listens on"));
+        assert!(guarded.server.log().contains(&line), "{line}: {}", guarded.server.log());
     }
 }
 
