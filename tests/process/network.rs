@@ -34,10 +34,12 @@ pub(crate) fn in_own_network(story: impl FnOnce() + Send) {
 fn set_up() -> Result<(), String> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| format!("unshare: {errno}"))?;
     ip(&["link", "set", "lo", "up"])?;
-    ADDRESSES
-        .iter()
-        .chain(&MORE_ADDRESSES)
-        .try_for_each(|address| ip(&["address", "add", address, "dev", "lo"]))
+    ADDRESSES.iter().chain(&MORE_ADDRESSES).try_for_each(|address| {
+        let add = ["address", "add", address, "dev", "lo"];
+        // Without looking for others who have it, or it cannot be used for a moment.
+        let at_once: &[&str] = if address.contains("::") { &["nodad"] } else { &[] };
+        ip(&[&add, at_once].concat())
+    })
 }
 
 fn ip(arguments: &[&str]) -> Result<(), String> {

@@ -166,7 +166,9 @@ fn a_public_client_needs_no_place_to_be_refused_and_takes_none() {
         for client in &mut crowd {
             assert_eq!(client.line(), REFUSAL);
         }
-        assert!(open() <= calm + LINGERING_MAX, "{} descriptors, {calm} before", open());
+        // One more may have been told and is just being closed.
+        let most = calm + LINGERING_MAX + 1;
+        assert!(open() <= most, "{} descriptors, {calm} before", open());
         assert_eq!(only.stat("stats\r\n", "curr_connections").as_deref(), Some("1"));
         assert_eq!(only.stat("stats\r\n", "rejected_public_connections").as_deref(), Some("60"));
         assert_eq!(only.stat("stats\r\n", "accepting_conns").as_deref(), Some("1"));
