@@ -171,3 +171,40 @@ impl fmt::Debug for Attempt {
         formatter.debug_struct("Attempt").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Epoch;
+    use crate::engine::settings::Settings;
+
+    #[test]
+    fn each_refusal_takes_twice_as_long_up_to_the_longest() {
+        let pause = |refusals| {
+            let users = Arc::new(Users::default());
+            Attempt { users, text: Box::default(), refusals, verdict: Verdict::Refused }.pause()
+        };
+        for (refusals, milliseconds) in
+            [(0, 100), (1, 200), (4, 1600), (5, 3200), (6, 3200), (u32::MAX, 3200)]
+        {
+            assert_eq!(pause(refusals), Duration::from_millis(milliseconds), "{refusals}");
+        }
+    }
+
+    #[test]
+    fn one_that_nobody_had_time_for_is_told_so_and_may_try_again() {
+        let (epoch, now) = Epoch::starting_at(1_700_000_000);
+        let engine = Engine::new(Settings { auth_file: Some("users".into()), ..Settings::default() }, epoch);
+        engine.set_users(Users::parse(b"ann:sesame").unwrap());
+        let mut session = engine.session(0);
+        let mut owed = Owed::default();
+        let turn = engine.turn(&mut session, b"set a 0 0 9\r\nann wrong\r\n", &mut owed, now);
+        assert_eq!(turn.then, Then::Wait);
+        let never_run = session.take_errand().unwrap();
+        session.give_back(never_run);
+        engine.turn(&mut session, b"", &mut owed, now);
+        engine.turn(&mut session, b"set a 0 0 10\r\nann sesame\r\n", &mut owed, now);
+        let said = String::from_utf8(owed.into_bytes().to_vec()).unwrap();
+        assert_eq!(said, "SERVER_ERROR too many clients log in at once, try again later\r\nSTORED\r\n");
+    }
+}

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::sleep;
 use std::time::Duration;
 
 use tracing::warn;
@@ -42,9 +43,9 @@ pub(super) fn read(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> 
     parse(path, &text, mode)
 }
 
-/// [`read`] for a file that may just be written. Without its rights at the end, half a line would have its user do
-/// everything.
-fn read_settled(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> {
+/// [`read`] for a file that may just be written, with `wait` to let time pass. Without its rights at the end, half a
+/// line would have its user do everything.
+fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<String>), UsersFileError> {
     // A pipe, which is all that is wanted for the start, has nothing more to say, and opening it may never end.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         let error = io::Error::other("it is no regular file and can be read once only");
@@ -55,7 +56,7 @@ fn read_settled(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> {
         if before.is_empty() || before.ends_with(b"\n") {
             return parse(path, &before, mode);
         }
-        std::thread::sleep(SETTLING_TIME);
+        wait();
         let now = text(path)?;
         if now.0 == before {
             return parse(path, &before, mode);
@@ -91,11 +92,43 @@ fn parse(path: &Path, text: &[u8], mode: u32) -> Result<(Users, Vec<String>), Us
 /// Reading the file at `path` again.
 pub(super) fn reload(engine: Arc<Engine>, path: PathBuf) -> Reload {
     let again = move || {
-        let (users, warnings) = read_settled(&path).map_err(|error| error.to_string())?;
+        let (users, warnings) =
+            read_settled(&path, || sleep(SETTLING_TIME)).map_err(|error| error.to_string())?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let count = users.len();
         engine.set_users(users);
         Ok(format!("{count} passwords; who is logged in stays so"))
     };
     Reload { name: "the users", again: Box::new(again) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Reads a file that grows by one of `parts` whenever time passes. Says how many users it had, and how often time
+    /// passed.
+    fn settled(name: &str, parts: &[&str]) -> (Result<usize, String>, usize) {
+        let path = std::env::temp_dir().join(format!("ferrocached-users-{name}-{}", std::process::id()));
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"ann:x\nbob:y").unwrap();
+        let mut waited = 0;
+        let read = read_settled(&path, || {
+            file.write_all(parts.get(waited).map_or(b"", |part| part.as_bytes())).unwrap();
+            waited += 1;
+        });
+        std::fs::remove_file(&path).unwrap();
+        (read.map(|(users, _)| users.len()).map_err(|error| error.to_string()), waited)
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_waited_for_but_not_for_ever() {
+        assert_eq!(settled("ended", &[":r", "o\n"]), (Ok(2), 2));
+        assert_eq!(settled("same", &[":ro"]), (Ok(2), 2), "what stays so is meant so");
+        let (read, waited) = settled("endless", &["z"; SETTLING_TIMES_MAX + 5]);
+        assert!(read.unwrap_err().ends_with("is still being written; end its last line"));
+        assert_eq!(waited, SETTLING_TIMES_MAX);
+    }
 }

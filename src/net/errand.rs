@@ -27,6 +27,8 @@ const ERRAND_WAIT_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Errands {
     main: Handle,
     turn: Arc<Semaphore>,
+    /// [`ERRAND_WAIT_MAX`], but for tests.
+    wait_max: Duration,
 }
 
 /// An errand that was sent. Dropping it calls it off, unless it runs already.
@@ -38,19 +40,20 @@ pub(super) struct Underway {
 impl Errands {
     /// Errands of the runtime this is called in.
     pub(super) fn here() -> Errands {
-        Errands { main: Handle::current(), turn: Arc::new(Semaphore::new(ERRANDS_AT_ONCE_MAX)) }
+        let turn = Arc::new(Semaphore::new(ERRANDS_AT_ONCE_MAX));
+        Errands { main: Handle::current(), turn, wait_max: ERRAND_WAIT_MAX }
     }
 
     /// Has `errand` run as soon as it is its turn.
     pub(super) fn send(&self, errand: Box<dyn Errand>) -> Underway {
-        let turn = Arc::clone(&self.turn);
+        let (turn, wait_max) = (Arc::clone(&self.turn), self.wait_max);
         let permit = Arc::clone(&turn).try_acquire_owned().ok();
         let is_running = Arc::new(AtomicBool::new(permit.is_some()));
         let runs = Arc::clone(&is_running);
         let task = self.main.spawn(async move {
             let permit = match permit {
                 Some(permit) => permit,
-                None => match tokio::time::timeout(ERRAND_WAIT_MAX, turn.acquire_owned()).await {
+                None => match tokio::time::timeout(wait_max, turn.acquire_owned()).await {
                     Ok(Ok(permit)) => permit,
                     Ok(Err(_)) | Err(_) => return Some(errand),
                 },
@@ -96,5 +99,43 @@ impl Underway {
 impl Drop for Underway {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::engine::{Engine, Session};
+    use crate::protocol::Owed;
+
+    #[derive(Debug)]
+    struct Deed(Arc<AtomicBool>);
+
+    impl Errand for Deed {
+        fn run(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+
+        fn finish(self: Box<Self>, _: &Engine, _: &mut Session, _: &mut Owed) {}
+    }
+
+    /// Sends a deed, and says whether it was done when it came back.
+    async fn is_done(errands: &Errands) -> bool {
+        let deed = Arc::<AtomicBool>::default();
+        let mut underway = errands.send(Box::new(Deed(Arc::clone(&deed))));
+        assert!(poll_fn(|cx| underway.poll_back(cx)).await.is_some(), "it does not panic");
+        deed.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn one_whose_turn_does_not_come_is_given_back_as_it_is() {
+        let errands = Errands { wait_max: Duration::from_millis(1), ..Errands::here() };
+        assert!(is_done(&errands).await);
+        let others = Arc::clone(&errands.turn).acquire_many_owned(ERRANDS_AT_ONCE_MAX as u32).await;
+        assert!(!is_done(&errands).await);
+        drop(others);
+        assert!(is_done(&errands).await);
     }
 }

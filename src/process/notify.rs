@@ -112,6 +112,19 @@ mod tests {
     }
 
     #[test]
+    fn one_that_does_not_read_is_not_waited_for_long() {
+        let address =
+            SocketAddr::from_abstract_name(format!("ferrocached-deaf-{}", std::process::id())).unwrap();
+        let deaf = UnixDatagram::bind_addr(&address).unwrap();
+        let place = format!("@ferrocached-deaf-{}", std::process::id());
+        let notifier = Notifier::at(OsStr::new(&place)).unwrap();
+        // Until its queue is full: some ten or some hundred messages, as the system is set (max_dgram_qlen).
+        let refused = (0..10_000).find_map(|_| notifier.ready("still here").err());
+        assert_eq!(refused.expect("a queue has an end").kind(), io::ErrorKind::WouldBlock);
+        drop(deaf);
+    }
+
+    #[test]
     fn a_place_that_is_none_is_told() {
         assert!(Notifier::at(OsStr::new("vsock:2:1234")).is_err());
         assert!(Notifier::at(OsStr::new("/nonexistent/notify")).unwrap().ready("").is_err());

@@ -1,3 +1,5 @@
+use base64::Engine as _;
+
 use super::*;
 
 /// Made by the reference implementation, from its own tests: "password" with the salt "somesalt".
@@ -169,6 +171,16 @@ fn everything_has_a_limit() {
     wrong(&with(256, ARGON2_PASSES_MAX + 1, 1), 1, "17 passes");
     parses(with(1024, 1, ARGON2_LANES_MAX));
     wrong(&with(1024, 1, ARGON2_LANES_MAX + 1), 1, "65 lanes");
+
+    let salted = |salt_bytes: usize| {
+        let bytes = vec![7; 32 + salt_bytes];
+        format!("ann:{{SSHA256}}{}", base64::engine::general_purpose::STANDARD.encode(bytes))
+    };
+    parses(salted(1));
+    parses(salted(64));
+    for salt_bytes in [0, 65, 66, 67, 68, 200] {
+        wrong(&salted(salt_bytes), 1, "a salt of 1 to 64 bytes");
+    }
 
     let longest = format!("ann:{}", "x".repeat(USER_LINE_BYTES_MAX - 4));
     opens(&longest, &longest.replace(':', " "));
