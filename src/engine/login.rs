@@ -7,7 +7,7 @@
 //!   time: success comes at once, so a client need not be told to know that it was wrong.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -27,6 +27,12 @@ const REFUSAL_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// How long a refusal takes at most: each takes twice as long as the one before, up to this.
 const REFUSAL_PAUSE_MAX: Duration = Duration::from_millis(3200);
 
+/// How often a password is looked at, where the users change each time that this is done.
+const LOOKS_MAX: usize = 4;
+
+/// Those who may log in, until others may.
+pub(super) type CurrentUsers = Arc<RwLock<Arc<Users>>>;
+
 /// What a session knows of its attempts to log in.
 #[derive(Debug, Default)]
 pub(super) struct Login {
@@ -37,13 +43,10 @@ pub(super) struct Login {
 }
 
 impl Engine {
-    /// Has these users log in from now on, and no others. Sessions that have logged in go on as they are.
+    /// Has these users log in from now on, and no others: those who wait for it included. Sessions that have logged in go
+    /// on as they are.
     pub fn set_users(&self, users: Users) {
         *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
-    }
-
-    fn users(&self) -> Arc<Users> {
-        Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A turn of a session that has not logged in: how many bytes of input it used up, and what comes then.
@@ -100,15 +103,20 @@ impl Engine {
             return None;
         };
         session.counters.auth_cmds.add(1);
-        let users = self.users();
         let text = token.kept();
+        let users = now(&self.users);
         if let Some(rights) = Token::parse(&text).and_then(|token| users.verify_at_once(token)) {
             session.admit(rights, owed);
             return None;
         }
+        let users = Arc::clone(&self.users);
         let Stage::LoggingIn(Login { refusals, .. }) = session.stage else { return None };
         Some(session.send(Attempt { users, text, refusals, verdict: Verdict::Open }))
     }
+}
+
+fn now(users: &RwLock<Arc<Users>>) -> Arc<Users> {
+    Arc::clone(&users.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Session {
@@ -122,7 +130,7 @@ impl Session {
 
 /// An attempt to log in that takes time.
 struct Attempt {
-    users: Arc<Users>,
+    users: CurrentUsers,
     text: Box<[u8]>,
     /// How many on this connection were refused before.
     refusals: u32,
@@ -137,8 +145,15 @@ enum Verdict {
 
 impl Errand for Attempt {
     fn run(&mut self) {
-        let rights = Token::parse(&self.text).and_then(|token| self.users.verify(token));
-        self.verdict = rights.map_or(Verdict::Refused, Verdict::Admitted);
+        for _ in 0..LOOKS_MAX {
+            let users = now(&self.users);
+            let rights = Token::parse(&self.text).and_then(|token| users.verify(token));
+            // It may have waited long and taken long: whose password was taken away meanwhile must not come in.
+            if Arc::ptr_eq(&users, &now(&self.users)) {
+                self.verdict = rights.map_or(Verdict::Refused, Verdict::Admitted);
+                return;
+            }
+        }
     }
 
     fn pause(&self) -> Duration {
@@ -174,6 +189,8 @@ impl fmt::Debug for Attempt {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Buf;
+
     use super::*;
     use crate::clock::Epoch;
     use crate::engine::settings::Settings;
@@ -181,7 +198,7 @@ mod tests {
     #[test]
     fn each_refusal_takes_twice_as_long_up_to_the_longest() {
         let pause = |refusals| {
-            let users = Arc::new(Users::default());
+            let users = CurrentUsers::default();
             Attempt { users, text: Box::default(), refusals, verdict: Verdict::Refused }.pause()
         };
         for (refusals, milliseconds) in
@@ -206,5 +223,37 @@ mod tests {
         engine.turn(&mut session, b"set a 0 0 10\r\nann sesame\r\n", &mut owed, now);
         let said = String::from_utf8(owed.into_bytes().to_vec()).unwrap();
         assert_eq!(said, "SERVER_ERROR too many clients log in at once, try again later\r\nSTORED\r\n");
+    }
+
+    /// "password" with as little of argon2 as there can be.
+    const QUICK: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$";
+
+    #[test]
+    fn whose_password_is_taken_away_while_it_waits_is_not_let_in() {
+        let (epoch, tick) = Epoch::starting_at(1_700_000_000);
+        let engine = Engine::new(Settings { auth_file: Some("users".into()), ..Settings::default() }, epoch);
+        let hash = {
+            let params = argon2::Params::new(8, 1, 1, None).unwrap();
+            let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+            let mut hash = [0; 32];
+            argon2.hash_password_into(b"password", b"somesalt", &mut hash).unwrap();
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD_NO_PAD.encode(hash)
+        };
+        let users = |rights| Users::parse(format!("ann:{QUICK}{hash}:{rights}\n").as_bytes()).unwrap();
+        let input = b"set auth 0 0 12\r\nann password\r\n";
+        for (after, said) in
+            [(users("ro"), &b"STORED\r\n"[..]), (Users::parse(b"bob:x\n").unwrap(), reply::AUTH_FAILURE)]
+        {
+            engine.set_users(users("rw"));
+            let (mut session, mut owed) = (engine.session(0), Owed::default());
+            let turn = engine.turn(&mut session, input, &mut owed, tick);
+            assert_eq!((turn.then, owed.remaining()), (Then::Wait, 0));
+            engine.set_users(after);
+            session.run_errand();
+            engine.turn(&mut session, b"", &mut owed, tick);
+            assert_eq!(owed.into_bytes(), said);
+            assert!(session.rights().is_none_or(|rights| !rights.may_write()), "those of the new file");
+        }
     }
 }

@@ -26,7 +26,7 @@ mod uri;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -35,10 +35,10 @@ use bytes::Buf;
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
 use crate::store::{Hashed, NoAddresses, Store, StoreConfig};
-use auth::Users;
 use certificates::Certificates;
 use hot::Hot;
 use listing::Listings;
+use login::CurrentUsers;
 use prefixes::Prefixes;
 use roster::Roster;
 pub use session::Session;
@@ -128,7 +128,7 @@ pub struct Engine {
     roster: OnceLock<Arc<dyn Roster>>,
     certificates: OnceLock<Arc<dyn Certificates>>,
     /// Who may log in, if anybody has to.
-    users: RwLock<Arc<Users>>,
+    users: CurrentUsers,
     #[cfg(feature = "debugtime")]
     moved_time: debugtime::MovedTime,
 }
@@ -178,7 +178,7 @@ impl Engine {
             wall_clock: None,
             roster: OnceLock::new(),
             certificates: OnceLock::new(),
-            users: RwLock::default(),
+            users: CurrentUsers::default(),
             #[cfg(feature = "debugtime")]
             moved_time: debugtime::MovedTime::default(),
             settings,
