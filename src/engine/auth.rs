@@ -31,6 +31,9 @@ pub const USER_LINE_BYTES_MAX: usize = 1024;
 /// each makes refusing slower.
 pub const PASSWORDS_PER_USER_MAX: usize = 8;
 
+/// What some editors put before a file's first byte to say that it is UTF-8 (RFC 3629, section 6). No part of a name.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// What is wrong with a file of users.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UsersError {
@@ -146,6 +149,7 @@ impl Users {
         }
         let mut users = Users { key: session_key(), ..Users::default() };
         let mut rights_known = RightsKnown::default();
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let lines = (!text.is_empty()).then(|| text.split(|&byte| byte == b'\n'));
         for (index, line) in lines.into_iter().flatten().enumerate() {

@@ -57,7 +57,9 @@ fn the_first_colon_splits_and_passwords_may_hold_others() {
 
 #[test]
 fn ends_of_lines_are_no_part_of_passwords() {
-    for file in ["ann:sesame", "ann:sesame\n", "ann:sesame\r\n", "bob:x\r\nann:sesame\r\n"] {
+    for file in
+        ["ann:sesame", "ann:sesame\n", "ann:sesame\r\n", "bob:x\r\nann:sesame\r\n", "\u{feff}ann:sesame\r\n"]
+    {
         opens(file, "ann sesame");
     }
 }
