@@ -17,7 +17,7 @@ use crate::engine::auth::{USERS_FILE_BYTES_MAX, Users, UsersError};
 /// The permission bits that let others than owner and group read a file, or write to it.
 const OTHERS: u32 = 0o006;
 
-/// How long a file whose last line has no end is left alone, to see whether its end is still to be written.
+/// How long a file whose last line has no end, or that has none, is left alone, to see whether that is still to be written.
 const SETTLING_TIME: Duration = Duration::from_secs(1);
 
 /// How often, before it is taken for one that is written to all the time.
@@ -44,7 +44,8 @@ pub(super) fn read(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> 
 }
 
 /// [`read`] for a file that may just be written, with `wait` to let time pass. Without its rights at the end, half a
-/// line would have its user do everything.
+/// line would have its user do everything; and one that is being replaced is empty for a moment, in which nobody could
+/// log in.
 fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<String>), UsersFileError> {
     // A pipe, which is all that is wanted for the start, has nothing more to say, and opening it may never end.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
@@ -53,7 +54,7 @@ fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<Strin
     }
     let (mut before, mut mode) = text(path)?;
     for _ in 0..SETTLING_TIMES_MAX {
-        if before.is_empty() || before.ends_with(b"\n") {
+        if before.ends_with(b"\n") {
             return parse(path, &before, mode);
         }
         wait();

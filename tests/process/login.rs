@@ -139,6 +139,12 @@ fn half_a_line_is_not_taken_for_a_user_with_all_rights() {
     // Once it stays so, it is meant so.
     users.write("shop:pw");
     reload(&server, "SIGHUP: read the users again: 1 passwords");
+    users.write("");
+    server.signal(Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(200));
+    users.write("ann:sesame\nbob:x\ncarl:y\n");
+    reload(&server, "SIGHUP: read the users again: 3 passwords");
+    assert!(!server.log().contains("nobody can log in"), "{}", server.log());
 }
 
 #[test]
