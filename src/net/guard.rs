@@ -88,6 +88,11 @@ pub(super) fn log(turned_away: &Seldom, peer: &Endpoint, now: Tick) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::super::listen;
     use super::*;
     use crate::engine::settings::{ListenAddress, TlsPrefix};
 
@@ -186,5 +191,22 @@ mod tests {
             assert!(!is_open(&Settings { listen, ..Settings::default() }), "{host}");
         }
         assert!(!is_open(&Settings { auth_file: Some("users".into()), ..Settings::default() }));
+    }
+
+    #[tokio::test]
+    async fn every_address_is_guarded_however_a_socket_that_is_handed_in_writes_it() {
+        for (domain, address) in
+            [(Domain::IPV4, "0.0.0.0:0"), (Domain::IPV6, "[::]:0"), (Domain::IPV6, "[::ffff:0.0.0.0]:0")]
+        {
+            let socket = Socket::new(domain, Type::STREAM, None).unwrap();
+            if domain == Domain::IPV6 {
+                socket.set_only_v6(false).unwrap();
+            }
+            let every: SocketAddr = address.parse().unwrap();
+            socket.bind(&every.into()).unwrap();
+            socket.listen(1).unwrap();
+            let listener = listen::adopt(socket.into(), None).unwrap();
+            assert!(is_wanted(&listener, &Settings::default()), "{address}");
+        }
     }
 }

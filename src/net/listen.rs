@@ -167,9 +167,9 @@ impl Listener {
         }
     }
 
-    /// Whether it listens on all addresses of its family.
+    /// Whether it listens on all addresses of its family; or on all of IPv4 as those of IPv6 that stand for them.
     pub(super) fn is_everywhere(&self) -> bool {
-        matches!(self.endpoint(), Endpoint::Tcp(address) if address.ip().is_unspecified())
+        matches!(self.endpoint(), Endpoint::Tcp(address) if address.ip().to_canonical().is_unspecified())
     }
 
     /// Whether nobody gets any further without a certificate that is good here.
