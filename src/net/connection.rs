@@ -23,6 +23,7 @@ use tracing::{debug, trace};
 
 use super::clients::Client;
 use super::stream::Stream;
+use super::tls::Gate;
 use super::{Shared, StopKind};
 use crate::engine::roster::{Reason, State};
 use crate::engine::{OWED_BYTES_MAX, Session, Then, Turn, WATCHER_BYTES_MAX};
@@ -123,10 +124,10 @@ impl Connection {
         }
     }
 
-    /// Serves the client until it leaves, or has to.
-    pub(super) async fn serve(mut self) {
+    /// Serves the client until it leaves, or has to. Its handshake, if there is one, goes by way of `gate`.
+    pub(super) async fn serve(mut self, gate: Gate) {
         if let Stream::Tls(stream) = &mut self.stream {
-            let agreed = poll_fn(|cx| stream.poll_handshake(cx)).await;
+            let agreed = stream.shake_hands(&gate).await;
             let is_new = stream.is_new_session();
             self.client.end_handshake(self.shared.clock.now());
             match agreed {

@@ -16,6 +16,7 @@ mod stream;
 pub mod tls;
 
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -38,7 +39,7 @@ use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
 use seldom::Seldom;
 use stream::Stream;
-use tls::{HANDSHAKE_SECONDS_MAX, LOOK, Look, Tls};
+use tls::{HANDSHAKE_SECONDS_MAX, LOOK, Look, Tls, gate};
 
 /// How often the engine is told what time it is.
 const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
@@ -473,10 +474,13 @@ async fn work(number: usize, shared: Arc<Shared>, incoming: Incoming, mut stoppe
             Err(error) => error!("cannot serve {endpoint}: {error}"),
         }
     }
+    let (gate, keeper) = gate();
+    let mut keeping = pin!(keeper.keep());
     loop {
         let (accepted, client) = tokio::select! {
             Some(handed) = accepted.recv() => handed,
             _ = stopped.changed() => return,
+            () = &mut keeping => return, // never, for there is a gate
         };
         match shared.stream(accepted) {
             Ok(stream) => {
@@ -484,7 +488,7 @@ async fn work(number: usize, shared: Arc<Shared>, incoming: Incoming, mut stoppe
                 shared.engine.log_opened(&session, || client.remote(), shared.clock.now());
                 let connection = Connection::new(stream, session, Arc::clone(&client), Arc::clone(&shared));
                 // The task cannot have run before it is entered: it is this thread that will run it.
-                let task = tokio::spawn(connection.serve());
+                let task = tokio::spawn(connection.serve(gate.clone()));
                 shared.clients.insert(client, task.abort_handle());
             }
             Err(error) => {

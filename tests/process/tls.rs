@@ -308,6 +308,50 @@ fn a_handshake_has_to_come_to_an_end() {
 }
 
 #[test]
+fn who_is_connected_is_served_between_one_handshake_and_the_next() {
+    const CROWD: usize = 300;
+    const REQUESTS: usize = 20;
+    // One request at a time, so that everybody else may go first after each.
+    let guarded = Guarded::start(&["-t", "1", "-R", "1"]);
+    let mut connected = guarded.client();
+    assert_eq!(connected.stat("stats\r\n", "ssl_handshake_errors").as_deref(), Some("0"));
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| TcpStream::connect(guarded.address()).unwrap()).collect();
+    let all = (CROWD + 1).to_string();
+    wait_for("all to be connected", || {
+        connected.stat("stats\r\n", "curr_connections").is_some_and(|now| now == all)
+    });
+
+    // While it stands still, all of them speak, and then the one who is connected: it is the last in line.
+    guarded.server.signal(Signal::SIGSTOP);
+    wait_for("all its threads to be stopped", || {
+        let threads = fs::read_dir(format!("/proc/{}/task", guarded.server.child.id())).unwrap();
+        let mut stats = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")));
+        stats.all(|stat| stat.is_ok_and(|stat| stat.contains(") T ")))
+    });
+    crowd.iter_mut().for_each(|stream| stream.write_all(b"no ClientHello\r\n").unwrap());
+    connected.send(&"stats\r\n".repeat(REQUESTS));
+    guarded.server.signal(Signal::SIGCONT);
+
+    let mut before = 0;
+    for request in 1..=REQUESTS {
+        let mut failed = None;
+        loop {
+            let line = connected.line();
+            if line == "END" {
+                break;
+            }
+            failed = failed.or(line.strip_prefix("STAT ssl_handshake_errors ").map(str::to_owned));
+        }
+        let failed: usize = failed.unwrap().parse().unwrap();
+        assert!(failed <= before + 2, "{failed} at request {request}, {before} at the one before");
+        before = failed;
+    }
+    wait_for("everybody to be heard", || {
+        connected.stat("stats\r\n", "ssl_handshake_errors").as_deref() == Some(&CROWD.to_string())
+    });
+}
+
+#[test]
 fn new_certificates_are_for_new_connections() {
     let guarded = Guarded::start(&[]);
     let mut old = guarded.client();

@@ -7,6 +7,7 @@
 //!   session where a full handshake would ask for a certificate that was never shown, or is no longer good.
 
 mod files;
+mod gate;
 mod stream;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ use crate::engine::certificates::Certificates;
 use crate::engine::settings::{Settings, TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
 pub use files::TlsError;
 use files::{Files, Loaded, Stamps};
+pub(super) use gate::{Gate, gate};
 pub(super) use stream::TlsStream;
 
 /// How often the files are looked at for changes. What has changed is loaded once it has stayed the same between two

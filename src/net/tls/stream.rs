@@ -10,6 +10,7 @@
 //!   byte, or of none, cost as much as long ones.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::gate::Gate;
 use crate::net::connection::let_others_go_first;
 
 /// How much one read of the socket may bring, in bytes: as much as one of a socket without TLS.
@@ -56,20 +58,26 @@ impl TlsStream {
         SockRef::from(&self.socket)
     }
 
-    /// Agrees with the client on how to go on; `false` if it left without a word, as health checks do.
+    /// Agrees with the client on how to go on, each time it has said something by way of `gate`; `false` if it left
+    /// without a word, as health checks do.
     ///
     /// # Errors
     /// When they do not agree. The client was told, if it listens.
-    pub(in crate::net) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    pub(in crate::net) async fn shake_hands(&mut self, gate: &Gate) -> io::Result<bool> {
         loop {
             // Behind the last word of the handshake, too: tickets.
-            ready!(self.poll_drain(cx))?;
+            poll_fn(|cx| self.poll_drain(cx)).await?;
             if !self.session.is_handshaking() {
-                return Poll::Ready(Ok(true));
+                return Ok(true);
             }
-            if ready!(self.poll_feed(cx))? == 0 {
-                let left = ErrorKind::UnexpectedEof.into();
-                return Poll::Ready(if self.has_spoken { Err(left) } else { Ok(false) });
+            self.socket.readable().await?;
+            gate.pass().await;
+            match poll_fn(|cx| Poll::Ready(self.poll_feed(cx))).await {
+                Poll::Ready(Ok(0)) if self.has_spoken => return Err(ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(0)) => return Ok(false),
+                Poll::Ready(fed) => drop(fed?),
+                // The system had only thought that there was something.
+                Poll::Pending => {}
             }
         }
     }
@@ -301,7 +309,6 @@ impl Write for Unwaiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
     use std::net::{TcpListener, TcpStream as Client};
     use std::sync::Arc;
 
@@ -309,6 +316,7 @@ mod tests {
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
+    use super::super::gate::gate;
     use super::*;
 
     /// Both ends of a connection, after the handshake.
@@ -339,7 +347,11 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let session = ServerConnection::new(Arc::new(server)).unwrap();
         let mut stream = TlsStream::new(TcpStream::from_std(socket).unwrap(), session);
-        assert!(poll_fn(|cx| stream.poll_handshake(cx)).await.unwrap());
+        let (gate, keeper) = gate();
+        tokio::select! {
+            agreed = stream.shake_hands(&gate) => assert!(agreed.unwrap()),
+            () = keeper.keep() => unreachable!("there is a gate"),
+        }
         (connecting.join().unwrap(), stream)
     }
 
