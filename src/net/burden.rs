@@ -2,7 +2,8 @@
 //!
 //! Three things are held for a client: a request that has not arrived in full, replies that it has not taken, and, among
 //! these, large values that it shares with the store. Requests and replies lie in buffers outside of `-m`, which
-//! `-o read_buf_mem_limit` bounds for all clients together. Shared values lie within `-m`; but those that no item has any
+//! `-o read_buf_mem_limit` bounds for all clients together; so does what TLS may hold encrypted, of shared values too.
+//! Shared values lie within `-m`; but those that no item has any
 //! more are pinned there by the clients that they are owed to, and of such there is to be no more than one part of `-m`
 //! in [`PINNED_PARTS`].
 //!
@@ -38,7 +39,7 @@ const PINNED_PARTS: u64 = 4;
 pub(super) struct Burden {
     /// The buffer of an unfinished request, in bytes.
     input: AtomicU64,
-    /// The buffer of replies, in bytes.
+    /// The buffer of replies and what waits encrypted behind it, in bytes.
     output: AtomicU64,
     /// Shared values that are still owed, in bytes.
     shared: AtomicU64,
@@ -94,7 +95,7 @@ impl Shared {
         false
     }
 
-    /// Whether `client`, who takes nothing now, may be owed replies in a buffer of `bytes` bytes, and `shared` bytes of
+    /// Whether `client`, who takes nothing now, may be owed replies in buffers of `bytes` bytes, and `shared` bytes of
     /// values besides. It is noted, if so.
     pub(super) fn may_owe(&self, client: &Client, bytes: usize, shared: usize) -> bool {
         if bytes > SMALL_BYTES_MAX && !self.has_room(client, bytes) {
@@ -115,7 +116,7 @@ impl Shared {
         change(&connections.read_buffers, &connections.read_buffer_bytes, before, bytes as u64);
     }
 
-    /// Notes that `client` is owed replies in a buffer of `bytes` bytes, and `shared` bytes of values besides.
+    /// Notes that `client` is owed replies in buffers of `bytes` bytes, and `shared` bytes of values besides.
     pub(super) fn note_output(&self, client: &Client, bytes: usize, shared: usize) {
         let connections = self.engine.connections();
         client.burden.shared.store(shared as u64, Ordering::Relaxed);

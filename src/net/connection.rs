@@ -171,7 +171,8 @@ impl Connection {
                     let now = self.shared.clock.now();
                     self.client.touch(now);
                     self.client.burden.advance(before - self.owed.remaining(), now);
-                    self.shared.note_output(&self.client, self.owed.capacity(), self.owed.shared_bytes());
+                    let bytes = self.owed.capacity() + self.stream.held_bytes_max(self.owed.remaining());
+                    self.shared.note_output(&self.client, bytes, self.owed.shared_bytes());
                 }
                 ready!(sent)?;
                 self.owed = Owed::default();
@@ -397,8 +398,8 @@ impl Connection {
                     scratch.owed.move_to(&mut self.owed);
                     self.client.set_state(State::Writing);
                     self.client.burden.begin(self.client.last_turn());
-                    let (bytes, shared) = (self.owed.capacity(), self.owed.shared_bytes());
-                    if !self.shared.may_owe(&self.client, bytes, shared) {
+                    let bytes = self.owed.capacity() + self.stream.held_bytes_max(self.owed.remaining());
+                    if !self.shared.may_owe(&self.client, bytes, self.owed.shared_bytes()) {
                         return Err(io::ErrorKind::OutOfMemory.into());
                     }
                 }

@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::tls::TlsStream;
+use super::tls::{TlsStream, UNSENT_BYTES_MAX};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -50,6 +50,14 @@ impl Handover {
 }
 
 impl Stream {
+    /// How many of `owed` bytes that are to be written this may hold itself until the socket takes them, encrypted.
+    pub(super) fn held_bytes_max(&self, owed: usize) -> usize {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => 0,
+            Stream::Tls(_) => owed.min(UNSENT_BYTES_MAX),
+        }
+    }
+
     /// Has the system hold about `bytes` of what the other end does not read, where it would hold megabytes.
     pub(super) fn bound_unsent(&self, bytes: usize) {
         let socket = match self {

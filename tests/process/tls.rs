@@ -239,6 +239,31 @@ fn what_a_client_does_not_read_stays_bounded_and_is_not_lost() {
 }
 
 #[test]
+fn what_is_encrypted_and_not_read_is_part_of_the_buffers() {
+    const MEGABYTE: u64 = 1 << 20;
+    let guarded = Guarded::start(&["-t", "1", "-o", "read_buf_mem_limit=1"]);
+    let mut client = guarded.client();
+    let value = "x".repeat(900_000);
+    assert_eq!(client.ask(&format!("set k 0 0 900000\r\n{value}\r\n")), "STORED");
+    let mut number = |name| client.stat("stats\r\n", name).unwrap().parse::<u64>().unwrap();
+    let mut lazy = Vec::new();
+    // The value is shared by all; what is encrypted is each one's own, and 16 times 64 KB of it are a megabyte.
+    for count in 1..=24 {
+        let mut one = guarded.client();
+        one.send(&"get k\r\n".repeat(20));
+        lazy.push(one);
+        let mut held = 0;
+        wait_for("something to be held for it, or somebody to go", || {
+            held = number("response_obj_bytes");
+            held >= count * (60 << 10) || number("response_obj_oom") > 0
+        });
+        assert!(held <= MEGABYTE, "{held} bytes for {count}");
+    }
+    assert!(number("response_obj_oom") > 0, "some had to go");
+    assert!(number("response_obj_bytes") > MEGABYTE / 2, "and others not");
+}
+
+#[test]
 fn who_does_not_speak_tls_is_closed_and_counted_and_told_of() {
     let guarded = Guarded::start(&[]);
     let mut watcher = guarded.client();

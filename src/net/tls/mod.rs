@@ -37,7 +37,7 @@ pub(super) const HANDSHAKE_SECONDS_MAX: u32 = 10;
 const SESSIONS_MAX: usize = 4096;
 
 /// How many bytes may wait in a connection to be encrypted and sent: four full records, sent by one write.
-const UNSENT_BYTES_MAX: usize = 64 << 10;
+pub(super) const UNSENT_BYTES_MAX: usize = 64 << 10;
 
 /// What clients of a listener are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
