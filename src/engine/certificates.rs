@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::admin::Call;
-use super::errand::Errand;
+use super::errand::{Errand, Kind};
 use super::stats::{ConnectionTotals, Lines};
 use super::{Engine, Session, Then};
 use crate::protocol::{Owed, reply};
@@ -58,6 +58,10 @@ struct Refresh {
 }
 
 impl Errand for Refresh {
+    fn kind(&self) -> Kind {
+        Kind::Reading
+    }
+
     fn run(&mut self) {
         self.outcome = Some(self.certificates.refresh());
     }

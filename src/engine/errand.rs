@@ -12,8 +12,20 @@ use super::session::Stage;
 use super::{Engine, Session, Then};
 use crate::protocol::Owed;
 
+/// What an errand takes its time for. Those of one kind wait for each other, and not for those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It computes.
+    Computing,
+    /// It reads files.
+    Reading,
+}
+
 /// Something slow.
 pub trait Errand: fmt::Debug + Send {
+    /// What it takes its time for.
+    fn kind(&self) -> Kind;
+
     /// Does it, and keeps what came of it. May take seconds.
     fn run(&mut self);
 

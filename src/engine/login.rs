@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Buf;
 
 use super::auth::{Token, Users};
-use super::errand::Errand;
+use super::errand::{Errand, Kind};
 use super::rights::Rights;
 use super::roster::Reason;
 use super::session::Stage;
@@ -144,6 +144,10 @@ enum Verdict {
 }
 
 impl Errand for Attempt {
+    fn kind(&self) -> Kind {
+        Kind::Computing
+    }
+
     fn run(&mut self) {
         for _ in 0..LOOKS_MAX {
             let users = now(&self.users);

@@ -1,13 +1,18 @@
 //! The file of those who may log in (`-Y`): read at the start and at SIGHUP.
+//!
+//! At the start it may be a pipe, `/dev/stdin` or what a shell makes of `<(...)`, so that passwords need not lie on a
+//! disk. That is read to its end, but not waited for where nobody has opened it to write: a start that waits for ever says
+//! nothing. A second time there is nothing in it, so SIGHUP takes regular files only.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::warn;
 
 use super::reload::Reload;
@@ -37,17 +42,17 @@ pub(super) enum UsersFileError {
     Unfinished { path: PathBuf },
 }
 
-/// The users in the file at `path`, and what else an operator should know about it.
+/// The users in the file or pipe at `path`, and what else an operator should know about it.
 pub(super) fn read(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> {
     let (text, mode) = text(path)?;
     parse(path, &text, mode)
 }
 
-/// [`read`] for a file that may just be written, with `wait` to let time pass. Without its rights at the end, half a
-/// line would have its user do everything; and one that is being replaced is empty for a moment, in which nobody could
-/// log in.
+/// [`read`] for a file that may just be written, and is no pipe, with `wait` to let time pass. Without its rights at the
+/// end, half a line would have its user do everything; and one that is being replaced is empty for a moment, in which
+/// nobody could log in.
 fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<String>), UsersFileError> {
-    // A pipe, which is all that is wanted for the start, has nothing more to say, and opening it may never end.
+    // A pipe, which is all that is wanted for the start, has nothing more to say.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         let error = io::Error::other("it is no regular file and can be read once only");
         return Err(UsersFileError::Unreadable { path: path.to_owned(), error });
@@ -67,14 +72,23 @@ fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<Strin
     Err(UsersFileError::Unfinished { path: path.to_owned() })
 }
 
-/// What is in the file at `path`, and its permissions.
+/// What is in the file or pipe at `path`, and its permissions.
 fn text(path: &Path) -> Result<(Vec<u8>, u32), UsersFileError> {
-    let unreadable = |error| UsersFileError::Unreadable { path: path.to_owned(), error };
-    let file = File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-    let mut text = Vec::new();
-    file.take(USERS_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
-    Ok((text, mode))
+    let read = || {
+        // Without the flag, opening a pipe would wait for somebody who opens it to write.
+        let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?; // but reading waits for what there is to come
+        }
+        let mut text = Vec::new();
+        file.take(USERS_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut text)?;
+        if text.is_empty() && metadata.file_type().is_fifo() {
+            return Err(io::Error::other("it is a pipe, and nobody has written to it"));
+        }
+        Ok((text, metadata.permissions().mode()))
+    };
+    read().map_err(|error| UsersFileError::Unreadable { path: path.to_owned(), error })
 }
 
 fn parse(path: &Path, text: &[u8], mode: u32) -> Result<(Users, Vec<String>), UsersFileError> {

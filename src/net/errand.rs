@@ -1,7 +1,7 @@
 //! Errands: what a session needs done that would hold up its worker.
 //!
-//! They run on threads of their own, one at a time, so that the workers keep all the other processors whatever clients
-//! ask for; and pauses are the main runtime's, because those of the workers have no timers.
+//! They run on threads of their own, one of each kind at a time, so that the workers keep all the other processors
+//! whatever clients ask for; and pauses are the main runtime's, because those of the workers have no timers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use crate::engine::errand::Errand;
+use crate::engine::errand::{Errand, Kind};
 
-/// How many run at once. Each may take a processor and, for argon2, the memory of
+/// How many of each kind run at once. Each may take a processor and, for argon2, the memory of
 /// [`ARGON2_MEMORY_KIB_MAX`](crate::engine::auth::ARGON2_MEMORY_KIB_MAX).
 const ERRANDS_AT_ONCE_MAX: usize = 1;
 
@@ -26,7 +26,8 @@ const ERRAND_WAIT_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Errands {
     main: Handle,
-    turn: Arc<Semaphore>,
+    computing: Arc<Semaphore>,
+    reading: Arc<Semaphore>,
     /// [`ERRAND_WAIT_MAX`], but for tests.
     wait_max: Duration,
 }
@@ -40,13 +41,18 @@ pub(super) struct Underway {
 impl Errands {
     /// Errands of the runtime this is called in.
     pub(super) fn here() -> Errands {
-        let turn = Arc::new(Semaphore::new(ERRANDS_AT_ONCE_MAX));
-        Errands { main: Handle::current(), turn, wait_max: ERRAND_WAIT_MAX }
+        let places = || Arc::new(Semaphore::new(ERRANDS_AT_ONCE_MAX));
+        let (computing, reading) = (places(), places());
+        Errands { main: Handle::current(), computing, reading, wait_max: ERRAND_WAIT_MAX }
     }
 
     /// Has `errand` run as soon as it is its turn.
     pub(super) fn send(&self, errand: Box<dyn Errand>) -> Underway {
-        let (turn, wait_max) = (Arc::clone(&self.turn), self.wait_max);
+        let turn = Arc::clone(match errand.kind() {
+            Kind::Computing => &self.computing,
+            Kind::Reading => &self.reading,
+        });
+        let wait_max = self.wait_max;
         let permit = Arc::clone(&turn).try_acquire_owned().ok();
         let is_running = Arc::new(AtomicBool::new(permit.is_some()));
         let runs = Arc::clone(&is_running);
@@ -114,6 +120,10 @@ mod tests {
     struct Deed(Arc<AtomicBool>);
 
     impl Errand for Deed {
+        fn kind(&self) -> Kind {
+            Kind::Computing
+        }
+
         fn run(&mut self) {
             self.0.store(true, Ordering::Relaxed);
         }
@@ -133,7 +143,7 @@ mod tests {
     async fn one_whose_turn_does_not_come_is_given_back_as_it_is() {
         let errands = Errands { wait_max: Duration::from_millis(1), ..Errands::here() };
         assert!(is_done(&errands).await);
-        let others = Arc::clone(&errands.turn).acquire_many_owned(ERRANDS_AT_ONCE_MAX as u32).await;
+        let others = Arc::clone(&errands.computing).acquire_many_owned(ERRANDS_AT_ONCE_MAX as u32).await;
         assert!(!is_done(&errands).await);
         drop(others);
         assert!(is_done(&errands).await);

@@ -1,17 +1,21 @@
 //! Logging in (`-Y`): what it takes, how long, and how the file is read again.
 
 use std::fs;
+use std::io::{BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 
-use super::server::{Client, Directory, Server, resident_bytes, run, said, wait_for};
+use super::server::{BINARY, Client, Directory, Server, resident_bytes, run, said, wait_for};
 
 /// "password" with so much of argon2 that it takes some tenths of a second.
-const SLOW: &str = "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG";
+pub(crate) const SLOW: &str = "$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG";
 
 struct Users(Directory);
 
@@ -36,7 +40,7 @@ impl Users {
     }
 }
 
-fn login(token: &str) -> String {
+pub(crate) fn login(token: &str) -> String {
     format!("set auth 0 0 {}\r\n{token}\r\n", token.len())
 }
 
@@ -59,6 +63,30 @@ fn a_file_that_cannot_be_used_stops_the_start_with_a_word() {
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains(words), "{text}");
     }
+}
+
+#[test]
+fn users_may_come_through_a_pipe_that_somebody_writes_to() {
+    let directory = Directory::new();
+    let (pipe, socket) = (directory.file("pipe"), directory.file("socket"));
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let (code, text) = said(&run(&["-p", "0", "-u", "root", "-Y", &pipe.display().to_string()]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("it is a pipe, and nobody has written to it"), "{text}");
+
+    let mut server = Command::new(BINARY);
+    server.args(["-u", "root", "-Y", "/dev/stdin", "-s"]).arg(&socket);
+    let mut server = server.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    server.stdin.take().unwrap().write_all(b"ann:x\n").unwrap();
+    let mut connected = None;
+    wait_for("the socket", || {
+        connected = UnixStream::connect(&socket).ok();
+        connected.is_some()
+    });
+    let mut client = Client(BufReader::new(connected.unwrap()));
+    assert_eq!(client.ask(&login("ann x")), "STORED");
+    kill(Pid::from_raw(server.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(server.wait().unwrap().success());
 }
 
 #[test]

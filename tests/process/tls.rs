@@ -9,10 +9,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ALL_VERSIONS, ClientConfig, HandshakeKind};
 
 use crate::certificates::{Authority, Identity, TlsClient, client_config, connect};
+use crate::login::{SLOW, login};
 use crate::server::{Client, Directory, PATIENCE, Server, resident_bytes, run, said, wait_for};
 
 /// A server with certificates in a directory of their own.
@@ -511,6 +514,35 @@ fn certificates_that_cannot_be_used_stop_the_start() {
         assert_eq!(exit_code, Some(64), "{message}");
         assert!(message.starts_with(&words), "{message}");
     }
+}
+
+#[test]
+fn a_pipe_is_no_certificate() {
+    let guarded = Guarded::start(&[]);
+    let mut client = guarded.client();
+    let path = |name: &str| guarded.files.file(name);
+    mkfifo(&path("pipe"), Mode::S_IRWXU).unwrap();
+    fs::rename(path("pipe"), path("chain.pem")).unwrap();
+    let complaint = client.ask("refresh_certs\r\n");
+    assert!(complaint.starts_with("Error loading the certificate chain: "), "{complaint}");
+    assert!(complaint.ends_with("it is no regular file"), "{complaint}");
+    wait_for("the log to say so", || guarded.server.log().contains("it is no regular file"));
+}
+
+#[test]
+fn certificates_are_read_again_beside_a_queue_of_passwords() {
+    const QUEUE: usize = 16;
+    let users = Directory::new();
+    fs::write(users.file("users"), format!("ann:sesame\nslow:{SLOW}\n")).unwrap();
+    let path = users.file("users").display().to_string();
+    let guarded = Guarded::start(&["-t", "1", "-Y", &path]);
+    let mut ann = guarded.client();
+    assert_eq!(ann.ask(&login("ann sesame")), "STORED");
+    let mut queue: Vec<_> = (0..QUEUE).map(|_| guarded.client()).collect();
+    queue.iter_mut().for_each(|client| client.send(&login("slow wrong")));
+    assert_eq!(ann.ask("refresh_certs\r\n"), "OK");
+    let refused: usize = ann.stat("stats\r\n", "auth_errors").unwrap().parse().unwrap();
+    assert!(refused < QUEUE / 2, "{refused} of {QUEUE} went before");
 }
 
 #[test]

@@ -177,10 +177,14 @@ fn issuers(path: &Path) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-/// The bytes of a file that has no more of them than such a file can have.
+/// The bytes of a file that has no more of them than such a file can have. It has to be one: whoever opens a pipe waits
+/// until somebody writes to it, and nobody could see whether that has changed.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let read = || -> io::Result<Vec<u8>> {
         use std::io::Read;
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
         let file = std::fs::File::open(path)?;
         let mut bytes = Vec::new();
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
