@@ -380,6 +380,26 @@ fn who_is_connected_is_served_between_one_handshake_and_the_next() {
 }
 
 #[test]
+fn who_says_much_without_shaking_hands_is_closed_at_once() {
+    let guarded = Guarded::start(&[]);
+    let mut stream = TcpStream::connect(guarded.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // A ClientHello of 60,000 bytes, in records of a thousand, of which 33 KB are too much and the rest never comes.
+    let mut hello = vec![1, 0, 234, 96];
+    hello.resize(33 << 10, 0);
+    let records = hello.chunks(1000).flat_map(|part| {
+        let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+        [&[22, 3, 1, length[0], length[1]], part].concat()
+    });
+    stream.write_all(&records.collect::<Vec<_>>()).unwrap();
+    let _ = stream.read_to_end(&mut Vec::new());
+    wait_for("the log to say so", || {
+        guarded.server.log().contains("TLS handshake failed: unexpected error: 32768 bytes without any data")
+    });
+    assert_eq!(guarded.stat("ssl_handshake_errors"), 1);
+}
+
+#[test]
 fn new_certificates_are_for_new_connections() {
     let guarded = Guarded::start(&[]);
     let mut old = guarded.client();

@@ -31,6 +31,10 @@ const READ_BYTES_MAX: usize = 64 << 10;
 /// time; then it may keep some of what was decrypted.
 const ROOM_BYTES_MIN: usize = 4096;
 
+/// How much a client may send in one handshake, and afterwards without any data in it, in bytes: what the session may
+/// have to hold for it. Twice what a record has, and room for some ten certificates; rustls would take 64 KB.
+const FRUITLESS_BYTES_MAX: usize = 32 << 10;
+
 thread_local! {
     /// Ciphertext between the socket and its session: of one connection at a time, and only within one read.
     static CIPHERTEXT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
@@ -47,11 +51,13 @@ pub(in crate::net) struct TlsStream {
     has_spoken: bool,
     /// How many bytes were read since others had their turn.
     spent: usize,
+    /// How many bytes were read since there was data in them, or the handshake ended.
+    fruitless: usize,
 }
 
 impl TlsStream {
     pub(in crate::net) fn new(socket: TcpStream, session: ServerConnection) -> TlsStream {
-        TlsStream { socket, session, taken: 0, has_spoken: false, spent: 0 }
+        TlsStream { socket, session, taken: 0, has_spoken: false, spent: 0, fruitless: 0 }
     }
 
     pub(in crate::net) fn socket(&self) -> SockRef<'_> {
@@ -68,6 +74,7 @@ impl TlsStream {
             // Behind the last word of the handshake, too: tickets.
             poll_fn(|cx| self.poll_drain(cx)).await?;
             if !self.session.is_handshaking() {
+                self.fruitless = 0;
                 return Ok(true);
             }
             self.socket.readable().await?;
@@ -107,6 +114,7 @@ impl TlsStream {
             Ok(read) => {
                 self.has_spoken |= read > 0;
                 self.spent += read;
+                self.fruitless += read;
                 Poll::Ready(self.process().map(|()| read))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
@@ -129,9 +137,11 @@ impl TlsStream {
                 self.session.read_tls(&mut io::empty())?; // it now knows that this is the end
             }
             while !rest.is_empty() {
-                if self.session.read_tls(&mut rest)? == 0 {
+                let fed = self.session.read_tls(&mut rest)?;
+                if fed == 0 {
                     break; // nothing counts that comes behind the client's farewell
                 }
+                self.fruitless += fed;
                 self.process()?;
                 self.take(buffer)?;
             }
@@ -141,6 +151,10 @@ impl TlsStream {
 
     fn process(&mut self) -> io::Result<()> {
         match self.session.process_new_packets() {
+            Ok(_) if self.fruitless > FRUITLESS_BYTES_MAX => {
+                let error = rustls::Error::General(format!("{FRUITLESS_BYTES_MAX} bytes without any data"));
+                Err(io::Error::new(ErrorKind::InvalidData, error))
+            }
             Ok(_) => Ok(()),
             Err(error) => {
                 self.say_last_words();
@@ -159,6 +173,7 @@ impl TlsStream {
         match self.session.reader().read(buffer.initialize_unfilled_to(room)) {
             Ok(read) => {
                 buffer.advance(read);
+                self.fruitless = 0;
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
