@@ -18,6 +18,7 @@ mod login;
 mod observe;
 pub mod prefixes;
 pub mod rights;
+mod room;
 pub mod roster;
 mod session;
 pub mod settings;
@@ -76,6 +77,9 @@ pub enum Then {
     Again,
     /// Run the session's errand before anything else, as [`errand`] says, then offer what is left of the input.
     Wait,
+    /// Offer what is left of the input again with every tick: it begins with a store for which there is no room until
+    /// slow clients have been closed. Only for sessions that are [patient](Session::patient).
+    Room,
     /// From now on send what [`Engine::take_lines`] gives, until the client leaves or [`Engine::wants_to_quit`]
     /// says so, which is to hear the rest of the input too. There are no more turns.
     Watch,
@@ -226,7 +230,7 @@ impl Engine {
     pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
         let now = self.time(now);
         self.flush_if_due(now);
-        if !matches!(session.stage, Stage::Serving) {
+        if !matches!(session.stage, Stage::Serving) && !session.serves_again() {
             return self.turn_otherwise(session, input, owed, now);
         }
         let owed_before = owed.remaining();
@@ -310,12 +314,13 @@ impl Engine {
                 }
             };
             *requests += 1;
-            // What ends a turn ends it right behind the request it comes from.
+            // What ends a turn ends it right behind the request it comes from, or before one that awaits room.
             if then.is_some() {
-                return (again_up_to(start, index, session, input), then);
+                let done = index + usize::from(then != Some(Then::Room));
+                return (again_up_to(start, done, session, input), then);
             }
             if owed.remaining() >= owed_max && index + 1 < work.len() {
-                return (again_up_to(start, index, session, input), Some(Then::Again));
+                return (again_up_to(start, index + 1, session, input), Some(Then::Again));
             }
         }
         let then = last.map(|step| match step {
@@ -380,7 +385,11 @@ impl Engine {
                     owed.say(reply::END);
                 }
             }
-            Request::Put(put) => self.put(session, put, hashed, owed, now),
+            Request::Put(put) => {
+                if self.put(session, put, hashed, owed, now).is_err() {
+                    return Some(session.await_room(now));
+                }
+            }
             Request::Count(count) => self.count(session, count, hashed, owed, now),
             Request::Touch(touch) => self.touch(session, touch, hashed, owed, now),
             Request::Delete(delete) => self.delete(session, delete, hashed, owed, now),
@@ -461,10 +470,10 @@ impl Engine {
     }
 }
 
-/// Rare: a batch ends with its step number `index`, though more were decoded. Decodes once more up to there, from
-/// `start`, to stand where the client's next turn begins; says how many bytes that uses up.
+/// Rare: a batch ends after `steps` of its steps, though more were decoded. Decodes once more up to there, from `start`,
+/// to stand where the client's next turn begins; says how many bytes that uses up.
 #[cold]
-fn again_up_to(start: Decoder, index: usize, session: &mut Session, input: &[u8]) -> usize {
+fn again_up_to(start: Decoder, steps: usize, session: &mut Session, input: &[u8]) -> usize {
     session.decoder = start;
-    (0..=index).fold(0, |at, _| at + session.decoder.step(&input[at..]).1)
+    (0..steps).fold(0, |at, _| at + session.decoder.step(&input[at..]).1)
 }

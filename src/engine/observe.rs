@@ -43,6 +43,9 @@ impl Engine {
         };
         let hits_before = hits(session);
         let then = execute(session);
+        if then == Some(Then::Room) {
+            return then; // it is looked at once it has happened
+        }
         let buffer = &mut KeyBuffer::new();
         let key = keyvalue::stored_key(request, buffer);
         let used = match request {

@@ -28,6 +28,8 @@ pub struct Session {
     pub(super) is_secret: bool,
     /// What is to be done before that, until somebody takes it.
     pub(super) errand: Option<Box<dyn Errand>>,
+    /// Whether what there is no room for may wait.
+    pub(super) is_patient: bool,
     /// The number of its worker.
     pub(super) worker: usize,
     /// The number of its socket, for people.
@@ -55,6 +57,10 @@ pub(super) enum Stage {
     Working(Box<dyn Job>),
     /// Nothing but to log in.
     LoggingIn(Login),
+    /// Requests, the first of which there was no room for, and may wait until that tick.
+    AwaitingRoom(Tick),
+    /// The same in its turn. When that is over, it is a session that serves.
+    TryingAgain(Tick),
     /// Nothing: it is on an errand, and will be in that stage again.
     Waiting(Box<Stage>),
     /// The answer to an errand that has run, and then that stage again.
@@ -117,7 +123,7 @@ impl Engine {
     ) -> Turn {
         let owed_before = owed.remaining();
         let (consumed, then) = match &session.stage {
-            Stage::Serving => (0, Then::Again),
+            Stage::Serving | Stage::AwaitingRoom(_) | Stage::TryingAgain(_) => (0, Then::Again),
             Stage::Working(_) => (0, self.turn_of_job(session, owed, now)),
             Stage::LoggingIn(_) => {
                 session.is_secret = true;
@@ -162,6 +168,7 @@ impl Engine {
             },
             is_secret: false,
             errand: None,
+            is_patient: false,
             watcher: None,
             typed: Typed::default(),
             rights: None,

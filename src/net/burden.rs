@@ -3,14 +3,15 @@
 //! Three things are held for a client: a request that has not arrived in full, replies that it has not taken, and, among
 //! these, large values that it shares with the store. Requests and replies lie in buffers outside of `-m`, which
 //! `-o read_buf_mem_limit` bounds for all clients together; so does what TLS may hold encrypted, of shared values too.
-//! Shared values lie within `-m`; but those that no item has any
-//! more are pinned there by the clients that they are owed to, and of such there is to be no more than one part of `-m`
-//! in [`PINNED_PARTS`].
+//! Shared values lie within `-m`; but those that no item has any more are pinned there by the clients that they are owed
+//! to, and of such there is to be no more than a quarter of `-m`.
 //!
 //! Rule: whoever has taken longest over its last [`PIECE_BYTES`], or what there was of them, goes first. That finds those
 //! who have stalled and those who drip, and spares those who make progress, however much they have on the way.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{MutexGuard, PoisonError};
+use std::task::Waker;
 
 use tracing::{debug, warn};
 
@@ -28,10 +29,6 @@ const SLOW_TICKS_MIN: u32 = 2;
 /// What a client may always have held for it in buffers, in bytes, so that the short requests and replies of one who is
 /// not slow never meet the limit. Source: the longest line of a request.
 const SMALL_BYTES_MAX: usize = crate::protocol::LINE_BYTES_MAX;
-
-/// What is pinned by slow clients may be one part in so many of `-m`. (The store refuses large values once it is twice
-/// that, so the other half is there for everybody's items whatever happens.)
-const PINNED_PARTS: u64 = 4;
 
 /// What is held for one client. Only its own worker adds to it; whoever ends the client takes it off the totals at once,
 /// for the memory is free as soon as the worker comes to it.
@@ -143,10 +140,25 @@ impl Shared {
         excess == 0 || self.end_slowest(Some(client), Burden::buffered, excess) >= excess
     }
 
+    /// What is to be done with every tick: whoever waits for room in the store tries again, once slow clients have gone.
+    pub(super) fn make_room(&self) {
+        self.unpin();
+        let awaiting = std::mem::take(&mut *self.awaiting_room());
+        awaiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has `waker` woken at the next tick.
+    pub(super) fn await_room(&self, waker: &Waker) {
+        self.awaiting_room().push(waker.clone());
+    }
+
+    fn awaiting_room(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.awaiting_room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends slow clients when they pin more than their part of the memory limit.
     pub(super) fn unpin(&self) {
-        let store = self.engine.store();
-        let excess = store.pinned_bytes().saturating_sub(store.memory_bytes() / PINNED_PARTS);
+        let excess = self.engine.store().pinned_excess_bytes();
         if excess > 0 {
             self.end_slowest(None, Burden::shared, excess);
         }

@@ -76,7 +76,7 @@ enum Next {
     Turn,
     /// Send what there is to watch, as it comes.
     Watch,
-    /// Wait until the session's errand is done.
+    /// Wait until the session's errand is done, or for room in the store.
     Wait,
     /// The end.
     Close,
@@ -97,7 +97,7 @@ pub(super) struct Connection {
     /// What the socket has not taken yet.
     owed: Owed,
     next: Next,
-    /// The errand that is waited for.
+    /// What is waited for.
     wait: Option<Box<Wait>>,
     /// Why it ended, once it has.
     ended: Option<Reason>,
@@ -220,6 +220,7 @@ impl Connection {
                 Then::Read { bytes_min } => Next::Read { bytes_min },
                 Then::Again => Next::Turn,
                 Then::Wait => self.begin_to_wait(),
+                Then::Room => self.begin_to_await_room(),
                 Then::Watch => self.begin_to_watch(),
                 Then::Close => Next::Close,
                 Then::Shutdown { graceful: false } => Next::Stop(StopKind::Now),

@@ -17,8 +17,9 @@ pub mod tls;
 
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -107,6 +108,8 @@ struct Shared {
     /// Clients refused for their public address.
     turned_away: Seldom,
     errands: Errands,
+    /// Those who wait for room in the store. Bounded by `-c`.
+    awaiting_room: Mutex<Vec<Waker>>,
     stop: mpsc::Sender<StopKind>,
     tls: Option<Arc<Tls>>,
 }
@@ -170,6 +173,7 @@ impl Server {
             accepted: AtomicU64::new(0),
             farewells: Farewells::new(),
             errands: Errands::here(),
+            awaiting_room: Mutex::default(),
             nobody_slow_at: AtomicU32::new(0),
             too_slow: Seldom::default(),
             cannot_accept: Seldom::default(),
@@ -331,7 +335,7 @@ async fn keep_time(shared: Arc<Shared>) {
         if tokio::task::spawn_blocking(move || engine.tick(now)).await.is_err() {
             error!("tidying up panicked");
         }
-        shared.unpin();
+        shared.make_room();
         if now.seconds_since(checked) == 0 {
             continue;
         }
@@ -484,7 +488,7 @@ async fn work(number: usize, shared: Arc<Shared>, incoming: Incoming, mut stoppe
         };
         match shared.stream(accepted) {
             Ok(stream) => {
-                let session = shared.engine.session(number).with_descriptor(client.descriptor);
+                let session = shared.engine.session(number).with_descriptor(client.descriptor).patient();
                 shared.engine.log_opened(&session, || client.remote(), shared.clock.now());
                 let connection = Connection::new(stream, session, Arc::clone(&client), Arc::clone(&shared));
                 // The task cannot have run before it is entered: it is this thread that will run it.

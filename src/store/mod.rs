@@ -231,10 +231,11 @@ impl Store {
         self.common.budget.limit()
     }
 
-    /// What is charged for values that no item has any more and somebody still holds, in bytes. More than half of the
-    /// memory limit is not pinned like this: large values are refused then, until some are let go of.
-    pub fn pinned_bytes(&self) -> u64 {
-        self.common.pool.pinned_bytes()
+    /// How much more is charged for values that no item has any more and somebody still holds, in bytes, than a quarter
+    /// of the memory limit. Whoever lends values out is to have them let go of then. (From half of the limit on large
+    /// values are refused, so the other half is there for everybody's items whatever happens.)
+    pub fn pinned_excess_bytes(&self) -> u64 {
+        self.common.pool.pinned_bytes().saturating_sub(self.common.budget.limit() / PINNED_PARTS)
     }
 
     /// Looks for dead items, one bounded slice of every shard, and tidies up. To be called about every tick,
@@ -365,6 +366,8 @@ impl Store {
     }
 }
 
+/// What readers alone hold may be one part in so many of the memory limit.
+const PINNED_PARTS: u64 = 4;
 /// How much memory one sweep looks through, in bytes, or a segment of each shard: at ten sweeps a second a quarter of a
 /// processor, at worst, and more than a gigabyte a second.
 const SWEEP_BYTES_MAX: usize = 128 << 20;

@@ -14,7 +14,8 @@ use crate::clock::{Deadline, Tick};
 const LARGE_NUMBER_BYTES: usize = size_of::<u32>();
 
 /// While readers alone hold more than one part in so many of the memory limit, large values are refused: each would have
-/// more of what other clients stored evicted, and might be held by a reader next.
+/// more of what other clients stored evicted, and might be held by a reader next. Twice what
+/// [`PINNED_PARTS`](super::PINNED_PARTS) leaves them, so that there is time to close the slow ones.
 const PINNED_PARTS_MAX: u64 = 2;
 
 /// A record to be written.

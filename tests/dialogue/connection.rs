@@ -87,6 +87,7 @@ impl Connection {
                     }
                 }
                 Then::Wait => self.session.run_errand(),
+                Then::Room => return Err("it is not patient, and is to wait for room".to_owned()),
                 Then::Watch => {
                     self.is_watching = true;
                     let quits = engine.wants_to_quit(&mut self.session, &self.input);

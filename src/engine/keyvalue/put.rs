@@ -4,6 +4,7 @@ use super::fetch::key_mark;
 use super::{exact, plain, say};
 use crate::clock::{Deadline, Tick};
 use crate::engine::events::Seen;
+use crate::engine::room::NoRoomYet;
 use crate::engine::{Engine, Session};
 use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup, Marks};
@@ -75,6 +76,8 @@ fn decide_put<'c>(
 }
 
 impl Engine {
+    /// # Errors
+    /// [`NoRoomYet`]: nothing has happened, and it is to be tried again.
     #[inline(never)] // or a get would pay for the registers it takes
     pub(in crate::engine) fn put(
         &self,
@@ -83,29 +86,43 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) {
+    ) -> Result<(), NoRoomYet> {
         if session.is_watched() {
             return self.put_watched(session, put, hashed, owed, now);
         }
         if put.style != Style::Classic {
             return self.put_meta(session, put, hashed, owed, now);
         }
-        self.put_styled::<false, ()>(session, put, (put.key, hashed), owed, now, |_| ());
+        self.put_styled::<false, ()>(session, put, (put.key, hashed), owed, now, |_| ()).map(drop)
     }
 
     #[inline(never)]
-    fn put_meta(&self, session: &Session, put: &Put<'_>, hashed: Hashed, owed: &mut Owed, now: Tick) {
+    fn put_meta(
+        &self,
+        session: &Session,
+        put: &Put<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Result<(), NoRoomYet> {
         let buffer = &mut KeyBuffer::new();
         let key = plain(&self.store, put.style, put.key, hashed, buffer);
-        self.put_styled::<true, ()>(session, put, key, owed, now, |_| ());
+        self.put_styled::<true, ()>(session, put, key, owed, now, |_| ()).map(drop)
     }
 
     #[cold]
-    fn put_watched(&self, session: &Session, put: &Put<'_>, hashed: Hashed, owed: &mut Owed, now: Tick) {
+    fn put_watched(
+        &self,
+        session: &Session,
+        put: &Put<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Result<(), NoRoomYet> {
         let buffer = &mut KeyBuffer::new();
         let (key, hashed) = plain(&self.store, put.style, put.key, hashed, buffer);
-        let written = self.put_styled::<true, _>(session, put, (key, hashed), owed, now, Seen::of);
-        let (Some((outcome, seen)), Some(value)) = (written, put.value) else { return };
+        let written = self.put_styled::<true, _>(session, put, (key, hashed), owed, now, Seen::of)?;
+        let (Some((outcome, seen)), Some(value)) = (written, put.value) else { return Ok(()) };
         self.log_lookup(session, key, seen, now);
         let joins = matches!(put.mode, PutMode::Append | PutMode::Prepend);
         let item = if joins && outcome == Outcome::Stored && seen.is_found() {
@@ -115,11 +132,15 @@ impl Engine {
             Seen::new(value.len(), self.epoch.deadline(created.unwrap_or(put.exptime.into()), now))
         };
         self.log_store(session, key, command(put), outcome, item, now);
+        Ok(())
     }
 
     /// A store in the meta style, or in the classic one: a copy for each, and in that of the classic style nothing
     /// is left of what meta flags ask for. `see` looks at what was there, as in [`Engine::read`]. `None` when it did
     /// not come so far.
+    ///
+    /// # Errors
+    /// [`NoRoomYet`]: nothing has happened, and it is to be tried again.
     #[inline(always)]
     fn put_styled<const IS_META: bool, R>(
         &self,
@@ -129,19 +150,19 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
         see: impl FnOnce(&Lookup<'_>) -> R,
-    ) -> Option<(Outcome, R)> {
+    ) -> Result<Option<(Outcome, R)>, NoRoomYet> {
         let style = if IS_META { put.style } else { Style::Classic };
         let flags = style.flags();
         if self.is_too_large(key.len(), put.flags, put.value_bytes.into()) {
             self.refuse_too_large(session, put, key, hashed, owed, now);
-            return None;
+            return Ok(None);
         }
         let shown_key = session.shown_key(key);
         let counters = &session.counters;
-        counters.cmd_set.add(1);
         let Some(value) = put.value else {
+            counters.cmd_set.add(1);
             say_put(put, style, shown_key, Outcome::BadDataChunk, Shown::default(), owed);
-            return None;
+            return Ok(None);
         };
         let terms = Terms {
             flags,
@@ -165,6 +186,10 @@ impl Engine {
             }
             (change, (outcome, seen))
         });
+        if stored.is_err() && self.is_room_to_come(session, now) {
+            return Err(NoRoomYet);
+        }
+        counters.cmd_set.add(1);
         let outcome = match (stored, put.mode) {
             (Ok(_), _) => outcome,
             (Err(_), PutMode::Append | PutMode::Prepend) => Outcome::NotStored,
@@ -187,7 +212,7 @@ impl Engine {
             _ => 0,
         };
         say_put(put, style, shown_key, outcome, Shown { cas, value_bytes, ..Shown::default() }, owed);
-        Some((outcome, seen))
+        Ok(Some((outcome, seen)))
     }
 
     /// Whether such an item exceeds `-I`.

@@ -83,7 +83,8 @@ impl Engine {
             *requests += 1;
             let is_last = index + 1 == work.len() && end.is_none();
             if then.is_some() || owed.remaining() >= owed_max && !is_last {
-                return (again_up_to(start, index, session, input), then.or(Some(Then::Again)));
+                let done = index + usize::from(then != Some(Then::Room));
+                return (again_up_to(start, done, session, input), then.or(Some(Then::Again)));
             }
         }
         let then = match end {

@@ -1,4 +1,4 @@
-//! A connection whose session is on an errand.
+//! A connection whose session is on an errand, or waits for room in the store.
 
 use std::io;
 use std::pin::Pin;
@@ -7,10 +7,18 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{Connection, Next, SHORT_BYTES_MAX, Scratch};
+use crate::clock::Tick;
 use crate::net::errand::Underway;
 
+/// What a connection waits for.
+pub(super) enum Wait {
+    Errand(Away),
+    /// The tick behind this one.
+    Room(Tick),
+}
+
 /// An errand that is waited for.
-pub(super) struct Wait {
+pub(super) struct Away {
     underway: Underway,
     /// Whether it has run, and its answer is held back.
     pauses: bool,
@@ -22,22 +30,48 @@ impl Connection {
     #[cold]
     pub(super) fn begin_to_wait(&mut self) -> Next {
         let Some(errand) = self.session.take_errand() else { return Next::Close };
-        self.wait = Some(Box::new(Wait {
-            underway: self.shared.errands.send(errand),
-            pauses: false,
-            has_left: false,
-        }));
+        let underway = self.shared.errands.send(errand);
+        self.wait = Some(Box::new(Wait::Errand(Away { underway, pauses: false, has_left: false })));
         Next::Wait
     }
 
-    /// Waits for the session's errand; `false` if there is nobody left to tell. More input is held meanwhile, but not
-    /// much: it is read to see whether the client leaves.
+    #[cold]
+    pub(super) fn begin_to_await_room(&mut self) -> Next {
+        self.wait = Some(Box::new(Wait::Room(self.client.last_turn())));
+        Next::Wait
+    }
+
+    /// Waits until the session may have its next turn; `false` if there is nobody left to tell.
     pub(super) fn poll_wait(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
     ) -> Poll<io::Result<bool>> {
-        let Some(mut wait) = self.wait.take() else { return Poll::Ready(Ok(false)) };
+        match self.wait.take().map(|wait| *wait) {
+            Some(Wait::Errand(away)) => self.poll_errand(away, cx, scratch),
+            Some(Wait::Room(tick)) => {
+                let now = self.shared.clock.now();
+                if now == tick {
+                    self.wait = Some(Box::new(Wait::Room(tick)));
+                    self.shared.await_room(cx.waker());
+                    return Poll::Pending;
+                }
+                // It is not the client that is slow.
+                self.client.burden.begin(now);
+                Poll::Ready(Ok(true))
+            }
+            None => Poll::Ready(Ok(false)),
+        }
+    }
+
+    /// Waits for the session's errand; `false` if there is nobody left to tell. More input is held meanwhile, but not
+    /// much: it is read to see whether the client leaves.
+    fn poll_errand(
+        &mut self,
+        mut wait: Away,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<bool>> {
         loop {
             while let Poll::Ready(back) = wait.underway.poll_back(cx) {
                 let Some(errand) = back else { return Poll::Ready(Ok(false)) };
@@ -75,7 +109,7 @@ impl Connection {
             self.held.extend_from_slice(buffer.filled());
             self.note_held();
         }
-        self.wait = Some(wait);
+        self.wait = Some(Box::new(Wait::Errand(wait)));
         Poll::Pending
     }
 }
