@@ -12,6 +12,7 @@ mod readers;
 mod reloads;
 mod uploads;
 
+use std::fs;
 use std::net::TcpStream;
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -40,6 +41,34 @@ fn wait_for_calm(client: &mut Client<TcpStream>, connections: u64) {
 
 fn number(client: &mut Client<TcpStream>, name: &str) -> u64 {
     client.stat("stats\r\n", name).unwrap().parse().unwrap()
+}
+
+/// How many entries `/proc` has for the server under `what`.
+fn entries(server: &Server, what: &str) -> usize {
+    fs::read_dir(format!("/proc/{}/{what}", server.child.id())).unwrap().count()
+}
+
+/// What a server took when all was calm, to be compared with later.
+struct Calm {
+    resident_bytes: u64,
+    descriptors: usize,
+}
+
+impl Calm {
+    fn of(server: &Server) -> Calm {
+        Calm { resident_bytes: resident_bytes(server), descriptors: entries(server, "fd") }
+    }
+
+    /// RSS has not grown by more than `bytes_max`.
+    fn check_memory(&self, server: &Server, bytes_max: u64) {
+        let growth = resident_bytes(server).saturating_sub(self.resident_bytes);
+        assert!(growth <= bytes_max, "{} KB more than before", growth >> 10);
+    }
+
+    /// As many descriptors are free as there were.
+    fn wait_for_descriptors(&self, server: &Server) {
+        wait_for("the descriptors to be closed", || entries(server, "fd") <= self.descriptors);
+    }
 }
 
 fn megabytes(bytes: u64) -> u64 {

@@ -6,13 +6,15 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::normal::Normal;
-use super::number;
+use super::{Calm, number};
 use crate::server::*;
 
 /// How long it is looked at what the server does with itself.
 const WATCHED: Duration = Duration::from_secs(1);
 /// How much processor time it may take in that time. It tries again a hundred times, which takes some milliseconds.
 const BUSY_MAX: Duration = Duration::from_millis(300);
+/// How much RSS may grow meanwhile, in bytes: nothing is held for those who are not accepted.
+const GROWTH_BYTES_MAX: u64 = 4 << 20;
 
 /// Sets the soft limit on the open files of `server`.
 fn allow_files(server: &Server, limit: u64) {
@@ -43,6 +45,7 @@ fn without_descriptors_those_who_are_there_go_on() {
     let mut normal = Normal::new(&server);
     let leaving = server.connect();
     wait_for("both to be accepted", || number(&mut normal.client, "curr_connections") == 2);
+    let calm = Calm::of(&server);
     let limit = files_in_use(&server);
     allow_files(&server, limit);
 
@@ -55,6 +58,7 @@ fn without_descriptors_those_who_are_there_go_on() {
     assert!(busy <= BUSY_MAX, "busy for {busy:?} of {WATCHED:?}");
     (0..1000).for_each(|_| normal.work());
     assert_eq!(number(&mut normal.client, "curr_connections"), 2);
+    calm.check_memory(&server, GROWTH_BYTES_MAX);
 
     // One goes, one comes.
     drop(leaving);
@@ -66,6 +70,8 @@ fn without_descriptors_those_who_are_there_go_on() {
         assert_eq!(client.line(), "END", "all who waited are served");
     }
     normal.find_all();
+    drop(waiting);
+    calm.wait_for_descriptors(&server);
     let told = server.log().matches("no client could be accepted").count();
     assert_eq!(told, 1, "it is told, and not each time: {}", server.log());
 }

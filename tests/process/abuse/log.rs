@@ -2,27 +2,41 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
+use std::process::Command;
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
+use super::Calm;
+use super::normal::Normal;
+use crate::network::in_own;
 use crate::server::*;
 
-/// How many times more than what may wait is logged.
+/// How much is logged at least, in bytes: many times more than may wait.
 const LOGGED_BYTES: usize = 8 << 20;
+/// How much RSS may grow for it, in bytes: the 2 MB that are stated, and what the allocator holds back.
+const GROWTH_BYTES_MAX: u64 = 4 << 20;
 
-/// Has the server log some megabytes, and every request answered.
+/// Has the server log some megabytes, and every request answered, those of a normal client too.
 fn have_much_logged(server: &Server) {
+    let mut normal = Normal::new(server);
     let mut client = server.connect();
+    let calm = Calm::of(server);
     let value = "v".repeat(200);
     let mut logged = 0;
     for round in 0.. {
-        let request = format!("set key{round} 0 0 200\r\n{value}\r\n");
+        let request = format!("set key{} 0 0 200\r\n{value}\r\n", round % 1000);
         assert_eq!(client.ask(&request), "STORED");
         logged += request.len();
+        if round % 100 == 0 {
+            normal.work();
+        }
         if logged > LOGGED_BYTES {
-            return;
+            break;
         }
     }
+    calm.check_memory(server, GROWTH_BYTES_MAX);
+    normal.find_all();
 }
 
 #[test]
@@ -32,6 +46,47 @@ fn a_full_disk_behind_the_log_is_nobodys_business() {
     have_much_logged(&server);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));
+}
+
+/// Has `directory` be a small disk, for the calling thread and the processes it starts.
+fn mount_small_disk(directory: &Directory) -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| format!("unshare: {errno}"))?;
+    let mount = |arguments: &[&str]| match Command::new("mount").args(arguments).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("mount {arguments:?} ended with {status}")),
+        Err(error) => Err(format!("mount (of util-linux): {error}")),
+    };
+    mount(&["--make-rprivate", "/"])?;
+    let path = directory.0.display().to_string();
+    mount(&["-t", "tmpfs", "-o", "size=128k", "log", &path])
+}
+
+#[test]
+fn a_disk_that_has_room_again_gets_the_log_again_and_is_told_what_was_lost() {
+    let directory = Directory::new();
+    in_own(
+        "mount table",
+        || mount_small_disk(&directory),
+        || {
+            let file = directory.file("log");
+            let log = OpenOptions::new().create(true).append(true).open(&file).unwrap();
+            let mut server = Server::start_logging_to(log, &["-u", "root", "-vv"]);
+            have_much_logged(&server);
+            assert!(!log_contains(&file, "log lines were lost so far"), "there is room for nothing");
+
+            // It is emptied, as by logrotate's copytruncate.
+            File::create(&file).unwrap();
+            let mut client = server.connect();
+            wait_for("the log to go on", || {
+                assert_eq!(client.ask("get later\r\n"), "END");
+                let log = fs::read_to_string(&file).unwrap();
+                log.contains("log lines were lost so far") && log.contains("get later")
+            });
+            server.signal(Signal::SIGTERM);
+            assert_eq!(server.exit_code(), Some(0));
+            assert!(fs::read_to_string(&file).unwrap().ends_with("stopped\n"));
+        },
+    );
 }
 
 #[test]
@@ -73,7 +128,7 @@ fn a_log_that_nobody_reads_does_not_keep_the_server_from_its_end() {
 fn in_the_background_the_log_goes_on_to_its_last_line() {
     let directory = Directory::new();
     let (log, ports, pidfile) = (directory.file("log"), directory.file("ports"), directory.file("pid"));
-    let status = std::process::Command::new(BINARY)
+    let status = Command::new(BINARY)
         .args(["-d", "-v", "-p", "-1", "-l", "127.0.0.1", "-P"])
         .arg(&pidfile)
         .env("MEMCACHED_PORT_FILENAME", &ports)

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 
+use super::Calm;
 use super::normal::Normal;
 use crate::certificates::Authority;
 use crate::server::*;
@@ -32,6 +33,11 @@ const SPOILS: [(&str, Spoil, &str); 4] = [
     ),
     ("a file that is not the server's to read", |files, _| forbid(files, "key.pem"), "key"),
 ];
+
+/// How often certificates that cannot be used are read again and again.
+const LOADS: usize = 400;
+/// How much RSS may have grown behind them, in bytes: nothing of them is kept.
+const GROWTH_BYTES_MAX: u64 = 4 << 20;
 
 fn put(files: &Directory, name: &str, text: String) {
     fs::write(files.file(name), text).unwrap();
@@ -87,4 +93,38 @@ fn certificates_that_cannot_be_used_are_nobodys_business() {
         in_force = guarded.shown();
         normal.find_all();
     }
+}
+
+#[test]
+fn whatever_is_read_in_vain_again_and_again_leaves_nothing_behind() {
+    let guarded = Guarded::start(&["-u", "nobody"]);
+    for name in ["chain.pem", "key.pem", "ca.pem"] {
+        fs::set_permissions(guarded.files.file(name), fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    let mut normal = Normal::over(guarded.client());
+    let mut operator = guarded.client();
+    let in_force = guarded.shown();
+    let mut load_in_vain = |number: usize| {
+        let (what, spoil, _) = SPOILS[number % SPOILS.len()];
+        spoil(&guarded.files, &guarded.authority);
+        let answer = operator.ask("refresh_certs\r\n");
+        assert!(answer.starts_with("Error loading the "), "{what}: {answer}");
+        if number.is_multiple_of(10) {
+            guarded.server.signal(Signal::SIGHUP);
+        }
+        normal.work();
+    };
+    // So that what is taken once and for all is taken.
+    (0..LOADS / 10).for_each(&mut load_in_vain);
+    let calm = Calm::of(&guarded.server);
+    (0..LOADS).for_each(&mut load_in_vain);
+    calm.check_memory(&guarded.server, GROWTH_BYTES_MAX);
+    calm.wait_for_descriptors(&guarded.server);
+    assert_eq!(guarded.shown(), in_force);
+
+    let _ = fs::set_permissions(guarded.files.file("key.pem"), fs::Permissions::from_mode(0o666));
+    write(&guarded.files, &guarded.authority.identity());
+    assert_eq!(operator.ask("refresh_certs\r\n"), "OK");
+    assert_ne!(guarded.shown(), in_force);
+    normal.find_all();
 }

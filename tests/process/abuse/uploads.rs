@@ -60,6 +60,7 @@ fn uploads_that_were_left_give_way_to_those_that_go_on() {
     drop(left);
     wait_for_calm(&mut normal.client, 1);
     normal.find_all();
+    assert!(normal.store_large(&server, ANNOUNCED_BYTES));
     eprintln!(
         "at most {} MB resident, {} MB at the end",
         megabytes(most),
