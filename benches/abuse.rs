@@ -1,8 +1,11 @@
 //! What a normal client waits while others abuse the server: idle crowds, uploads that never end, clients that do not
-//! read, storms of connections, endless pipelines, a full table of descriptors.
+//! read, storms of connections, endless pipelines, a full table of descriptors, a full disk behind the log, certificates
+//! that cannot be used.
 //!
 //! `cargo bench --bench abuse -- --help`. One server with one worker for each kind of abuse; the normal client sends one
-//! request after the other, calm, beside the abuse, and when it is over. Those who abuse share the generator's processor
+//! request after the other, calm, beside the abuse, and when it is over; in several rounds, for one alone says little. The
+//! bench fails if its p99 beside some abuse is more than five times that of calm in the median of the rounds. Those who
+//! abuse share the generator's processor
 //! with the normal client, so they take a pause after each deed: with none, it is their processor that is measured.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -10,18 +13,23 @@
 #[expect(dead_code, reason = "each bench uses a part")]
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, sleep, spawn};
+#[path = "abuse/abusers.rs"]
+mod abusers;
+#[path = "../tests/tls/mod.rs"]
+mod certificates;
+#[path = "abuse/guarded.rs"]
+mod guarded;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::abusers::Abusers;
 use crate::common::batch::Batch;
 use crate::common::client::Client;
 use crate::common::cores::Cores;
@@ -29,17 +37,16 @@ use crate::common::histogram::Histogram;
 use crate::common::items::{Item, Values};
 use crate::common::random::Random;
 use crate::common::replies::Tally;
-use crate::common::report::{Table, megabytes, microseconds, percent, ratio};
+use crate::common::report::{Table, median, megabytes, microseconds, percent, ratio};
 use crate::common::server::{Kind, Launch, Server, ServerOptions};
 use crate::common::{Result, asked_to_measure};
+use crate::guarded::Guarded;
 
 const VALUE_BYTES: u32 = 32;
 /// One request in so many of the normal client's is a set.
 const SETS_EVERY: u64 = 10;
-/// What slow clients are owed, or leave unfinished, in bytes.
-const LARGE_BYTES: usize = 1_000_000;
-/// How long a kind of abuse may take to begin.
-const BEGIN_TIME_MAX: Duration = Duration::from_secs(60);
+/// How many times longer than in calm one request in a hundred may take beside any abuse.
+const RATIO_MAX: f64 = 5.0;
 /// Descriptors of this process, and of the server, that are for other things.
 const DESCRIPTORS_LEFT: u64 = 1000;
 
@@ -57,8 +64,11 @@ struct Options {
     #[arg(long, default_value_t = 10_000)]
     items: u64,
     /// Seconds of each measurement
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// How often each kind is measured; figures are medians
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
     /// Connections that are idle
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
@@ -80,10 +90,12 @@ enum Abuse {
     Storm,
     Pipelines,
     Descriptors,
+    FullDisk,
+    Certificates,
 }
 
 impl Abuse {
-    const ALL: [Abuse; 8] = [
+    const ALL: [Abuse; 10] = [
         Abuse::Idle,
         Abuse::Uploads,
         Abuse::Readers,
@@ -92,6 +104,8 @@ impl Abuse {
         Abuse::Storm,
         Abuse::Pipelines,
         Abuse::Descriptors,
+        Abuse::FullDisk,
+        Abuse::Certificates,
     ];
 
     fn name(self, options: &Options) -> String {
@@ -104,6 +118,8 @@ impl Abuse {
             Abuse::Storm => "connections that come and go, half by reset".to_owned(),
             Abuse::Pipelines => "4 endless pipelines of gets".to_owned(),
             Abuse::Descriptors => "no descriptors, 100 clients waiting".to_owned(),
+            Abuse::FullDisk => "every request logged, to a full disk".to_owned(),
+            Abuse::Certificates => "certificates replaced by garbage and read again, over TLS".to_owned(),
         }
     }
 }
@@ -137,56 +153,127 @@ fn main() -> Result<()> {
         "CPU beside",
     ]);
     let kinds = if options.kinds.is_empty() { &Abuse::ALL[..] } else { &options.kinds };
+    let mut broken = Vec::new();
     for &server in &options.servers {
         for &abuse in kinds {
-            eprintln!("{}, {} …", server.name(), abuse.name(&options));
-            measure(server, abuse, &options, &cores, &mut table)?;
+            if abuse == Abuse::Certificates && server != Kind::Ferrocached {
+                eprintln!("{} is not asked for TLS, which few of its builds have", server.name());
+                continue;
+            }
+            let mut rounds = Vec::new();
+            for round in 1..=options.rounds {
+                let figures = measure(server, abuse, &options, &cores)?;
+                let name = abuse.name(&options);
+                eprintln!("{}, {name}, round {round}: p99 times {}", server.name(), ratio(figures.ratio()));
+                rounds.push(figures);
+            }
+            let worse = median(rounds.iter().map(Round::ratio));
+            table.row(row(server, abuse, &options, &rounds));
+            if server == Kind::Ferrocached && worse > RATIO_MAX {
+                broken.push(format!("{} times beside {}", ratio(worse), abuse.name(&options)));
+            }
         }
     }
     println!("{table}");
-    Ok(())
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let rounds = options.rounds;
+    let broken = broken.join(", ");
+    Err(format!("p99 rose by more than {RATIO_MAX} times in the median of {rounds} rounds: {broken}").into())
 }
 
-fn measure(kind: Kind, abuse: Abuse, options: &Options, cores: &Cores, table: &mut Table) -> Result<()> {
+/// The figures of one round. Times are in seconds, memory in bytes.
+struct Round {
+    p50: [f64; 2],
+    /// Calm, beside the abuse, and when it is over.
+    p99: [f64; 3],
+    resident: [f64; 3],
+    /// The share of a processor that the server took beside the abuse.
+    busy: f64,
+}
+
+impl Round {
+    fn ratio(&self) -> f64 {
+        self.p99[1] / self.p99[0]
+    }
+}
+
+/// The medians of `rounds`, each figure's by itself.
+fn row(server: Kind, abuse: Abuse, options: &Options, rounds: &[Round]) -> [String; 12] {
+    let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
+    let time = |figure| microseconds(Duration::from_secs_f64(middle(figure)));
+    let memory = |figure| megabytes(middle(figure) as u64);
+    [
+        server.name().to_owned(),
+        abuse.name(options),
+        time(|round| round.p50[0]),
+        time(|round| round.p50[1]),
+        time(|round| round.p99[0]),
+        time(|round| round.p99[1]),
+        ratio(middle(Round::ratio)),
+        time(|round| round.p99[2]),
+        memory(|round| round.resident[0]),
+        memory(|round| round.resident[1]),
+        memory(|round| round.resident[2]),
+        percent(middle(|round| round.busy)),
+    ]
+}
+
+fn measure(kind: Kind, abuse: Abuse, options: &Options, cores: &Cores) -> Result<Round> {
     let launch = Launch { memory_megabytes: 64, threads: 1, cpus: cores.for_server()?, floor_value_bytes: 0 };
     let places = options.idle.max(options.slow) + 500;
-    let server = Server::start(kind, &options.server.with_extra(&format!("-c {places}")), &launch)?;
+    let guarded = (abuse == Abuse::Certificates).then(Guarded::new).transpose()?;
+    let tls = guarded.as_ref().map(Guarded::arguments).unwrap_or_default();
+    let log = match abuse {
+        Abuse::FullDisk => File::options().write(true).open("/dev/full")?.into(),
+        _ => Stdio::null(),
+    };
+    let extra = options.server.with_extra(&format!("-c {places} {tls}"));
+    let server = Server::start_logging_to(log, kind, &extra, &launch)?;
     let values = Values::by_key();
-    let mut normal = Client::connect(server.port)?;
-    normal.fill((0..options.items).map(|number| Item::new(number, VALUE_BYTES)), 0, &values)?;
-    let _ = waits(&mut normal, options, &values)?; // warm
-    let calm = waits(&mut normal, options, &values)?;
+    match &guarded {
+        Some(guarded) => {
+            let mut normal = Client::over(guarded.connect(server.port)?);
+            round(&mut normal, abuse, options, &values, &server, Some(guarded))
+        }
+        None => round(&mut Client::connect(server.port)?, abuse, options, &values, &server, None),
+    }
+}
+
+fn round<S: Read + Write>(
+    normal: &mut Client<S>,
+    abuse: Abuse,
+    options: &Options,
+    values: &Values,
+    server: &Server,
+    guarded: Option<&Guarded>,
+) -> Result<Round> {
+    normal.fill((0..options.items).map(|number| Item::new(number, VALUE_BYTES)), 0, values)?;
+    let _ = waits(normal, options, values)?; // warm
+    let calm = waits(normal, options, values)?;
     let resident_calm = server.resident_bytes()?;
 
-    let abusers = Abusers::start(abuse, &server, options)?;
+    let abusers = Abusers::start(abuse, server, options, guarded)?;
     let (before, since) = (server.cpu()?, Instant::now());
-    let beside = waits(&mut normal, options, &values)?;
+    let beside = waits(normal, options, values)?;
     let busy = server.cpu()?.since(&before).nanoseconds as f64 / since.elapsed().as_nanos() as f64;
     let resident_beside = server.resident_bytes()?;
     abusers.stop()?;
     sleep(Duration::from_secs(1));
-    let after = waits(&mut normal, options, &values)?;
+    let after = waits(normal, options, values)?;
 
-    let [p50, p99] = [0.5, 0.99].map(|share| move |waits: &Histogram| waits.quantile(share));
-    table.row([
-        kind.name().to_owned(),
-        abuse.name(options),
-        microseconds(p50(&calm)),
-        microseconds(p50(&beside)),
-        microseconds(p99(&calm)),
-        microseconds(p99(&beside)),
-        ratio(p99(&beside).as_secs_f64() / p99(&calm).as_secs_f64()),
-        microseconds(p99(&after)),
-        megabytes(resident_calm),
-        megabytes(resident_beside),
-        megabytes(server.resident_bytes()?),
-        percent(busy),
-    ]);
-    Ok(())
+    let quantile = |share: f64| move |waits: &Histogram| waits.quantile(share).as_secs_f64();
+    Ok(Round {
+        p50: [&calm, &beside].map(quantile(0.5)),
+        p99: [&calm, &beside, &after].map(quantile(0.99)),
+        resident: [resident_calm, resident_beside, server.resident_bytes()?].map(|bytes| bytes as f64),
+        busy,
+    })
 }
 
 /// Has the normal client send one request after the other, and says how long it waited for each.
-fn waits(normal: &mut Client, options: &Options, values: &Values) -> Result<Histogram> {
+fn waits<S: Read + Write>(normal: &mut Client<S>, options: &Options, values: &Values) -> Result<Histogram> {
     let (mut histogram, mut batch, mut tally) = (Histogram::default(), Batch::default(), Tally::default());
     let mut random = Random::seeded(7);
     let end = Instant::now() + Duration::from_secs_f64(options.seconds);
@@ -205,215 +292,4 @@ fn waits(normal: &mut Client, options: &Options, values: &Values) -> Result<Hist
         histogram.record(sent.elapsed());
     }
     Ok(histogram)
-}
-
-/// The thread that abuses a server.
-struct Abusers {
-    is_stopped: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-    /// Undoes what was done to the server itself.
-    pid: Option<u32>,
-}
-
-impl Abusers {
-    /// Begins, and returns when the abuse has reached its full extent.
-    fn start(abuse: Abuse, server: &Server, options: &Options) -> Result<Abusers> {
-        let (is_stopped, is_full) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        if abuse == Abuse::Descriptors {
-            allow_files(server.pid(), &format!("{}:", first_free(server.pid())))?;
-        }
-        let count = if abuse == Abuse::Pipelines { 4 } else { 1 };
-        let threads = (0..count).map(|_| {
-            let (is_stopped, is_full) = (Arc::clone(&is_stopped), Arc::clone(&is_full));
-            let pause = Duration::from_micros(options.pause);
-            let (port, idle, slow) = (server.port, options.idle, options.slow);
-            spawn(move || {
-                let mut abuser = Abuser { port, pause, is_stopped, is_full, deeds: 0, held: Vec::new() };
-                match abuse {
-                    Abuse::Idle => abuser.keep(idle, b"get nothing\r\n"),
-                    Abuse::Uploads => abuser.upload(slow),
-                    Abuse::Readers => {
-                        abuser.leave_unread(slow, |number| format!("get large{number}\r\n"), true)
-                    }
-                    Abuse::OneValue => abuser.leave_unread(slow, |_| "get large0\r\n".to_owned(), false),
-                    Abuse::SmallReplies => {
-                        let keys = " small".repeat(LARGE_BYTES / 1000);
-                        abuser.leave_unread(slow, |_| format!("get{keys}\r\n"), false);
-                    }
-                    Abuse::Storm => abuser.come_and_go(),
-                    Abuse::Pipelines => abuser.ask_without_end(),
-                    Abuse::Descriptors => abuser.keep(100, b"get nothing\r\n"),
-                }
-            })
-        });
-        let threads = threads.collect();
-        let begun = Instant::now();
-        while !is_full.load(Ordering::Relaxed) {
-            if begun.elapsed() > BEGIN_TIME_MAX {
-                return Err("the abuse did not begin".into());
-            }
-            sleep(Duration::from_millis(10));
-        }
-        Ok(Abusers { is_stopped, threads, pid: (abuse == Abuse::Descriptors).then(|| server.pid()) })
-    }
-
-    fn stop(self) -> Result<()> {
-        self.is_stopped.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().map_err(|_| "somebody who abused the server panicked")?;
-        }
-        self.pid.map_or(Ok(()), |pid| allow_files(pid, "4096:"))
-    }
-}
-
-struct Abuser {
-    port: u16,
-    pause: Duration,
-    is_stopped: Arc<AtomicBool>,
-    is_full: Arc<AtomicBool>,
-    deeds: usize,
-    held: Vec<TcpStream>,
-}
-
-impl Abuser {
-    /// Takes a pause after a deed, and says whether there is to be another; `full` of them are the full extent.
-    fn goes_on(&mut self, full: usize) -> bool {
-        self.deeds += 1;
-        if self.deeds >= full {
-            self.is_full.store(true, Ordering::Relaxed);
-        }
-        sleep(self.pause);
-        !self.is_stopped.load(Ordering::Relaxed)
-    }
-
-    /// A connection whose end the system holds few bytes for, from one of many loopback addresses.
-    fn connect(&self) -> Option<TcpStream> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
-        socket.set_recv_buffer_size(4096).ok()?;
-        let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2 + (self.deeds / 5000 % 200) as u8), 0));
-        socket.bind(&SockAddr::from(own)).ok()?;
-        socket.connect(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))).ok()?;
-        socket.set_write_timeout(Some(Duration::from_secs(5))).ok()?;
-        Some(socket.into())
-    }
-
-    /// Holds one more connection, in the place of the oldest where there are `count`.
-    fn hold(&mut self, stream: TcpStream, count: usize) {
-        let place = self.deeds % count;
-        if place < self.held.len() { self.held[place] = stream } else { self.held.push(stream) }
-    }
-
-    fn keep(&mut self, count: usize, request: &[u8]) {
-        loop {
-            if self.held.len() < count
-                && let Some(mut stream) = self.connect()
-                && stream.write_all(request).is_ok()
-            {
-                self.held.push(stream);
-            }
-            if !self.goes_on(count) {
-                return;
-            }
-        }
-    }
-
-    /// Begins uploads and leaves them. The server may refuse any of them in the middle.
-    fn upload(&mut self, count: usize) {
-        let mut upload = format!("set half 0 0 {LARGE_BYTES}\r\n").into_bytes();
-        upload.resize(LARGE_BYTES * 2 / 3, b'h');
-        loop {
-            if let Some(mut stream) = self.connect() {
-                let _ = stream.write_all(&upload);
-                self.hold(stream, count);
-            }
-            if !self.goes_on(count) {
-                return;
-            }
-        }
-    }
-
-    /// Asks for what it does not read; each time for a value that was `stored_anew`.
-    fn leave_unread(&mut self, count: usize, request: impl Fn(usize) -> String, stored_anew: bool) {
-        let value = "v".repeat(LARGE_BYTES);
-        let mut storing = self.connect();
-        let mut store = |key: &str, value: &str| {
-            let Some(stream) = &mut storing else { return };
-            let request = format!("set {key} 0 0 {}\r\n{value}\r\n", value.len());
-            // The server may have no room for it at this moment.
-            let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read(&mut [0; 100]));
-        };
-        store("large0", &value);
-        store("small", &value[..1000]);
-        loop {
-            if stored_anew {
-                store(&format!("large{}", self.deeds % count), &value);
-            }
-            if (stored_anew || self.held.len() < count)
-                && let Some(mut stream) = self.connect()
-            {
-                let _ = stream.write_all(request(self.deeds % count).as_bytes());
-                self.hold(stream, count);
-            }
-            if !self.goes_on(count) {
-                return;
-            }
-        }
-    }
-
-    fn come_and_go(&mut self) {
-        loop {
-            if let Some(mut stream) = self.connect() {
-                let said: &[u8] = if self.deeds % 4 < 2 { b"" } else { b"set half 0 0 100\r\nhalf" };
-                let _ = stream.write_all(said);
-                if self.deeds.is_multiple_of(2) {
-                    let _ = Socket::from(stream).set_linger(Some(Duration::ZERO));
-                }
-            }
-            if !self.goes_on(1) {
-                return;
-            }
-        }
-    }
-
-    /// Sends as many requests as the socket takes, and reads the replies as fast as they come.
-    fn ask_without_end(&mut self) {
-        let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else { return };
-        let Ok(()) = stream.set_nonblocking(true) else { return };
-        let requests = b"get nothing\r\n".repeat(1000);
-        let (mut sent, mut replies) = (0, vec![0; 64 << 10]);
-        loop {
-            let moved = match stream.write(&requests[sent % requests.len()..]) {
-                Ok(more) => {
-                    sent += more;
-                    true
-                }
-                Err(error) => error.kind() == ErrorKind::Interrupted,
-            };
-            let read = stream.read(&mut replies).is_ok();
-            self.is_full.store(true, Ordering::Relaxed);
-            if self.is_stopped.load(Ordering::Relaxed) {
-                return;
-            }
-            if !moved && !read {
-                sleep(self.pause.min(Duration::from_micros(100)));
-            }
-        }
-    }
-}
-
-/// The first descriptor of process `pid` that is free.
-fn first_free(pid: u32) -> u64 {
-    let is_open = |number: &u64| std::fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
-    (0..).find(|number| !is_open(number)).unwrap_or_default()
-}
-
-/// Sets the limits on open files of process `pid`, as `prlimit` words them.
-fn allow_files(pid: u32, limits: &str) -> Result<()> {
-    let status =
-        Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={limits}")]).status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err("prlimit (of util-linux) may not change the server's limits".into())
-    }
 }

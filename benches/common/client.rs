@@ -17,8 +17,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const FILL_BYTES: usize = 64 * 1024;
 const FILL_SETS: usize = 256;
 
-pub(crate) struct Client {
-    stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    stream: S,
     received: Vec<u8>,
     filled: usize,
 }
@@ -29,7 +29,13 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;
-        Ok(Self { stream, received: vec![0; 1 << 18], filled: 0 })
+        Ok(Self::over(stream))
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, received: vec![0; 1 << 18], filled: 0 }
     }
 
     /// Sends a batch, checks everything that comes back for it, and clears it.

@@ -81,13 +81,23 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port of the loopback interface.
     pub(crate) fn start(kind: Kind, options: &ServerOptions, launch: &Launch) -> Result<Self> {
+        Self::start_logging_to(Stdio::null(), kind, options, launch)
+    }
+
+    /// The same with `log` as its standard error.
+    pub(crate) fn start_logging_to(
+        log: Stdio,
+        kind: Kind,
+        options: &ServerOptions,
+        launch: &Launch,
+    ) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let serial = STARTED.fetch_add(1, Ordering::Relaxed);
         let port_file = env::temp_dir().join(format!("ferrocached-bench-{}-{serial}", std::process::id()));
 
         let mut command = command(kind, options, launch)?;
         command.env(PORT_FILE_VARIABLE, &port_file);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let cpus = launch.cpus;
         // SAFETY: between fork and exec only two system calls are made, on memory that the closure owns; neither
         // allocates nor takes a lock.
