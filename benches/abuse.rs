@@ -64,7 +64,7 @@ struct Options {
     #[arg(long, default_value_t = 10_000)]
     items: u64,
     /// Seconds of each measurement
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// How often each kind is measured; figures are medians
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::normal::Normal;
 use super::{Calm, number};
@@ -13,6 +13,8 @@ use crate::server::*;
 const WATCHED: Duration = Duration::from_secs(1);
 /// How much processor time it may take in that time. It tries again a hundred times, which takes some milliseconds.
 const BUSY_MAX: Duration = Duration::from_millis(300);
+/// After how long it tries again, at least.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// How much RSS may grow meanwhile, in bytes: nothing is held for those who are not accepted.
 const GROWTH_BYTES_MAX: u64 = 4 << 20;
 
@@ -52,10 +54,13 @@ fn without_descriptors_those_who_are_there_go_on() {
     let mut waiting: Vec<_> = (0..20).map(|_| server.connect()).collect();
     waiting.iter_mut().for_each(|client| client.send("get nothing\r\n"));
     wait_for("the server to notice", || number(&mut normal.client, "listen_disabled_num") > 0);
-    let before = busy(&server);
+    let (before, since) = (busy(&server), Instant::now());
+    let tries_before = number(&mut normal.client, "listen_disabled_num");
     sleep(WATCHED);
-    let busy = busy(&server) - before;
+    let tries = number(&mut normal.client, "listen_disabled_num") - tries_before;
+    let (busy, tries_max) = (busy(&server) - before, since.elapsed().div_duration_f64(RETRY_PAUSE) + 1.0);
     assert!(busy <= BUSY_MAX, "busy for {busy:?} of {WATCHED:?}");
+    assert!(tries as f64 <= tries_max, "{tries} tries in {WATCHED:?}");
     (0..1000).for_each(|_| normal.work());
     assert_eq!(number(&mut normal.client, "curr_connections"), 2);
     calm.check_memory(&server, GROWTH_BYTES_MAX);
