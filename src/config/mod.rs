@@ -218,10 +218,6 @@ impl Config {
                 self.notes.push("-s (--unix-socket) turns TCP off: -p and -l have no effect".to_owned());
             }
             settings.port = TcpPort::Off;
-        } else if settings.port == TcpPort::Off && settings.udp_port.is_none() {
-            let warning =
-                "nothing will be listened on: -p 0 turns TCP off and there is no -s (--unix-socket)";
-            self.warnings.push(warning.to_owned());
         }
         if settings.threads > THREADS_ADVISED_MAX && settings.threads != processors() {
             self.warnings.push(format!(

@@ -66,7 +66,9 @@ pub enum BindError {
         complaint: String,
     },
     /// No socket of any kind was asked for.
-    #[error("nothing to listen on: -p 0 turns TCP off and there is no -s")]
+    #[error(
+        "nothing to listen on: -p 0 turns TCP off, and there is neither -s (--unix-socket) nor -U (--udp-port)"
+    )]
     Nothing,
 }
 

@@ -158,6 +158,7 @@ fn bad_options_end_with_memcacheds_exit_codes() {
         (&["-I", "10"], 64, "-I"),
         (&["-B", "morse"], 64, "morse"),
         (&["-S"], 64, "-S"),
+        (&["-p", "0", "-u", "root"], 71, "nothing to listen on"),
     ] {
         let (got, text) = said(&run(options));
         assert_eq!(got, Some(code), "{options:?}: {text}");
