@@ -5,6 +5,7 @@
 
 mod burden;
 mod clients;
+mod clock;
 mod connection;
 mod datagram;
 mod errand;
@@ -21,17 +22,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::clock::{Epoch, TICKS_PER_SECOND, Tick};
+use crate::clock::TICKS_PER_SECOND;
 use crate::engine::Engine;
 use crate::engine::certificates::Certificates;
 use crate::engine::roster::Roster;
 use crate::protocol::reply;
 use clients::{Client, Clients, Place};
+pub use clock::Clock;
 use connection::Connection;
 use datagram::{Datagrams, Door};
 use errand::Errands;
@@ -59,35 +61,6 @@ pub enum StopKind {
     Now,
     /// Gracefully: as SIGUSR1 does.
     Graceful,
-}
-
-/// The system's monotonic clock, counted in ticks.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    started: Instant,
-    start: Tick,
-}
-
-impl Clock {
-    /// A clock that starts now, and the epoch that places it in Unix time.
-    pub fn start() -> (Clock, Epoch) {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (epoch, start) = Epoch::starting_at(unix.as_secs());
-        // Ticks begin on a whole second; this process began somewhere within it.
-        let started = Instant::now();
-        let started =
-            started.checked_sub(Duration::from_nanos(unix.subsec_nanos().into())).unwrap_or(started);
-        (Clock { started, start }, epoch)
-    }
-
-    /// What time it is.
-    #[inline]
-    pub fn now(&self) -> Tick {
-        let elapsed = self.started.elapsed();
-        let seconds = u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX);
-        Tick(self.start.0.saturating_add(elapsed.subsec_millis() / (1000 / TICKS_PER_SECOND)))
-            .plus_seconds(seconds)
-    }
 }
 
 /// What every part of the network needs.
