@@ -380,6 +380,20 @@ fn who_is_connected_is_served_between_one_handshake_and_the_next() {
 }
 
 #[test]
+fn no_more_than_three_issuers_are_looked_at() {
+    let guarded = Guarded::start(&["-o", "ssl_verify_mode=2"]);
+    let mut identity = guarded.authority.identity();
+    identity.certificate += &guarded.authority.certificate.repeat(3);
+    let is_good = |identity: &Identity| {
+        is_let_in(&client_config(&guarded.authority, Some(identity), ALL_VERSIONS), guarded.address())
+    };
+    assert!(is_good(&identity));
+    identity.certificate += &guarded.authority.certificate;
+    assert!(!is_good(&identity));
+    wait_for("the log to say so", || guarded.server.log().contains("more than 3 certificates came with"));
+}
+
+#[test]
 fn who_says_much_without_shaking_hands_is_closed_at_once() {
     let guarded = Guarded::start(&[]);
     let mut stream = TcpStream::connect(guarded.address()).unwrap();

@@ -20,7 +20,7 @@ pub(crate) struct Authority {
     pub certificate: String,
 }
 
-/// A certificate and its key, in PEM.
+/// A certificate, with those of issuers behind it if need be, and its key, in PEM.
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub certificate: String,
@@ -65,9 +65,9 @@ pub(crate) fn client_config(
     let mut config = match shown {
         None => builder.with_no_client_auth(),
         Some(identity) => {
-            let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
+            let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes());
             let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-            builder.with_client_auth_cert(vec![certificate], key).unwrap()
+            builder.with_client_auth_cert(chain.map(Result::unwrap).collect(), key).unwrap()
         }
     };
     config.resumption = Resumption::in_memory_sessions(8);

@@ -9,6 +9,7 @@
 mod files;
 mod gate;
 mod stream;
+mod verifier;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,7 @@ pub use files::TlsError;
 use files::{Files, Loaded, Stamps};
 pub(super) use gate::{Gate, gate};
 pub(super) use stream::TlsStream;
+use verifier::ShortChains;
 
 /// How often the files are looked at for changes. What has changed is loaded once it has stayed the same between two
 /// looks, so that a chain and a key that are replaced one after the other are taken together.
@@ -235,7 +237,8 @@ fn config(
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::clone(issuers), Arc::clone(provider));
             let verifier = if asked == Asked::Request { verifier.allow_unauthenticated() } else { verifier };
-            builder.with_client_cert_verifier(verifier.build().map_err(TlsError::Verifier)?)
+            let verifier = verifier.build().map_err(TlsError::Verifier)?;
+            builder.with_client_cert_verifier(Arc::new(ShortChains(verifier)))
         }
     };
     let mut config =
