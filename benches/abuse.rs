@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::abusers::Abusers;
+use crate::abusers::{Abusers, CROWD};
 use crate::common::batch::Batch;
 use crate::common::client::Client;
 use crate::common::cores::Cores;
@@ -88,6 +88,7 @@ enum Abuse {
     OneValue,
     SmallReplies,
     Storm,
+    Handshakes,
     Pipelines,
     Descriptors,
     FullDisk,
@@ -95,18 +96,23 @@ enum Abuse {
 }
 
 impl Abuse {
-    const ALL: [Abuse; 10] = [
+    const ALL: [Abuse; 11] = [
         Abuse::Idle,
         Abuse::Uploads,
         Abuse::Readers,
         Abuse::OneValue,
         Abuse::SmallReplies,
         Abuse::Storm,
+        Abuse::Handshakes,
         Abuse::Pipelines,
         Abuse::Descriptors,
         Abuse::FullDisk,
         Abuse::Certificates,
     ];
+
+    fn needs_tls(self) -> bool {
+        matches!(self, Abuse::Handshakes | Abuse::Certificates)
+    }
 
     fn name(self, options: &Options) -> String {
         match self {
@@ -116,6 +122,7 @@ impl Abuse {
             Abuse::OneValue => format!("{} clients that do not read the same 1 MB", options.slow),
             Abuse::SmallReplies => format!("{} clients that do not read 1 MB of small replies", options.slow),
             Abuse::Storm => "connections that come and go, half by reset".to_owned(),
+            Abuse::Handshakes => format!("crowds of {CROWD} TLS handshakes that come and go"),
             Abuse::Pipelines => "4 endless pipelines of gets".to_owned(),
             Abuse::Descriptors => "no descriptors, 100 clients waiting".to_owned(),
             Abuse::FullDisk => "every request logged, to a full disk".to_owned(),
@@ -156,7 +163,7 @@ fn main() -> Result<()> {
     let mut broken = Vec::new();
     for &server in &options.servers {
         for &abuse in kinds {
-            if abuse == Abuse::Certificates && server != Kind::Ferrocached {
+            if abuse.needs_tls() && server != Kind::Ferrocached {
                 eprintln!("{} is not asked for TLS, which few of its builds have", server.name());
                 continue;
             }
@@ -223,7 +230,7 @@ fn row(server: Kind, abuse: Abuse, options: &Options, rounds: &[Round]) -> [Stri
 fn measure(kind: Kind, abuse: Abuse, options: &Options, cores: &Cores) -> Result<Round> {
     let launch = Launch { memory_megabytes: 64, threads: 1, cpus: cores.for_server()?, floor_value_bytes: 0 };
     let places = options.idle.max(options.slow) + 500;
-    let guarded = (abuse == Abuse::Certificates).then(Guarded::new).transpose()?;
+    let guarded = abuse.needs_tls().then(Guarded::new).transpose()?;
     let tls = guarded.as_ref().map(Guarded::arguments).unwrap_or_default();
     let log = match abuse {
         Abuse::FullDisk => File::options().write(true).open("/dev/full")?.into(),

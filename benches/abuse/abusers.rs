@@ -22,6 +22,8 @@ use crate::{Abuse, Options};
 const LARGE_BYTES: usize = 1_000_000;
 /// How long a kind of abuse may take to begin.
 const BEGIN_TIME_MAX: Duration = Duration::from_secs(60);
+/// How many shake hands at the same moment.
+pub(crate) const CROWD: usize = 200;
 /// How often certificates are spoilt for each SIGHUP, which stands beside `refresh_certs`.
 const SPOILT_PER_SIGNAL: usize = 10;
 
@@ -65,6 +67,7 @@ impl Abusers {
                         abuser.leave_unread(slow, |_| format!("get{keys}\r\n"), false);
                     }
                     Abuse::Storm => abuser.come_and_go(),
+                    Abuse::Handshakes => abuser.shake_hands(&guarded.expect("it has certificates")),
                     Abuse::Pipelines => abuser.ask_without_end(),
                     Abuse::Descriptors => abuser.keep(100, b"get nothing\r\n"),
                     Abuse::FullDisk => abuser.have_everything_logged(),
@@ -195,6 +198,21 @@ impl Abuser {
                     let _ = Socket::from(stream).set_linger(Some(Duration::ZERO));
                 }
             }
+            if !self.goes_on(1) {
+                return;
+            }
+        }
+    }
+
+    /// Begins handshakes, a crowd of them at once, and leaves when all are answered. All of them say the same, so it is
+    /// only the server that computes.
+    fn shake_hands(&mut self, guarded: &Guarded) {
+        let hello = guarded.hello(self.port).expect("the server listens, and there are random numbers");
+        loop {
+            let mut crowd: Vec<_> = (0..CROWD).filter_map(|_| self.connect()).collect();
+            // Any of them may be refused.
+            crowd.iter_mut().for_each(|stream| drop(stream.write_all(&hello)));
+            crowd.iter_mut().for_each(|stream| drop(stream.read(&mut [0; 100])));
             if !self.goes_on(1) {
                 return;
             }

@@ -45,6 +45,13 @@ impl Guarded {
         Ok(connect(&config, SocketAddr::from(([127, 0, 0, 1], port)))?)
     }
 
+    /// How a client of the server at `port` begins its handshake.
+    pub(crate) fn hello(&self, port: u16) -> Result<Vec<u8>> {
+        let mut hello = Vec::new();
+        self.connect(port)?.conn.write_tls(&mut hello)?;
+        Ok(hello)
+    }
+
     /// Puts something there that cannot be used, each time in another way.
     pub(crate) fn spoil(&self, number: usize) {
         let chain = match number % 3 {
