@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::clock::TICKS_PER_SECOND;
 use crate::engine::Engine;
@@ -42,7 +42,7 @@ use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
 use seldom::Seldom;
 use stream::Stream;
-use tls::{HANDSHAKE_SECONDS_MAX, LOOK, Look, Tls, gate};
+use tls::{HANDSHAKE_SECONDS_MAX, Tls, gate};
 
 /// How often the engine is told what time it is.
 const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
@@ -228,7 +228,7 @@ impl Running {
             tokio::spawn(accept_all(listener, is_guarded, Arc::clone(&shared), handovers.clone()));
         }
         if let Some(tls) = &shared.tls {
-            tokio::spawn(keep_certificates_new(Arc::clone(tls)));
+            tokio::spawn(tls::keep_new(Arc::clone(tls)));
         }
         let ticking = tokio::spawn(keep_time(shared));
         let kind = tokio::select! {
@@ -319,24 +319,6 @@ async fn keep_time(shared: Arc<Shared>) {
         }
         if shared.tls.is_some() {
             shared.clients.end_overdue(now, HANDSHAKE_SECONDS_MAX);
-        }
-    }
-}
-
-/// Loads certificates whose files have changed.
-async fn keep_certificates_new(tls: Arc<Tls>) {
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        looks.tick().await;
-        let tls = Arc::clone(&tls);
-        match tokio::task::spawn_blocking(move || tls.look()).await {
-            Ok(Look::Same) => {}
-            Ok(Look::Loaded) => info!("certificates have changed and were read again"),
-            Ok(Look::Failed(error)) => {
-                warn!("certificates have changed, and the old ones stay in force: {error}");
-            }
-            Err(_) => error!("reading certificates panicked"),
         }
     }
 }

@@ -19,6 +19,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+use tracing::{error, info, warn};
 
 use crate::engine::certificates::Certificates;
 use crate::engine::settings::{Settings, TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
@@ -30,7 +31,7 @@ use verifier::ShortChains;
 
 /// How often the files are looked at for changes. What has changed is loaded once it has stayed the same between two
 /// looks, so that a chain and a key that are replaced one after the other are taken together.
-pub(super) const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How long a handshake may take, in seconds.
 pub(super) const HANDSHAKE_SECONDS_MAX: u32 = 10;
@@ -87,7 +88,7 @@ struct LookedAt {
 
 /// How it went when the files were looked at.
 #[derive(Debug)]
-pub(super) enum Look {
+enum Look {
     /// There is nothing new.
     Same,
     /// New certificates are in force.
@@ -165,7 +166,7 @@ impl Tls {
     }
 
     /// Reads the files again if they have changed since they were loaded, but not between the last look and this one.
-    pub(super) fn look(&self) -> Look {
+    fn look(&self) -> Look {
         let looked_at = &mut lock(&self.looked_at);
         let stamps = self.files.stamps();
         if stamps != looked_at.seen {
@@ -190,6 +191,24 @@ impl Tls {
         *lock(&self.in_force) = InForce { configs, since: Instant::now() };
         looked_at.loaded = stamps;
         Ok(())
+    }
+}
+
+/// Loads certificates whose files have changed.
+pub(super) async fn keep_new(tls: Arc<Tls>) {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let tls = Arc::clone(&tls);
+        match tokio::task::spawn_blocking(move || tls.look()).await {
+            Ok(Look::Same) => {}
+            Ok(Look::Loaded) => info!("certificates have changed and were read again"),
+            Ok(Look::Failed(error)) => {
+                warn!("certificates have changed, and the old ones stay in force: {error}");
+            }
+            Err(_) => error!("reading certificates panicked"),
+        }
     }
 }
 
