@@ -185,9 +185,11 @@ fn main() -> Result<()> {
     if broken.is_empty() {
         return Ok(());
     }
-    let rounds = options.rounds;
-    let broken = broken.join(", ");
-    Err(format!("p99 rose by more than {RATIO_MAX} times in the median of {rounds} rounds: {broken}").into())
+    let (rounds, broken) = (options.rounds, broken.join("; "));
+    Err(format!(
+        "p99 was more than {RATIO_MAX} times that of calm in the median of --rounds {rounds}: {broken}"
+    )
+    .into())
 }
 
 /// The figures of one round. Times are in seconds, memory in bytes.
