@@ -4,7 +4,7 @@
 //! values swallowed, further words at the end of a line ignored) and accepts what either accepts.
 
 use super::replies::reply;
-use super::tokens::{Words, exptime, short_exptime, unsigned, value_bytes, word_end};
+use super::tokens::{Words, exptime, plain_word, short_exptime, unsigned, value_bytes, word_end};
 use super::{
     Count, Delete, Fetch, KEY_BYTES_MAX, LINE_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style, Touch,
     meta,
@@ -41,16 +41,13 @@ pub(super) fn plain_key<'a>(mode: &mut Mode, input: &'a [u8]) -> Option<(Fetch<'
         Mode::Keys(retrieval) if *retrieval == GET && input.starts_with(b" ") => 1,
         _ => return None,
     };
-    let end = word_end(input, start)?;
-    let is_last = input[end] == b'\n';
-    let key_end = if is_last { end - 1 } else { end };
-    if is_last && input[key_end] != b'\r' || key_end <= start || key_end - start > KEY_BYTES_MAX {
+    let (key, is_last) = plain_word(&input[start..])?;
+    if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
         return None;
     }
     *mode = if is_last { Mode::Line } else { Mode::Keys(GET) };
-    let style = Style::Classic;
-    let fetch = Fetch { key: &input[start..key_end], with_cas: false, exptime: None, is_last, style };
-    Some((fetch, end + usize::from(is_last)))
+    let fetch = Fetch { key, with_cas: false, exptime: None, is_last, style: Style::Classic };
+    Some((fetch, start + key.len() + if is_last { 2 } else { 0 }))
 }
 
 /// One step at the start of a line.

@@ -2,30 +2,50 @@
 
 use super::VALUE_BYTES_MAX;
 
-/// The place of the next space or LF at or after `from`; `None` when the input ends first.
-///
-/// Eight bytes at a time: keys are short, and a call into a vectored search costs more than it saves there.
-/// Every byte of up to 0x20 stops the fast loop (the carry-free test of Hacker's Delight, section 6-1, is exact
-/// for the first one it reports) and is then looked at; other control bytes are parts of words.
+/// The place of the next space or LF at or after `from`; `None` when the input ends first. Other control bytes are
+/// parts of words.
 #[inline]
 pub(super) fn word_end(input: &[u8], from: usize) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
     let mut at = from;
-    while let Some(chunk) = input.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let bytes = u64::from_le_bytes(*chunk);
-        let low = bytes.wrapping_sub(ONES * 0x21) & !bytes & HIGHS;
-        if low == 0 {
-            at += 8;
-            continue;
-        }
-        at += (low.trailing_zeros() / 8) as usize;
+    loop {
+        at += first_control(input.get(at..)?)?;
         if matches!(input[at], b' ' | b'\n') {
             return Some(at);
         }
         at += 1;
     }
-    input.get(at..)?.iter().position(|byte| matches!(byte, b' ' | b'\n')).map(|found| at + found)
+}
+
+/// The word at the head of `input`, and whether it is the last of its line, where it has no control bytes and one space
+/// or CRLF behind it. `None` for all else.
+#[inline(always)]
+pub(super) fn plain_word(input: &[u8]) -> Option<(&[u8], bool)> {
+    let (word, rest) = input.split_at(first_control(input)?);
+    match rest {
+        [b' ', ..] => Some((word, false)),
+        [b'\r', b'\n', ..] => Some((word, true)),
+        _ => None,
+    }
+}
+
+/// The place of the first byte of up to 0x20.
+///
+/// Eight bytes at a time: keys are short, and a call into a vectored search costs more than it saves there. The
+/// carry-free test of Hacker's Delight, section 6-1, is exact for the first byte it reports.
+#[inline(always)]
+fn first_control(input: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let mut rest = input;
+    while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
+        let bytes = u64::from_le_bytes(*chunk);
+        let low = bytes.wrapping_sub(ONES * 0x21) & !bytes & HIGHS;
+        if low != 0 {
+            return Some(input.len() - rest.len() + (low.trailing_zeros() / 8) as usize);
+        }
+        rest = after;
+    }
+    rest.iter().position(|&byte| byte <= b' ').map(|found| input.len() - rest.len() + found)
 }
 
 /// The words of one line, which has no LF: runs of anything but spaces.
@@ -59,11 +79,13 @@ impl<'a> Iterator for Words<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let start = self.rest.iter().position(|&byte| byte != b' ')?;
-        let end = word_end(self.rest, start).unwrap_or(self.rest.len());
-        let word = &self.rest[start..end];
-        self.rest = &self.rest[end..];
-        Some(word)
+        while let [b' ', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+        let end = word_end(self.rest, 0).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        (!word.is_empty()).then_some(word)
     }
 }
 

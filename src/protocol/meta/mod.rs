@@ -12,7 +12,7 @@ pub use key::{KeyBuffer, decode as decode_key, encode as encode_key};
 pub use replies::{MetaHit, SecondsLeft, Shown};
 
 use super::replies::reply;
-use super::tokens::{Words, value_bytes, word_end};
+use super::tokens::{Words, plain_word, value_bytes};
 use super::{Count, Delete, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style};
 
 impl<'a> Flags<'a> {
@@ -30,19 +30,14 @@ pub(super) fn plain_fetch<'a>(input: &'a [u8]) -> Option<(Fetch<'a>, usize)> {
     if !input.starts_with(b"mg ") {
         return None;
     }
-    let key_end = word_end(input, VERB_BYTES)?;
-    if !(1..=KEY_BYTES_MAX).contains(&(key_end - VERB_BYTES)) || input[key_end] == b'\n' {
+    let (key, _) = plain_word(&input[VERB_BYTES..])?;
+    if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
         return None;
     }
-    let flags = Flags::plain(&input[key_end..])?;
-    let fetch = Fetch {
-        key: &input[VERB_BYTES..key_end],
-        with_cas: false,
-        exptime: None,
-        is_last: false,
-        style: Style::Meta(flags),
-    };
-    Some((fetch, key_end + flags.bytes() + 2))
+    let flags = Flags::plain(&input[VERB_BYTES + key.len()..])?;
+    let style = Style::Meta(flags);
+    let fetch = Fetch { key, with_cas: false, exptime: None, is_last: false, style };
+    Some((fetch, VERB_BYTES + key.len() + flags.bytes() + 2))
 }
 
 /// A line after `mg`.
