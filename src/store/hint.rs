@@ -15,6 +15,8 @@ use super::slot::{bucket_of, position_of, tag, tag_of};
 #[derive(Clone, Copy, Debug)]
 pub struct Hashed {
     pub(super) hash: u64,
+    /// The number of its shard.
+    pub(super) shard: u32,
     /// The word of the index that probably has the item's slot.
     pub(super) guess: u32,
 }
@@ -22,8 +24,8 @@ pub struct Hashed {
 impl Hashed {
     /// A hash without any guess.
     #[inline]
-    pub(super) fn new(hash: u64) -> Hashed {
-        Hashed { hash, guess: 0 }
+    pub(super) fn new(hash: u64, shard: u32) -> Hashed {
+        Hashed { hash, shard, guess: 0 }
     }
 }
 

@@ -141,14 +141,17 @@ impl Store {
     /// The keyed hash of `key`, which [`Store::read`] and [`Store::update`] want beside the key itself.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> Hashed {
-        Hashed::new(shard::hash(&self.common.hasher, key))
+        let hash = shard::hash(&self.common.hasher, key);
+        // The top bits, which the index inside a shard does not use.
+        let shard = hash.checked_shr(self.shard_shift).unwrap_or(0);
+        Hashed::new(hash, shard as u32) // there are not so many shards
     }
 
     /// Asks the processor for the index line of `key`, so that it is there when the key is looked up some
     /// hundred nanoseconds later. It takes no lock and means nothing: it may be left out.
     #[inline]
     pub fn hint_index(&self, key: &mut Hashed) {
-        self.views[self.number(*key)].hint_index(key);
+        self.views[key.shard as usize].hint_index(key);
     }
 
     /// Asks the processor for the item that the index line of `key` names, once [`Store::hint_index`] has had
@@ -157,7 +160,7 @@ impl Store {
     #[inline(always)]
     #[must_use]
     pub fn hint_item(&self, key: &mut Hashed) -> bool {
-        self.views[self.number(*key)].hint_item(key)
+        self.views[key.shard as usize].hint_item(key)
     }
 
     /// Shows what is under `key` at `now` to `look`.
@@ -170,7 +173,7 @@ impl Store {
         access: Access,
         look: impl FnOnce(Lookup<'_>) -> R,
     ) -> R {
-        let mut shard = self.lock(self.number(hashed));
+        let mut shard = self.lock(hashed.shard as usize);
         let result = shard.read(hashed, key, now, access, look);
         release(shard);
         result
@@ -189,7 +192,7 @@ impl Store {
         now: Tick,
         decide: impl FnOnce(Lookup<'_>) -> (Change<'c>, R),
     ) -> (R, Result<u64, NoMemory>) {
-        let mut shard = self.lock(self.number(hashed));
+        let mut shard = self.lock(hashed.shard as usize);
         let outcome = shard.update(hashed, key, now, decide);
         let overdrawn = std::mem::take(&mut shard.overdrawn);
         release(shard);
@@ -351,12 +354,6 @@ impl Store {
         self.common.budget.assert_sums();
         let charged = charged + self.common.pool.alive_bytes();
         assert_eq!(charged, self.common.budget.used(), "what there is is what is charged");
-    }
-
-    #[inline]
-    fn number(&self, key: Hashed) -> usize {
-        // The top bits, which the index inside a shard does not use.
-        key.hash.checked_shr(self.shard_shift).unwrap_or(0) as usize
     }
 
     #[inline]

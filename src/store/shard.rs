@@ -183,10 +183,17 @@ impl Shard {
     fn find(&mut self, hashed: Hashed, key: &[u8], now: Tick) -> Search {
         let guessed = self.index.guessed(hashed).and_then(|(place, position)| {
             let (at, header) = self.is_at(position, key)?;
-            Some(Found { place, at, header })
+            Some((place, at, header))
         });
-        let Some(found) = guessed.or_else(|| self.search(hashed.hash, key)) else { return Search::Nothing };
-        let Found { at, header, .. } = found;
+        // Field by field: what the search returns is in memory, and what was guessed need not be.
+        let (place, at, header) = match guessed {
+            Some(guessed) => guessed,
+            None => match self.search(hashed.hash, key) {
+                Some(Found { place, at, header }) => (place, at, header),
+                None => return Search::Nothing,
+            },
+        };
+        let found = Found { place, at, header };
         if self.is_flushed(at, header) {
             self.drop_flushed(hashed.hash, found);
             return Search::Nothing;
@@ -310,18 +317,24 @@ impl Shard {
     }
 
     /// The number of `found`'s value, if it is large.
-    pub(super) fn large_number(&self, Found { at, header, .. }: Found) -> Option<u32> {
-        header
-            .has(bits::LARGE)
-            .then(|| large_number(&self.arena.record(at)[header.value_start()..][..header.value_len()]))
+    #[inline(always)]
+    pub(super) fn large_number(&self, found: Found) -> Option<u32> {
+        found.header.has(bits::LARGE).then(|| self.number_of_large(found))
+    }
+
+    #[cold]
+    fn number_of_large(&self, Found { at, header, .. }: Found) -> u32 {
+        large_number(&self.arena.record(at)[header.value_start()..][..header.value_len()])
     }
 
     /// What the item at `at` is charged for beside its record, in bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn large_charge(&self, at: usize, header: Header) -> u64 {
-        if !header.has(bits::LARGE) {
-            return 0;
-        }
+        if header.has(bits::LARGE) { self.charge_of_large(at, header) } else { 0 }
+    }
+
+    #[cold]
+    fn charge_of_large(&self, at: usize, header: Header) -> u64 {
         let inline = &self.arena.record(at)[header.value_start()..][..header.value_len()];
         large::charge(self.large.value(large_number(inline)).len())
     }

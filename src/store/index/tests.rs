@@ -98,7 +98,7 @@ fn hints_name_the_position() {
     let mut index = index();
     (0..50_000).for_each(|number| insert(&mut index, hash(number), number));
     let guessed = |number| {
-        let mut key = Hashed::new(hash(number));
+        let mut key = Hashed::new(hash(number), 0);
         let view = &index.views[0];
         view.hint_index(&mut key);
         if view.hint_item(&mut key) {
