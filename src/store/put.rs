@@ -26,6 +26,8 @@ struct Record<'c> {
     content: Content<'c>,
     /// How long that is, in bytes.
     len: usize,
+    /// The length of the whole record, in bytes.
+    bytes: usize,
     /// What the large value it names is charged, in bytes.
     charge: u64,
     /// Whether writing it counts as use.
@@ -34,9 +36,11 @@ struct Record<'c> {
     accessed: Tick,
 }
 
-impl Record<'_> {
-    fn bytes(&self) -> usize {
-        self.layout.record_bytes(self.key.len(), self.len)
+impl<'c> Record<'c> {
+    /// The same record with the number of a large value, `content`, in the value's place.
+    fn naming(self, content: Content<'c>, charge: u64) -> Record<'c> {
+        let bytes = self.layout.record_bytes(self.key.len(), LARGE_NUMBER_BYTES);
+        Record { content, len: LARGE_NUMBER_BYTES, bytes, charge, ..self }
     }
 }
 
@@ -76,22 +80,23 @@ impl Shard {
             marks: Marks(draft.marks.0 & Marks::ALL.0),
             is_large: was_large && (is_same || is_longer),
         };
-        if !is_same && layout.record_bytes(key.len(), len) > self.large_min {
+        let bytes = layout.record_bytes(key.len(), len);
+        if !is_same && bytes > self.large_min {
             layout.is_large = true;
         }
         let accessed = match (access, found) {
             (Access::Peek, Some(found)) => found.header.last_access(now),
             _ => now,
         };
-        let mut record = Record { key, layout, content: draft.content, len, charge: 0, access, accessed };
+        let content = draft.content;
+        let mut record = Record { key, layout, content, len, bytes, charge: 0, access, accessed };
 
         self.pinned = found.map(|found| position(found.at));
         let put = if layout.is_large && !is_same {
             self.put_large(hash, found, record, now)
         } else {
             if layout.is_large {
-                record.len = LARGE_NUMBER_BYTES;
-                record.charge = large::charge(old_len);
+                record = record.naming(content, large::charge(old_len));
             }
             self.put_record(hash, found, record, now)
         };
@@ -145,7 +150,7 @@ impl Shard {
         self.common.pool.own(charge);
         let number_bytes = number.to_le_bytes();
         let content = Content::Whole(&number_bytes);
-        let record = Record { content, len: LARGE_NUMBER_BYTES, charge, ..record };
+        let record = record.naming(content, charge);
         let put = self.put_record(hash, found, record, now);
         if put.is_err() {
             let value = self.unlink_large(number);
@@ -162,7 +167,6 @@ impl Shard {
         record: Record<'_>,
         now: Tick,
     ) -> Result<(), NoMemory> {
-        let bytes = record.bytes();
         let Some(old) = found else {
             return self.insert(hash, &record, now);
         };
@@ -171,7 +175,7 @@ impl Shard {
             _ => self.large_number(old),
         };
         let growable = self.arena.growable(old.at, old.header.record_bytes());
-        if bytes <= growable {
+        if record.bytes <= growable {
             self.rewrite(old, &record, growable);
             if record.access == Access::Use {
                 self.note_use(self.reread(old), now);
@@ -192,17 +196,16 @@ impl Shard {
         let old_charge = self.large_charge(at, header);
         self.change_large(self.arena.segment_of(at), old_charge, record.charge);
         self.write(at, Some(old), record);
-        self.arena.resize(at, header.record_bytes(), record.bytes(), growable);
-        self.item_bytes = self.item_bytes + record.bytes() as u64 + record.charge
-            - header.record_bytes() as u64
-            - old_charge;
+        self.arena.resize(at, header.record_bytes(), record.bytes, growable);
+        self.item_bytes =
+            self.item_bytes + record.bytes as u64 + record.charge - header.record_bytes() as u64 - old_charge;
         self.note_deadline(self.arena.segment_of(at), record.layout.deadline);
     }
 
     /// Appends `record` and lets the record of `old` die.
     fn replace(&mut self, hash: u64, old: Found, record: &Record<'_>, now: Tick) -> Result<(), NoMemory> {
         let queue = self.arena.segment(self.arena.segment_of(old.at)).queue;
-        let id = self.room(queue, record.bytes(), now)?;
+        let id = self.room(queue, record.bytes, now)?;
         let old = self.relocate(hash).expect("a pinned item stays");
         let old_footprint = self.footprint(old.at, old.header);
         let at = self.append(id, Some(old), record);
@@ -223,7 +226,7 @@ impl Shard {
         }
         let dropped_from = self.ghost.take(hash);
         if let Some(queue) = dropped_from {
-            let bytes = record.bytes() as u64 + record.charge;
+            let bytes = record.bytes as u64 + record.charge;
             self.balance.came_back(queue, bytes, self.common.budget.share());
         }
         // What main dropped was not used for long: it has to prove itself again.
@@ -232,7 +235,7 @@ impl Shard {
             Some(Queue::Main) | None => Queue::Probation,
         };
         let id = loop {
-            let id = self.room(queue, record.bytes(), now)?;
+            let id = self.room(queue, record.bytes, now)?;
             if !self.index.needs_overflow_page(hash) {
                 break id;
             }
@@ -254,9 +257,9 @@ impl Shard {
 
     /// Writes `record` at the end of segment `id`, which has room for it, with its value made from `old`'s.
     fn append(&mut self, id: SegmentId, old: Option<Found>, record: &Record<'_>) -> usize {
-        let at = self.arena.append(id, record.bytes());
+        let at = self.arena.append(id, record.bytes);
         self.write(at, old, record);
-        self.item_bytes += record.bytes() as u64 + record.charge;
+        self.item_bytes += record.bytes as u64 + record.charge;
         self.change_large(id, 0, record.charge);
         self.note_deadline(id, record.layout.deadline);
         at
