@@ -139,8 +139,7 @@ pub struct Engine {
 
 /// One step of a turn, decoded.
 enum Work<'a> {
-    /// A request and, if it has one, its key's place among the keys of the batch.
-    Run(Request<'a>, usize),
+    Run(Request<'a>),
     Say(&'static [u8]),
 }
 
@@ -275,6 +274,7 @@ impl Engine {
     ) -> (usize, Option<Then>) {
         let start = session.decoder;
         let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
+        // One for each step; that of nothing where it has no key.
         let mut keys = ArrayVec::<Hashed, BATCH_REQUESTS_MAX>::new();
         let mut consumed = 0;
         let last = loop {
@@ -283,7 +283,7 @@ impl Engine {
             }
             if let Some((fetch, used)) = session.decoder.plain_fetch(&input[consumed..]) {
                 consumed += used;
-                work.push(Work::Run(Request::Fetch(fetch), keys.len()));
+                work.push(Work::Run(Request::Fetch(fetch)));
                 keys.push(self.store.hash(fetch.key));
                 continue;
             }
@@ -291,23 +291,26 @@ impl Engine {
             consumed += used;
             match step {
                 Step::Request(request) => {
-                    work.push(Work::Run(request, keys.len()));
+                    work.push(Work::Run(request));
                     keys.push(self.store.hash(keyvalue::key(&request)));
                 }
-                Step::Say(words) => work.push(Work::Say(words)),
+                Step::Say(words) => {
+                    work.push(Work::Say(words));
+                    keys.push(self.store.hash(b""));
+                }
                 Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => break Some(step),
             }
         };
         self.hint(&mut keys);
         let sampled = session.counters.sampler.choose(work.len());
-        for (index, step) in work.iter().enumerate() {
+        for (index, (step, &hashed)) in work.iter().zip(&keys).enumerate() {
             let then = match step {
                 // One branch, and asked anew for each request: the one before may have switched it.
-                Work::Run(request, key) if self.prefixes.is_on() | (index == sampled) => {
+                Work::Run(request) if self.prefixes.is_on() | (index == sampled) => {
                     let is_sampled = index == sampled;
-                    self.execute_observed(session, request, keys[*key], is_sampled, owed, now)
+                    self.execute_observed(session, request, hashed, is_sampled, owed, now)
                 }
-                Work::Run(request, key) => self.execute(session, request, keys[*key], owed, now),
+                Work::Run(request) => self.execute(session, request, hashed, owed, now),
                 Work::Say(words) => {
                     owed.say(words);
                     None

@@ -264,6 +264,11 @@ impl Worded {
     }
 
     #[inline]
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline]
     fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -346,7 +351,7 @@ const TWO_DIGITS: [[u8; 2]; 100] = {
 
 impl Buf for Owed {
     fn remaining(&self) -> usize {
-        self.worded.filled().len() + self.shared_bytes
+        self.worded.len() + self.shared_bytes
     }
 
     fn chunk(&self) -> &[u8] {

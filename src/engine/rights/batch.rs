@@ -57,12 +57,15 @@ impl Engine {
             match step {
                 Step::Request(request) => match admit(session, &request, &mut room) {
                     Ok(admitted) => {
-                        work.push(Work::Run(admitted, keys.len()));
+                        work.push(Work::Run(admitted));
                         keys.push(self.store.hash(keyvalue::key(&admitted)));
                     }
                     Err(words) => break Some(End::Refused(request, words)),
                 },
-                Step::Say(words) => work.push(Work::Say(words)),
+                Step::Say(words) => {
+                    work.push(Work::Say(words));
+                    keys.push(self.store.hash(b""));
+                }
                 Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => {
                     break Some(End::Step(step));
                 }
@@ -70,10 +73,10 @@ impl Engine {
         };
         self.hint(&mut keys);
         let sampled = session.counters.sampler.choose(work.len());
-        for (index, step) in work.iter().enumerate() {
+        for (index, (step, &hashed)) in work.iter().zip(&keys).enumerate() {
             let then = match step {
-                Work::Run(request, key) => {
-                    self.execute_by_rights(session, request, keys[*key], index == sampled, owed, now)
+                Work::Run(request) => {
+                    self.execute_by_rights(session, request, hashed, index == sampled, owed, now)
                 }
                 Work::Say(words) => {
                     owed.say(words);
