@@ -70,7 +70,7 @@ pub(super) fn key_mark(flags: Flags<'_>) -> Marks {
 }
 
 impl Engine {
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn fetch(
         &self,
         session: &Session,
@@ -79,9 +79,21 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) {
-        if let Style::Meta(flags) = fetch.style {
-            return self.fetch_meta(session, fetch, flags, hashed, owed, now);
+        match fetch.style {
+            Style::Classic => self.fetch_classic(session, fetch, hashed, owed, now),
+            Style::Meta(flags) => self.fetch_meta(session, fetch, flags, hashed, owed, now),
         }
+    }
+
+    #[inline(never)] // or the meta style would pay for the registers it takes
+    fn fetch_classic(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
         if fetch.exptime.is_some() {
             return self.fetch_and_change(session, fetch, fetch.key, None, hashed, owed, now);
         }
