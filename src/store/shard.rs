@@ -131,19 +131,21 @@ impl Shard {
         access: Access,
         look: impl FnOnce(Lookup<'_>) -> R,
     ) -> R {
-        let found = match self.find(hashed, key, now) {
-            Search::Live(found) => found,
-            Search::Dead => return look(Lookup::Expired),
-            Search::Nothing => return look(Lookup::Miss),
-        };
-        let result = look(Lookup::Hit(self.item(found.at, found.header, now)));
-        if access == Access::Use {
-            self.note_use(found, now);
-            if !found.header.marks().has(Marks::FETCHED) {
-                header::add_marks(self.arena.record_mut(found.at), Marks::FETCHED);
+        // Noted before the item is looked at, which is shown with the header that it had until then: so little has to
+        // be kept meanwhile, and there is one call of `look`, or the compiler would not put it here.
+        look(match self.find(hashed, key, now) {
+            Search::Live(found) => {
+                if access == Access::Use {
+                    self.note_use(found, now);
+                    if !found.header.marks().has(Marks::FETCHED) {
+                        header::add_marks(self.arena.record_mut(found.at), Marks::FETCHED);
+                    }
+                }
+                Lookup::Hit(self.item(found.at, found.header, now))
             }
-        }
-        result
+            Search::Dead => Lookup::Expired,
+            Search::Nothing => Lookup::Miss,
+        })
     }
 
     #[inline]
