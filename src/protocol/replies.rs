@@ -170,7 +170,7 @@ impl Owed {
     }
 
     /// Says `VALUE …` and the value.
-    #[inline]
+    #[inline(always)]
     pub fn say_item(&mut self, item: ItemReply<'_>) {
         let inline = if item.shared.is_none() { item.value } else { &[] };
         // One look at the room for all of it: this is the reply that a cache gives most.
