@@ -44,14 +44,15 @@ pub(super) struct Place(usize);
 /// - an overflow bucket is in exactly one chain or on the list of free ones, and only the last of a chain may
 ///   have empty slots once a removal has closed the gaps behind it, except in the first bucket;
 /// - buckets and overflow buckets lie in the pages that were added, and what lies beyond them is 0.
+///
+/// In order: what every look-up reads is at the end, see [`Shard`](super::shard::Shard).
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Index {
-    words: Words,
     /// The views of all shards, and which one is this one's.
     views: Arc<[View]>,
     number: usize,
     buckets: usize,
-    items: usize,
     /// Pages of the table that are charged.
     pages: usize,
     /// Where overflow buckets start, in buckets.
@@ -63,7 +64,13 @@ pub(super) struct Index {
     /// The first free overflow bucket's number plus one, or 0; linked through their link words.
     overflow_free: usize,
     scratch: Vec<u64>,
+    items: usize,
+    words: Words,
 }
+
+/// Where what every look-up reads of an index is, in bytes from its start.
+#[cfg(test)]
+pub(super) const INDEX_HOT: Range<usize> = std::mem::offset_of!(Index, items)..size_of::<Index>();
 
 impl Index {
     /// An empty index in the words of view `number`, one page of which is charged already.

@@ -52,16 +52,23 @@ pub(super) struct Segment {
 
 /// The segments of a shard. Invariants: `free` holds resident segments without any record; `returned` those
 /// whose pages went back to the system; every other one is in use, by the shard's queues.
+///
+/// In order: what every look-up reads is at the start, see [`Shard`](super::shard::Shard).
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Arena {
     stripes: Stripes,
+    /// What was flushed by prefix and is not found yet. Here, because whoever looks at a record has this at hand.
+    pub(super) flushes: Option<Box<Flushes>>,
     shift: u32,
     segments: Vec<Segment>,
     free: BTreeSet<SegmentId>,
     returned: BTreeSet<SegmentId>,
-    /// What was flushed by prefix and is not found yet. Here, because whoever looks at a record has this at hand.
-    pub(super) flushes: Option<Box<Flushes>>,
 }
+
+/// Where what every look-up reads of an arena is, in bytes from its start.
+#[cfg(test)]
+pub(super) const ARENA_HOT: Range<usize> = 0..std::mem::offset_of!(Arena, shift);
 
 impl Arena {
     /// An arena in `stripes`, which are segments.

@@ -57,13 +57,21 @@ pub(super) struct Line {
 /// - every segment in use is in the line of its queue, exactly once, and holds a live item;
 /// - `item_bytes` is the sum of the footprints of live items;
 /// - what the budget says the shard holds is its segments, free ones included, and its large values.
+///
+/// In order, so that what every look-up reads is in three cache lines: a store of a gigabyte has 256 shards, and there
+/// are not many lines in the nearest cache.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Shard {
+    /// Bytes charged above the limit by the operation that is going on, or by the last one.
+    pub(super) overdrawn: u64,
+    pub(super) item_bytes: u64,
+    /// Large values of items that are gone, to be let go of outside the lock.
+    pub(super) graveyard: Vec<Bytes>,
+    dice: u32,
     pub(super) index: Index,
     pub(super) arena: Arena,
     pub(super) common: Common,
-    pub(super) item_bytes: u64,
-    dice: u32,
     pub(super) large_min: usize,
     pub(super) number: usize,
     pub(super) lines: [Line; 2],
@@ -72,10 +80,6 @@ pub(super) struct Shard {
     pub(super) ghost: Ghost,
     pub(super) balance: Balance,
     pub(super) large: Table,
-    /// Bytes charged above the limit by the operation that is going on, or by the last one.
-    pub(super) overdrawn: u64,
-    /// Large values of items that are gone, to be let go of outside the lock.
-    pub(super) graveyard: Vec<Bytes>,
     pub(super) stats: StoreStats,
 }
 
@@ -473,4 +477,26 @@ pub(super) fn position(at: usize) -> u32 {
 #[inline]
 fn large_number(inline: &[u8]) -> u32 {
     u32::from_le_bytes(inline.try_into().expect("a large value's place holds its number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::store::index::INDEX_HOT;
+    use crate::store::segment::ARENA_HOT;
+
+    #[test]
+    fn what_every_look_up_reads_of_a_shard_is_in_three_lines() {
+        const LINE_BYTES: usize = 64;
+        let lock_bytes = size_of::<Mutex<Shard>>() - size_of::<Shard>();
+        let index = lock_bytes + offset_of!(Shard, index);
+        let arena = lock_bytes + offset_of!(Shard, arena);
+        let lines = |part: Range<usize>| (part.start / LINE_BYTES, (part.end - 1) / LINE_BYTES);
+        assert_eq!(lines(0..index), (0, 0), "the lock, and what is no part of the index");
+        assert_eq!(lines(index + INDEX_HOT.start..index + INDEX_HOT.end), (2, 2));
+        assert_eq!(lines(arena + ARENA_HOT.start..arena + ARENA_HOT.end), (3, 3));
+    }
 }
