@@ -127,7 +127,7 @@ impl Connection {
     /// Serves the client until it leaves, or has to. Its handshake, if there is one, goes by way of `gate`.
     pub(super) async fn serve(mut self, gate: Gate) {
         if let Stream::Tls(stream) = &mut self.stream {
-            let agreed = stream.shake_hands(&gate).await;
+            let agreed = Box::pin(stream.shake_hands(&gate)).await; // or all would keep room for it
             let is_new = stream.is_new_session();
             self.client.end_handshake(self.shared.clock.now());
             match agreed {
