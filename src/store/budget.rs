@@ -16,6 +16,8 @@ pub(super) struct Budget {
     holdings: Box<[AtomicU64]>,
     /// Their sum.
     held: AtomicU64,
+    /// What is let go of and about to be given back.
+    departing: AtomicU64,
 }
 
 impl Budget {
@@ -25,6 +27,7 @@ impl Budget {
             used: AtomicU64::new(0),
             holdings: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             held: AtomicU64::new(0),
+            departing: AtomicU64::new(0),
         }
     }
 
@@ -70,7 +73,7 @@ impl Budget {
 
     /// Whether `bytes` would fit if every shard gave up all it holds.
     pub(super) fn may_overdraw(&self, bytes: u64) -> bool {
-        let kept = self.used().saturating_sub(self.held.load(Ordering::Relaxed));
+        let kept = self.used().saturating_sub(self.held.load(Ordering::Relaxed) + self.departing());
         kept.saturating_add(bytes) <= self.limit()
     }
 
@@ -85,6 +88,21 @@ impl Budget {
         let before = self.holdings[number].fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "a shard lets go of what it holds");
         self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that `bytes` that nobody holds any more are about to be given back.
+    pub(super) fn see_off(&self, bytes: u64) {
+        self.departing.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that `bytes` of these were given back, or are held by readers.
+    pub(super) fn departed(&self, bytes: u64) {
+        self.departing.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What is about to be given back, in bytes.
+    pub(super) fn departing(&self) -> u64 {
+        self.departing.load(Ordering::Relaxed)
     }
 
     /// What shard `number` holds, in bytes.
@@ -103,6 +121,7 @@ impl Budget {
         let sum: u64 = (0..self.holdings.len()).map(|number| self.holding(number)).sum();
         assert_eq!(sum, self.held.load(Ordering::Relaxed), "what is held is the sum of the holdings");
         assert!(sum <= self.used(), "what is held is charged");
+        assert_eq!(self.departing(), 0, "what was about to be given back is gone");
     }
 }
 

@@ -97,19 +97,40 @@ impl Pool {
         self.owned.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes that a value of `bytes` is an item's no more.
-    pub(super) fn disown(&self, bytes: u64) {
+    /// Notes that `value` is an item's no more.
+    pub(super) fn disown(&self, value: Bytes) -> Departing {
+        let bytes = charge(value.len());
+        self.budget.see_off(bytes);
         self.owned.fetch_sub(bytes, Ordering::Relaxed);
+        Departing { value, budget: Arc::clone(&self.budget) }
     }
 
     /// What is charged for values that only readers hold, so that no eviction frees it, in bytes.
     pub(super) fn pinned_bytes(&self) -> u64 {
-        self.alive_bytes().saturating_sub(self.owned.load(Ordering::Relaxed))
+        let not_pinned = self.owned.load(Ordering::Relaxed) + self.budget.departing();
+        self.alive_bytes().saturating_sub(not_pinned)
     }
 
     fn classes(&self) -> MutexGuard<'_, Vec<Class>> {
         // Nothing in here can panic halfway.
         self.classes.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+/// A value that no item has any more, until whoever took it from there lets it go, outside of locks if possible.
+/// Meanwhile it counts as free: a flush, say, has megabytes of them for a moment.
+#[derive(Debug)]
+#[must_use = "dropping it may take a while"]
+pub(super) struct Departing {
+    value: Bytes,
+    budget: Arc<Budget>,
+}
+
+impl Drop for Departing {
+    fn drop(&mut self) {
+        let bytes = charge(self.value.len());
+        drop(std::mem::take(&mut self.value));
+        self.budget.departed(bytes);
     }
 }
 
@@ -194,6 +215,26 @@ mod tests {
             drop(reader);
             assert_eq!(budget.used(), 0);
         }
+    }
+
+    #[test]
+    fn what_no_item_has_any_more_is_pinned_once_only_readers_hold_it() {
+        let budget = Arc::new(Budget::new(1 << 20, 1));
+        let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
+        let bytes = charge(100_000);
+        budget.take(bytes);
+        let value = pool.value([&[1; 100_000], &[]]).unwrap();
+        pool.own(bytes);
+        let reader = value.clone();
+        assert_eq!(pool.pinned_bytes(), 0);
+        let departing = pool.disown(value);
+        assert_eq!(pool.pinned_bytes(), 0, "it may be gone in a moment");
+        assert!(budget.may_overdraw((1 << 20) - bytes) && budget.may_overdraw(1 << 20));
+        drop(departing);
+        assert_eq!(pool.pinned_bytes(), bytes);
+        assert!(!budget.may_overdraw(1 << 20));
+        drop(reader);
+        assert_eq!((pool.pinned_bytes(), budget.used()), (0, 0));
     }
 
     #[test]

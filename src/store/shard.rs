@@ -17,7 +17,7 @@ use super::header::{self, Header, INLINE_BYTES_MAX, UNIT_BYTES, bits};
 use super::hint::{Hashed, View};
 use super::index::{Index, Place};
 use super::item::{Access, Change, Item, Lookup, Marks, NoMemory};
-use super::large::{self, Pool, Table};
+use super::large::{self, Departing, Pool, Table};
 use super::memory::{PAGE_BYTES, Stripes};
 use super::policy::{Balance, Ghost, raised};
 use super::segment::{Arena, Queue, SegmentId};
@@ -67,7 +67,7 @@ pub(super) struct Shard {
     pub(super) overdrawn: u64,
     pub(super) item_bytes: u64,
     /// Large values of items that are gone, to be let go of outside the lock.
-    pub(super) graveyard: Vec<Bytes>,
+    pub(super) graveyard: Vec<Departing>,
     dice: u32,
     pub(super) index: Index,
     pub(super) arena: Arena,
@@ -271,7 +271,7 @@ impl Shard {
     }
 
     /// Takes the live item `found` out of the shard. Its value, if large, is for the caller to drop.
-    pub(super) fn remove(&mut self, hash: u64, found: Found) -> Option<Bytes> {
+    pub(super) fn remove(&mut self, hash: u64, found: Found) -> Option<Departing> {
         let returned = self.index.remove(hash, found.place);
         self.common.budget.give_back(returned);
         let number = self.large_number(found);
@@ -304,11 +304,16 @@ impl Shard {
     }
 
     /// Takes large value `number` off the table and out of what the shard holds.
-    pub(super) fn unlink_large(&mut self, number: u32) -> Bytes {
+    pub(super) fn unlink_large(&mut self, number: u32) -> Departing {
         let value = self.large.remove(number);
-        self.common.budget.let_go(self.number, large::charge(value.len()));
-        self.common.pool.disown(large::charge(value.len()));
-        value
+        self.disown_large(value)
+    }
+
+    fn disown_large(&self, value: Bytes) -> Departing {
+        let charge = large::charge(value.len());
+        let departing = self.common.pool.disown(value);
+        self.common.budget.let_go(self.number, charge);
+        departing
     }
 
     /// Counts the large values of segment `id` as `new` bytes instead of `old`.
@@ -375,9 +380,8 @@ impl Shard {
         self.arena.free_all();
         self.lines = Default::default();
         for value in self.large.clear() {
-            self.common.budget.let_go(self.number, large::charge(value.len()));
-            self.common.pool.disown(large::charge(value.len()));
-            self.graveyard.push(value);
+            let departing = self.disown_large(value);
+            self.graveyard.push(departing);
         }
         self.ghost.clear();
         self.arena.flushes = None;
