@@ -204,7 +204,18 @@ fn many_threads_see_whole_values_of_their_keys() {
                     cas: Cas::Next,
                     marks: Marks::default(),
                 };
-                store.update(hash, name, now, |_| (Change::Put(draft), ())).1.expect("others can give way");
+                let joins = random >> 20 & 3 == 0;
+                let decide = |found: Lookup<'_>| match found.item() {
+                    // Readers may hold the value that grows here.
+                    Some(item) if joins && item.value.len() < 200_000 => {
+                        let more = &value[..len.min(100)];
+                        let content =
+                            if len % 2 == 0 { Content::Append(more) } else { Content::Prepend(more) };
+                        (Change::Put(Draft { content, ..draft }), ())
+                    }
+                    _ => (Change::Put(draft), ()),
+                };
+                store.update(hash, name, now, decide).1.expect("others can give way");
             } else {
                 let shared = store.read(hash, name, now, Access::Use, |lookup| {
                     let item = lookup.item()?;

@@ -1,9 +1,13 @@
 //! Large values: pages of their own, shared with those who send them.
 //!
 //! A block is a run of pages in a stretch of address space that is a power of two long, so blocks of one class
-//! are interchangeable and nothing fragments but addresses, which are plenty. A value is a [`Bytes`] over its
-//! block: whoever holds it can go on reading after the item is gone, and until the last one lets go the pages
+//! are interchangeable and nothing fragments but addresses, which are plenty. Readers of a value have [`Bytes`] over its
+//! block: whoever holds them can go on reading after the item is gone, and until the last one lets go the pages
 //! stay charged to the budget.
+//!
+//! A value lies at one end of its block. What is appended or prepended at the other end of the value is written into the
+//! rest of the block; where that is too short the value moves to a block of the next class. So a value that grows is
+//! copied as often as its length doubles, and its readers keep the length that they saw.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -11,10 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use bytes::Bytes;
 
 use super::budget::Budget;
-use super::memory::{PAGE_BYTES, Region};
+use super::memory::{End, Filling, PAGE_BYTES, Region};
 
-/// What a large value takes beside its pages, in bytes: its place in a table, its handle and its block.
-const OVERHEAD_BYTES: u64 = 160;
+/// What a large value takes beside its pages, in bytes: its place in a table, its block and what readers share of it.
+const OVERHEAD_BYTES: u64 = 208;
 
 /// The smallest block's address space, in bytes.
 const CLASS_BYTES_MIN: usize = PAGE_BYTES;
@@ -48,11 +52,24 @@ struct Class {
 }
 
 /// A block with a value in it.
-struct Value {
+#[derive(Debug)]
+struct Block {
     pool: Arc<Pool>,
     /// There until dropped.
-    block: Option<Region>,
+    filling: Option<Filling>,
+}
+
+/// A value as those see it who began to read it when it had this length.
+struct View {
+    block: Arc<Block>,
     len: usize,
+}
+
+/// A large value of an item.
+#[derive(Debug)]
+pub(super) struct Large {
+    block: Arc<Block>,
+    bytes: Bytes,
 }
 
 impl Pool {
@@ -73,18 +90,30 @@ impl Pool {
         }))
     }
 
-    /// A value of the bytes of `parts`, one after the other. The caller has charged [`charge`] of their length,
-    /// which goes back to the budget with the last handle. `None` when the address space is used up.
-    pub(super) fn value(&self, parts: [&[u8]; 2]) -> Option<Bytes> {
+    /// A value of the bytes of `parts`, one after the other, with room to grow at its end `grows_at`. The caller has
+    /// charged [`charge`] of their length, which goes back to the budget with the last handle. `None` when the address
+    /// space is used up.
+    pub(super) fn value(&self, parts: [&[u8]; 2], grows_at: End) -> Option<Large> {
         let len = parts[0].len() + parts[1].len();
         let class = len.div_ceil(CLASS_BYTES_MIN).next_power_of_two().trailing_zeros() as usize;
-        let mut block = self.classes().get_mut(class)?.take()?;
-        let (head, tail) = block.bytes_mut()[..len].split_at_mut(parts[0].len());
-        head.copy_from_slice(parts[0]);
-        tail.copy_from_slice(parts[1]);
+        let region = self.classes().get_mut(class)?.take()?;
+        let filling = Filling::new(region, opposite(grows_at));
+        filling.write(parts);
         let pool = self.this.upgrade().expect("whoever calls holds the pool");
         self.alive.fetch_add(charge(len), Ordering::Relaxed); // a plain sum
-        Some(Bytes::from_owner(Value { pool, block: Some(block), len }))
+        Some(Large::of(Arc::new(Block { pool, filling: Some(filling) })))
+    }
+
+    /// Lets an item's `large` grow by `more` at its end `at`, where it [has room](Large::has_room). The caller has
+    /// charged the difference.
+    pub(super) fn grow(&self, large: &mut Large, more: &[u8], at: End) {
+        assert!(large.has_room(more.len(), at), "whoever calls has looked");
+        let before = charge(large.bytes.len());
+        large.block.filling().write([more, &[]]);
+        *large = Large::of(Arc::clone(&large.block));
+        let bytes = charge(large.bytes.len()) - before;
+        self.alive.fetch_add(bytes, Ordering::Relaxed);
+        self.own(bytes);
     }
 
     /// What is charged for values that are alive, in bytes.
@@ -97,12 +126,12 @@ impl Pool {
         self.owned.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes that `value` is an item's no more.
-    pub(super) fn disown(&self, value: Bytes) -> Departing {
-        let bytes = charge(value.len());
+    /// Notes that `large` is an item's no more.
+    pub(super) fn disown(&self, large: Large) -> Departing {
+        let bytes = charge(large.bytes.len());
         self.budget.see_off(bytes);
         self.owned.fetch_sub(bytes, Ordering::Relaxed);
-        Departing { value, budget: Arc::clone(&self.budget) }
+        Departing { large: Some(large), budget: Arc::clone(&self.budget) }
     }
 
     /// What is charged for values that only readers hold, so that no eviction frees it, in bytes.
@@ -122,15 +151,50 @@ impl Pool {
 #[derive(Debug)]
 #[must_use = "dropping it may take a while"]
 pub(super) struct Departing {
-    value: Bytes,
+    /// There until dropped.
+    large: Option<Large>,
     budget: Arc<Budget>,
 }
 
 impl Drop for Departing {
     fn drop(&mut self) {
-        let bytes = charge(self.value.len());
-        drop(std::mem::take(&mut self.value));
+        let Some(large) = self.large.take() else { return };
+        let bytes = charge(large.bytes.len());
+        drop(large);
         self.budget.departed(bytes);
+    }
+}
+
+impl Large {
+    fn of(block: Arc<Block>) -> Large {
+        let len = block.filling().filled();
+        Large { bytes: Bytes::from_owner(View { block: Arc::clone(&block), len }), block }
+    }
+
+    /// The value, to be read and shared.
+    #[inline]
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Whether it can grow by `more` bytes at its end `at` without being moved.
+    pub(super) fn has_room(&self, more: usize, at: End) -> bool {
+        let filling = self.block.filling();
+        opposite(filling.from()) == at && more <= filling.room()
+    }
+}
+
+impl Block {
+    fn filling(&self) -> &Filling {
+        self.filling.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+/// The other end.
+fn opposite(end: End) -> End {
+    match end {
+        End::Front => End::Back,
+        End::Back => End::Front,
     }
 }
 
@@ -140,33 +204,34 @@ impl Class {
     }
 }
 
-impl AsRef<[u8]> for Value {
+impl AsRef<[u8]> for View {
     fn as_ref(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], |block| &block.bytes()[..self.len])
+        self.block.filling().bytes(self.len)
     }
 }
 
-impl Drop for Value {
+impl Drop for Block {
     fn drop(&mut self) {
-        let Some(mut block) = self.block.take() else { return };
-        block.discard(0..self.len.next_multiple_of(PAGE_BYTES));
-        let class = block.len().trailing_zeros() - CLASS_BYTES_MIN.trailing_zeros();
-        self.pool.classes()[class as usize].free.push(block);
-        self.pool.alive.fetch_sub(charge(self.len), Ordering::Relaxed);
-        self.pool.budget.give_back(charge(self.len));
+        let Some(filling) = self.filling.take() else { return };
+        let charge = charge(filling.filled());
+        let region = filling.into_empty();
+        let class = region.len().trailing_zeros() - CLASS_BYTES_MIN.trailing_zeros();
+        self.pool.classes()[class as usize].free.push(region);
+        self.pool.alive.fetch_sub(charge, Ordering::Relaxed);
+        self.pool.budget.give_back(charge);
     }
 }
 
 /// One shard's large values, by number.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    values: Vec<Option<Bytes>>,
+    values: Vec<Option<Large>>,
     free: Vec<u32>,
 }
 
 impl Table {
     /// Keeps `value`; returns its number.
-    pub(super) fn insert(&mut self, value: Bytes) -> u32 {
+    pub(super) fn insert(&mut self, value: Large) -> u32 {
         if let Some(number) = self.free.pop() {
             self.values[number as usize] = Some(value);
             return number;
@@ -177,16 +242,25 @@ impl Table {
 
     #[inline]
     pub(super) fn value(&self, number: u32) -> &Bytes {
+        self.large(number).bytes()
+    }
+
+    #[inline]
+    pub(super) fn large(&self, number: u32) -> &Large {
         self.values[number as usize].as_ref().expect("items name values there are")
     }
 
-    pub(super) fn remove(&mut self, number: u32) -> Bytes {
+    pub(super) fn large_mut(&mut self, number: u32) -> &mut Large {
+        self.values[number as usize].as_mut().expect("items name values there are")
+    }
+
+    pub(super) fn remove(&mut self, number: u32) -> Large {
         self.free.push(number);
         self.values[number as usize].take().expect("items name values there are")
     }
 
     /// Takes all values out.
-    pub(super) fn clear(&mut self) -> impl Iterator<Item = Bytes> + use<> {
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = Large> + use<> {
         std::mem::take(self).values.into_iter().flatten()
     }
 
@@ -207,8 +281,8 @@ mod tests {
         for len in [1, 4096, 4097, 100_000, 1_000_000] {
             let content: Vec<u8> = (0..len).map(|at| at as u8).collect();
             budget.take(charge(len));
-            let value = pool.value([&content[..len / 3], &content[len / 3..]]).unwrap();
-            let reader = value.clone();
+            let value = pool.value([&content[..len / 3], &content[len / 3..]], End::Back).unwrap();
+            let reader = value.bytes().clone();
             drop(value);
             assert_eq!(reader, content);
             assert_eq!(budget.used(), charge(len));
@@ -223,9 +297,9 @@ mod tests {
         let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
         let bytes = charge(100_000);
         budget.take(bytes);
-        let value = pool.value([&[1; 100_000], &[]]).unwrap();
+        let value = pool.value([&[1; 100_000], &[]], End::Back).unwrap();
         pool.own(bytes);
-        let reader = value.clone();
+        let reader = value.bytes().clone();
         assert_eq!(pool.pinned_bytes(), 0);
         let departing = pool.disown(value);
         assert_eq!(pool.pinned_bytes(), 0, "it may be gone in a moment");
@@ -243,19 +317,42 @@ mod tests {
         let pool = Pool::new(Arc::clone(&budget), 64 << 10).unwrap();
         for _ in 0..100 {
             budget.take(3 * charge(20_000));
-            let values = [(); 3].map(|()| pool.value([&[1; 20_000], &[]]));
+            let values = [(); 3].map(|()| pool.value([&[1; 20_000], &[]], End::Back));
             assert_eq!(values.iter().flatten().count(), 2, "two blocks of 32 KiB fit in 64 KiB");
             budget.give_back(charge(20_000));
         }
-        assert!(pool.value([&[0; 3 << 20], &[]]).is_none(), "the class has no block that long");
+        assert!(pool.value([&[0; 3 << 20], &[]], End::Back).is_none(), "the class has no block that long");
+    }
+
+    #[test]
+    fn a_value_grows_in_its_block_while_readers_keep_what_they_saw() {
+        for (grows_at, grown) in [(End::Back, "oldnew"), (End::Front, "newold")] {
+            let budget = Arc::new(Budget::new(1 << 20, 1));
+            let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
+            budget.take(charge(6));
+            let mut value = pool.value([b"o", b"ld"], grows_at).unwrap();
+            pool.own(charge(3));
+            let reader = value.bytes().clone();
+            assert!(!value.has_room(1, opposite(grows_at)), "there it lies at the end of its block");
+            assert!(value.has_room(PAGE_BYTES - 3, grows_at) && !value.has_room(PAGE_BYTES - 2, grows_at));
+            pool.grow(&mut value, b"new", grows_at);
+            assert_eq!((&reader[..], &value.bytes()[..]), (&b"old"[..], grown.as_bytes()));
+            drop(pool.disown(value));
+            assert_eq!(pool.pinned_bytes(), charge(6), "whoever saw a part of it keeps all of it");
+            drop(reader);
+            assert_eq!((pool.alive_bytes(), budget.used()), (0, 0));
+        }
     }
 
     #[test]
     fn numbers_are_used_again() {
+        let budget = Arc::new(Budget::new(1 << 20, 1));
+        let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
+        budget.take(2 * charge(1));
         let mut table = Table::default();
-        let number = table.insert(Bytes::from_static(b"a"));
-        assert_eq!(table.remove(number), b"a"[..]);
-        assert_eq!(table.insert(Bytes::from_static(b"b")), number);
+        let number = table.insert(pool.value([b"a", b""], End::Back).unwrap());
+        assert_eq!(table.remove(number).bytes(), &b"a"[..]);
+        assert_eq!(table.insert(pool.value([b"b", b""], End::Back).unwrap()), number);
         assert_eq!(table.value(number), &b"b"[..]);
         assert_eq!((table.len(), table.clear().count(), table.len()), (1, 1, 0));
     }

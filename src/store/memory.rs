@@ -8,6 +8,7 @@
 //! Shards have stripes instead of regions because what is used of many regions is scattered: each has page tables
 //! of its own, and none fills a huge page. Stripes of all shards in turn make one dense range that does.
 
+mod filling;
 mod huge;
 mod stripes;
 
@@ -21,11 +22,13 @@ use std::sync::Arc;
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
+pub(super) use filling::{End, Filling};
 pub(super) use huge::{HUGE_PAGE_BYTES, HugePages};
 pub(super) use stripes::{Addresses, LINE_WORDS, PAGE_LINES, Stripes, WORDS_STRIPE_BYTES, Words};
 
 /// The unit in which memory is taken from the system and given back, in bytes.
 pub(super) const PAGE_BYTES: usize = 4096;
+
 /// One mapping, unmapped when the last part of it goes.
 struct Reservation {
     base: NonNull<u8>,

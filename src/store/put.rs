@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::header::{Layout, bits};
 use super::item::{Access, Cas, Content, Draft, Marks, NoMemory};
 use super::large;
-use super::memory::PAGE_BYTES;
+use super::memory::{End, PAGE_BYTES};
 use super::segment::{Queue, SegmentId};
 use super::shard::{Found, Shard, position};
 use crate::clock::{Deadline, Tick};
@@ -125,6 +125,16 @@ impl Shard {
         if self.common.pool.pinned_bytes() > self.common.budget.limit() / PINNED_PARTS_MAX {
             return Err(NoMemory);
         }
+        let more = match record.content {
+            Content::Append(more) => Some((more, End::Back)),
+            Content::Prepend(more) => Some((more, End::Front)),
+            Content::Same | Content::Whole(_) => None,
+        };
+        if let (Some((more, end)), Some(number)) = (more, found.and_then(|found| self.large_number(found)))
+            && self.large.large(number).has_room(more.len(), end)
+        {
+            return self.grow_large(hash, number, (more, end), record, now);
+        }
         self.make_room(charge, now)?;
         let found = found.and_then(|_| self.relocate(hash));
         let old_large = found.and_then(|found| self.large_number(found));
@@ -141,7 +151,7 @@ impl Shard {
             Content::Append(more) => [old, more],
             Content::Prepend(more) => [more, old],
         };
-        let Some(value) = self.common.pool.value(parts) else {
+        let Some(value) = self.common.pool.value(parts, more.map_or(End::Back, |(_, end)| end)) else {
             self.common.budget.give_back(charge);
             return Err(NoMemory);
         };
@@ -157,6 +167,34 @@ impl Shard {
             self.graveyard.push(value);
         }
         put
+    }
+
+    /// Lets large value `number` grow in its block, and writes `record`, which names it.
+    fn grow_large(
+        &mut self,
+        hash: u64,
+        number: u32,
+        (more, end): (&[u8], End),
+        record: Record<'_>,
+        now: Tick,
+    ) -> Result<(), NoMemory> {
+        let key = record.key;
+        let (before, after) = (large::charge(record.len - more.len()), large::charge(record.len));
+        if after > before {
+            self.make_room(after - before, now)?;
+        }
+        // The record first: that may be refused, and growing cannot be undone.
+        let found = self.relocate(hash);
+        if let Err(refused) = self.put_record(hash, found, record.naming(Content::Same, before), now) {
+            self.common.budget.give_back(after - before);
+            return Err(refused);
+        }
+        let Found { at, .. } = self.search(hash, key).expect("it was just written");
+        self.common.pool.grow(self.large.large_mut(number), more, end);
+        self.common.budget.hold(self.number, after - before);
+        self.change_large(self.arena.segment_of(at), before, after);
+        self.item_bytes += after - before;
+        Ok(())
     }
 
     /// Writes `record`, where the item is or elsewhere. A large value that it no longer names goes.

@@ -7,7 +7,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use bytes::Bytes;
 use foldhash::quality::RandomState;
 
 use super::StoreStats;
@@ -17,7 +16,7 @@ use super::header::{self, Header, INLINE_BYTES_MAX, UNIT_BYTES, bits};
 use super::hint::{Hashed, View};
 use super::index::{Index, Place};
 use super::item::{Access, Change, Item, Lookup, Marks, NoMemory};
-use super::large::{self, Departing, Pool, Table};
+use super::large::{self, Departing, Large, Pool, Table};
 use super::memory::{PAGE_BYTES, Stripes};
 use super::policy::{Balance, Ghost, raised};
 use super::segment::{Arena, Queue, SegmentId};
@@ -213,7 +212,7 @@ impl Shard {
 
     /// The item of `key`, wherever in the chain of its hash.
     #[inline(never)]
-    fn search(&self, hash: u64, key: &[u8]) -> Option<Found> {
+    pub(super) fn search(&self, hash: u64, key: &[u8]) -> Option<Found> {
         let (place, (at, header)) = self.index.find(hash, |position| self.is_at(position, key))?;
         Some(Found { place, at, header })
     }
@@ -309,8 +308,8 @@ impl Shard {
         self.disown_large(value)
     }
 
-    fn disown_large(&self, value: Bytes) -> Departing {
-        let charge = large::charge(value.len());
+    fn disown_large(&self, value: Large) -> Departing {
+        let charge = large::charge(value.bytes().len());
         let departing = self.common.pool.disown(value);
         self.common.budget.let_go(self.number, charge);
         departing

@@ -1,0 +1,164 @@
+//! A region that is filled from one of its ends, and read while it is.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::{PAGE_BYTES, Region};
+
+/// One end of a block of memory, or of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum End {
+    /// The one with the lowest address.
+    Front,
+    /// The one with the highest address.
+    Back,
+}
+
+/// A region that is filled from one of its ends, and read while it is. So a value that readers share can still grow,
+/// because bytes once written never change.
+///
+/// Invariants: only [`Filling::write`] writes, one caller at a time and outside of what is filled; all slices lie inside
+/// of that.
+#[derive(Debug)]
+pub(in crate::store) struct Filling {
+    region: Region,
+    /// The end from which it is filled.
+    from: End,
+    /// How much is filled, in bytes.
+    filled: AtomicUsize,
+    is_being_written: AtomicBool,
+}
+
+impl Filling {
+    /// `region`, nothing of which is filled, to be filled from its end `from`.
+    pub(in crate::store) fn new(region: Region, from: End) -> Filling {
+        Filling { region, from, filled: AtomicUsize::new(0), is_being_written: AtomicBool::new(false) }
+    }
+
+    /// The end from which it is filled.
+    pub(in crate::store) fn from(&self) -> End {
+        self.from
+    }
+
+    /// How much is filled, in bytes.
+    pub(in crate::store) fn filled(&self) -> usize {
+        // Acquire: whoever sees the length sees the bytes.
+        self.filled.load(Ordering::Acquire)
+    }
+
+    /// How many bytes more it has room for.
+    pub(in crate::store) fn room(&self) -> usize {
+        self.region.len() - self.filled()
+    }
+
+    /// The first `len` bytes that were filled: at the end from which the region is.
+    ///
+    /// # Panics
+    /// When fewer are filled.
+    #[inline]
+    pub(in crate::store) fn bytes(&self, len: usize) -> &[u8] {
+        assert!(len <= self.filled(), "only what is filled is read");
+        let start = match self.from {
+            End::Front => 0,
+            End::Back => self.region.len() - len,
+        };
+        // SAFETY: the range lies in the region, which is mapped readable for as long as this lives, and in what is
+        // filled, where nothing is ever written again.
+        unsafe { std::slice::from_raw_parts(self.region.base.as_ptr().add(start), len) }
+    }
+
+    /// Fills the next bytes with those of `parts`, which then stand there in that order.
+    ///
+    /// # Panics
+    /// When there is no room for them, or somebody else is writing.
+    pub(in crate::store) fn write(&self, parts: [&[u8]; 2]) {
+        assert!(!self.is_being_written.swap(true, Ordering::Acquire), "one writes at a time");
+        let (filled, more) = (self.filled(), parts[0].len() + parts[1].len());
+        assert!(more <= self.room(), "there is room for what is written");
+        let mut start = match self.from {
+            End::Front => filled,
+            End::Back => self.region.len() - filled - more,
+        };
+        for part in parts {
+            // SAFETY: the range was just checked to lie in the region and outside of what is filled, so no slice of it
+            // was given out; nobody else writes, and `part` is a slice of other memory or of what is filled.
+            unsafe {
+                self.region.base.as_ptr().add(start).copy_from_nonoverlapping(part.as_ptr(), part.len())
+            };
+            start += part.len();
+        }
+        self.filled.store(filled + more, Ordering::Release);
+        self.is_being_written.store(false, Ordering::Release);
+    }
+
+    /// The region, with everything discarded that was filled.
+    pub(in crate::store) fn into_empty(self) -> Region {
+        let (mut region, pages) = (self.region, self.filled.into_inner().next_multiple_of(PAGE_BYTES));
+        let range: Range<usize> = match self.from {
+            End::Front => 0..pages,
+            End::Back => region.len() - pages..region.len(),
+        };
+        region.discard(range);
+        region
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filling(from: End) -> Filling {
+        Filling::new(Region::reserve(3 * PAGE_BYTES).unwrap(), from)
+    }
+
+    #[test]
+    fn what_was_read_before_stays_while_it_grows() {
+        for (from, expected) in [(End::Front, "abcd"), (End::Back, "cdab")] {
+            let filling = filling(from);
+            filling.write([b"a", b"b"]);
+            let first = filling.bytes(2);
+            filling.write([b"c", b"d"]);
+            assert_eq!(first, b"ab");
+            assert_eq!(filling.bytes(4), expected.as_bytes());
+            assert_eq!((filling.filled(), filling.room()), (4, 3 * PAGE_BYTES - 4));
+        }
+    }
+
+    #[test]
+    fn it_is_read_from_other_threads_while_it_grows() {
+        let filling = filling(End::Back);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while filling.room() > 0 {
+                        assert!(filling.bytes(filling.filled()).iter().all(|&byte| byte == 7));
+                    }
+                });
+            }
+            while filling.room() > 0 {
+                filling.write([&[7; 256], &[7; 256]]);
+            }
+        });
+    }
+
+    #[test]
+    fn an_empty_region_is_all_zeros() {
+        for from in [End::Front, End::Back] {
+            let filling = filling(from);
+            filling.write([&[1; PAGE_BYTES], &[1]]);
+            assert!(filling.into_empty().bytes().iter().all(|&byte| byte == 0));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "room for what is written")]
+    fn nothing_is_written_past_its_end() {
+        filling(End::Front).write([&[0; 3 * PAGE_BYTES], &[0]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "only what is filled")]
+    fn nothing_is_read_that_is_not_filled() {
+        let _ = filling(End::Back).bytes(1);
+    }
+}
