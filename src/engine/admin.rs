@@ -42,6 +42,8 @@ pub struct Command {
     pub help: &'static str,
     /// Whom it is for.
     pub allowed: Allowed,
+    /// Whether it may take as long as many requests, so that its turn ends with it.
+    pub(super) is_long: bool,
     pub(super) run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
 }
 
@@ -75,6 +77,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "<megabytes> [noreply]",
         help: "sets the memory limit; what no longer fits is evicted",
         allowed: Allowed::Operators,
+        is_long: true,
         run: cache_memlimit,
     },
     Command {
@@ -82,6 +85,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "[exptime] [noreply]",
         help: "drops everything stored so far, now or when exptime is reached",
         allowed: Allowed::Writers,
+        is_long: true,
         run: flush_all,
     },
     Command {
@@ -89,6 +93,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "<prefix> [noreply]",
         help: "drops everything stored so far under keys that begin with prefix",
         allowed: Allowed::Writers,
+        is_long: true,
         run: flush_prefix,
     },
     Command {
@@ -96,6 +101,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "tune <hot %> <warm %> <hot factor> <warm factor> | mode flat|segmented | temp_ttl <seconds>",
         help: "checks and shows what memcached would tune; there are no LRU lists",
         allowed: Allowed::Operators,
+        is_long: false,
         run: classes::lru,
     },
     Command {
@@ -104,6 +110,7 @@ pub const COMMANDS: &[Command] = &[
                     sleep <microseconds> | tocrawl <items>",
         help: "lists all keys, or those with a prefix; frees what has expired; switches the search for it",
         allowed: Allowed::ByWord(&[("metadump", Allowed::Everyone), ("mgdump", Allowed::Everyone)]),
+        is_long: true,
         run: crawler::lru_crawler,
     },
     Command {
@@ -111,6 +118,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "<key> [b]",
         help: "shows what is known of an item beside its value",
         allowed: Allowed::Everyone,
+        is_long: false,
         run: me,
     },
     Command {
@@ -118,6 +126,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "",
         help: "answers MN: what was asked before is answered",
         allowed: Allowed::Everyone,
+        is_long: false,
         run: |_, call| say(false, b"MN\r\n", call),
     },
     Command {
@@ -125,6 +134,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "",
         help: "closes the connection",
         allowed: Allowed::Everyone,
+        is_long: false,
         run: |_, _| Some(Then::Close),
     },
     Command {
@@ -132,6 +142,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "",
         help: "reads the certificates of TLS again, for connections to come",
         allowed: Allowed::Operators,
+        is_long: true,
         run: certificates::refresh,
     },
     Command {
@@ -139,6 +150,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "[graceful]",
         help: "stops the server, if it was started with -A",
         allowed: Allowed::Operators,
+        is_long: false,
         run: shutdown,
     },
     Command {
@@ -146,6 +158,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "reassign <class> <class> | automove <0|1|2>",
         help: "checks what memcached would move; there are no slab classes",
         allowed: Allowed::Operators,
+        is_long: false,
         run: classes::slabs,
     },
     Command {
@@ -153,6 +166,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "[cachedump <class> <limit>|conns|detail on|off|dump|hotkeys|items|prefixes|reset|settings|sizes|slabs]",
         help: "shows what has been counted, zeroes it, shows the settings, lists items or who is connected, counts by key prefix, or shows what is asked for most",
         allowed: Allowed::ByWord(STATS),
+        is_long: true,
         run: stats,
     },
     Command {
@@ -160,6 +174,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "<level> [noreply]",
         help: "sets how much is logged: 0 to 2",
         allowed: Allowed::Operators,
+        is_long: false,
         run: verbosity,
     },
     Command {
@@ -167,6 +182,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "",
         help: "tells the version",
         allowed: Allowed::Everyone,
+        is_long: false,
         run: |_, call| {
             for words in [b"VERSION ", VERSION.as_bytes(), b"\r\n"] {
                 call.owed.say(words);
@@ -179,6 +195,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: "[fetchers] [mutations] [evictions] [connevents] [deletions]",
         help: "streams what happens, a line for each event, until the connection is closed",
         allowed: Allowed::Overseers,
+        is_long: false,
         run: watch,
     },
     #[cfg(feature = "debugtime")]
@@ -243,7 +260,8 @@ impl Engine {
             }
             return None;
         }
-        (command.run)(self, &mut Call { words, session, owed, now })
+        let then = (command.run)(self, &mut Call { words, session, owed, now });
+        then.or(command.is_long.then_some(Then::Again))
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) const COMMAND: Command = Command {
     arguments: "<p|r|seconds>",
     help: "stops the clock, lets it run on, or moves it by so many seconds",
     allowed: Allowed::Operators,
+    is_long: false,
     run: |engine, call| {
         let word = call.words.next();
         let is_done = engine.move_time(word.unwrap_or_default(), call.now);

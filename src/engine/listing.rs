@@ -20,7 +20,7 @@ const SIZE_STEP_BYTES: u64 = 32;
 /// 34,000 sizes to remember.
 const SIZE_STEP_BYTES_MAX: u64 = 1 << 20;
 /// How many sizes one slice of `stats sizes` lists.
-const SIZES_PER_SLICE: usize = 1000;
+const SIZES_PER_SLICE: usize = 400;
 
 /// What a walk is for.
 #[derive(Debug)]

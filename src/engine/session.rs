@@ -134,7 +134,7 @@ impl Engine {
         };
         session.counters.bytes_read.add(consumed as u64);
         session.counters.bytes_written.add((owed.remaining() - owed_before) as u64);
-        Turn { consumed, then }
+        Turn { consumed, then, is_long: then == Then::Again }
     }
 
     fn turn_of_answer(&self, session: &mut Session, owed: &mut Owed) -> Then {

@@ -23,15 +23,18 @@ use tracing::{debug, trace};
 
 use super::clients::Client;
 use super::stream::Stream;
-use super::tls::Gate;
+use super::turns::{Standing, Turns, let_others_go_first};
 use super::{Shared, StopKind};
 use crate::engine::roster::{Reason, State};
 use crate::engine::{OWED_BYTES_MAX, Session, Then, Turn, WATCHER_BYTES_MAX};
 use crate::protocol::{Owed, reply};
 use wait::Wait;
 
-/// How much one read may bring, in bytes.
-const READ_BYTES_MAX: usize = 64 << 10;
+/// How much one read may bring, in bytes: with the requests in it, about a tenth of a millisecond's work.
+const READ_BYTES_MAX: usize = 32 << 10;
+
+/// How much a read of a long request may bring, in bytes: it is only copied.
+const LONG_READ_BYTES_MAX: usize = 64 << 10;
 
 /// Up to this length, in bytes, an unfinished request is put before the next read in the scratch space; a longer
 /// one gets a buffer of its own, so that tiny writes cannot have it copied over and over.
@@ -101,6 +104,8 @@ pub(super) struct Connection {
     wait: Option<Box<Wait>>,
     /// Why it ended, once it has.
     ended: Option<Reason>,
+    turns: Arc<Turns>,
+    standing: Standing,
 }
 
 impl Connection {
@@ -109,6 +114,7 @@ impl Connection {
         session: Session,
         client: Arc<Client>,
         shared: Arc<Shared>,
+        turns: Arc<Turns>,
     ) -> Connection {
         Connection {
             stream,
@@ -121,13 +127,15 @@ impl Connection {
             next: Next::Read { bytes_min: 1 },
             wait: None,
             ended: None,
+            turns,
+            standing: Standing::default(),
         }
     }
 
-    /// Serves the client until it leaves, or has to. Its handshake, if there is one, goes by way of `gate`.
-    pub(super) async fn serve(mut self, gate: Gate) {
+    /// Serves the client until it leaves, or has to.
+    pub(super) async fn serve(mut self) {
         if let Stream::Tls(stream) = &mut self.stream {
-            let agreed = Box::pin(stream.shake_hands(&gate)).await; // or all would keep room for it
+            let agreed = Box::pin(stream.shake_hands(&self.turns)).await; // or all would keep room for it
             let is_new = stream.is_new_session();
             self.client.end_handshake(self.shared.clock.now());
             match agreed {
@@ -139,7 +147,14 @@ impl Connection {
                 }
             }
         }
-        let ended = poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| self.poll_serve(cx, scratch))).await;
+        let ended = poll_fn(|cx| {
+            let served = SCRATCH.with_borrow_mut(|scratch| self.poll_serve(cx, scratch));
+            if served.is_pending() {
+                self.standing.note_pending();
+            }
+            served
+        });
+        let ended = ended.await;
         self.ended = Some(match ended {
             Ok(Some(stop)) => {
                 self.shared.stop(stop);
@@ -164,6 +179,7 @@ impl Connection {
             scratch.owed.clear();
         }
         loop {
+            ready!(self.standing.poll_next(&self.turns.long, cx));
             if self.owed.has_remaining() {
                 let before = self.owed.remaining();
                 let sent = poll_send(&mut self.stream, cx, &mut self.owed);
@@ -175,6 +191,10 @@ impl Connection {
                     self.shared.note_output(&self.client, bytes, self.owed.shared_bytes());
                 }
                 ready!(sent)?;
+                if self.owed.has_remaining() {
+                    self.standing.note_turn(true);
+                    continue;
+                }
                 self.owed = Owed::default();
                 self.shared.note_output(&self.client, 0, 0);
                 self.client.burden.begin(self.client.last_turn());
@@ -188,7 +208,11 @@ impl Connection {
                 Next::Close => return Poll::Ready(Ok(None)),
                 Next::Stop(kind) => return Poll::Ready(Ok(Some(kind))),
                 Next::Turn => self.turn_over_held(scratch),
-                Next::Watch => return self.poll_watch(cx, scratch),
+                Next::Watch => match self.watch(cx, scratch)? {
+                    true if self.owed.has_remaining() => continue,
+                    true => return Poll::Pending,
+                    false => return Poll::Ready(Ok(None)),
+                },
                 Next::Wait => {
                     if !ready!(self.poll_wait(cx, scratch))? {
                         return Poll::Ready(Ok(None));
@@ -206,10 +230,10 @@ impl Connection {
                     if !ready!(self.poll_long(cx, bytes_min))? {
                         return Poll::Ready(Ok(None));
                     }
-                    self.client.set_state(State::Reading);
-                    if self.next == Next::Close {
-                        continue; // there was no room for it, and the client was told
+                    if self.next == Next::Close || self.held.len() < bytes_min {
+                        continue; // there was no room for it, and the client was told; or this was only a piece
                     }
+                    self.client.set_state(State::Reading);
                     let turn = self.turn_over_held(scratch);
                     // It may well have stored a large value in the place of one that slow clients are owed.
                     self.shared.unpin();
@@ -226,11 +250,8 @@ impl Connection {
                 Then::Shutdown { graceful: false } => Next::Stop(StopKind::Now),
                 Then::Shutdown { graceful: true } => Next::Stop(StopKind::Graceful),
             };
+            self.standing.note_turn(turn.is_long);
             self.send(cx, scratch)?;
-            if self.next == Next::Turn {
-                let_others_go_first(cx);
-                return Poll::Pending;
-            }
         }
     }
 
@@ -255,7 +276,7 @@ impl Connection {
         scratch.input[..held].copy_from_slice(&self.held);
         let mut turn = if length < bytes_min {
             self.client.touch(self.shared.clock.now());
-            Turn { consumed: 0, then: Then::Read { bytes_min } }
+            Turn { consumed: 0, then: Then::Read { bytes_min }, is_long: false }
         } else {
             self.turn(length, scratch)
         };
@@ -289,31 +310,29 @@ impl Connection {
         true
     }
 
-    /// Reads a long request into a buffer of its own, which grows with what arrives, not with what was announced.
-    /// `false` at the end of the stream.
+    /// Reads a piece of a long request into a buffer of its own, which grows with what arrives, not with what was
+    /// announced. `false` at the end of the stream.
     fn poll_long(&mut self, cx: &mut Context<'_>, bytes_min: usize) -> Poll<io::Result<bool>> {
-        while self.held.len() < bytes_min {
-            let more = (bytes_min - self.held.len()).min(self.held.len().max(READ_BYTES_MAX));
-            if self.held.capacity() - self.held.len() < more.min(READ_BYTES_MAX) {
-                if !self.shared.may_hold(&self.client, self.held.len(), more) {
-                    self.owed.say(reply::OUT_OF_MEMORY_READING);
-                    self.ended = Some(Reason::Error);
-                    self.next = Next::Close;
-                    return Poll::Ready(Ok(true));
-                }
-                self.held.reserve(more);
-                self.note_held();
+        let more = (bytes_min - self.held.len()).min(LONG_READ_BYTES_MAX);
+        if self.held.capacity() - self.held.len() < more {
+            // Twice as much each time: so it is copied as often as its length doubles.
+            let more = (bytes_min - self.held.len()).min(self.held.len().max(LONG_READ_BYTES_MAX));
+            if !self.shared.may_hold(&self.client, self.held.len(), more) {
+                self.owed.say(reply::OUT_OF_MEMORY_READING);
+                self.ended = Some(Reason::Error);
+                self.next = Next::Close;
+                return Poll::Ready(Ok(true));
             }
-            let mut room = (&mut self.held).limit(more);
-            let read = ready!(pin!(self.stream.read_buf(&mut room)).poll(cx))?;
-            if read == 0 {
-                return Poll::Ready(Ok(false));
-            }
-            let now = self.shared.clock.now();
-            self.client.touch(now);
-            self.client.burden.advance(read, now);
+            self.held.reserve(more);
+            self.note_held();
         }
-        Poll::Ready(Ok(true))
+        let mut room = (&mut self.held).limit(more);
+        let read = ready!(pin!(self.stream.read_buf(&mut room)).poll(cx))?;
+        let now = self.shared.clock.now();
+        self.client.touch(now);
+        self.client.burden.advance(read, now);
+        self.standing.note_turn(read == more);
+        Poll::Ready(Ok(read > 0))
     }
 
     #[cold]
@@ -326,18 +345,14 @@ impl Connection {
         if wants_to_quit { Next::Close } else { Next::Watch }
     }
 
-    /// Sends what there is to watch, and ends when the client leaves or wants to. What it types is not held.
-    fn poll_watch(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &mut Scratch,
-    ) -> Poll<io::Result<Option<StopKind>>> {
+    /// Sends what there is to watch; `false` when the client leaves or wants to. What it types is not held.
+    fn watch(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> io::Result<bool> {
         let mut typed = ReadBuf::new(&mut scratch.input);
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut typed) {
             read?;
             let typed = typed.filled();
             if typed.is_empty() || self.shared.engine.wants_to_quit(&mut self.session, typed) {
-                return Poll::Ready(Ok(None));
+                return Ok(false);
             }
             // There may be more, but others go first.
             let_others_go_first(cx);
@@ -345,7 +360,7 @@ impl Connection {
         // Once for each time it is woken, so that lines are sent many at a time.
         self.shared.engine.take_lines(&self.session, &mut scratch.owed, cx.waker());
         self.send(cx, scratch)?;
-        Poll::Pending
+        Ok(true)
     }
 
     /// Runs a turn over the first `length` bytes of the scratch space.
@@ -389,13 +404,13 @@ impl Connection {
     fn send(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> io::Result<()> {
         if scratch.owed.has_remaining() {
             match poll_send(&mut self.stream, cx, &mut scratch.owed) {
-                Poll::Ready(sent) => {
-                    if sent.is_err() {
-                        scratch.owed.clear();
-                    }
-                    sent?;
+                Poll::Ready(Err(error)) => {
+                    scratch.owed.clear();
+                    return Err(error);
                 }
-                Poll::Pending => {
+                Poll::Ready(Ok(())) if !scratch.owed.has_remaining() => {}
+                _ => {
+                    self.standing.note_turn(true);
                     scratch.owed.move_to(&mut self.owed);
                     self.client.set_state(State::Writing);
                     self.client.burden.begin(self.client.last_turn());
@@ -463,17 +478,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     bytes[..bytes.len().min(LOGGED_BYTES_MAX)].escape_ascii().to_string()
 }
 
-/// Has the connection whose turn it is polled again once others had theirs.
-///
-/// The runtime looks at sockets only every 61st time while there is a task to run, and one that wakes itself is such a
-/// task. The future that yields to the runtime, polled once, has it look at them before this task is woken. (Beside a dump
-/// half of all gets took 0.15 ms so, and 8 ms otherwise: `cargo bench --bench latency -- --parts dump`; beside endless
-/// pipelines it is 0.1 ms and 1.1 ms: `cargo bench --bench abuse -- --kinds pipelines`.)
-pub(super) fn let_others_go_first(cx: &mut Context<'_>) {
-    let _: Poll<()> = pin!(tokio::task::yield_now()).poll(cx);
-}
-
-/// Sends all of `owed`; pending when the socket takes no more, or when others are to go first.
+/// Sends `owed`, or the first [`SENT_BYTES_MAX`] of it; pending when the socket takes no more.
 #[inline]
 fn poll_send(stream: &mut Stream, cx: &mut Context<'_>, owed: &mut Owed) -> Poll<io::Result<()>> {
     let mut part = (&mut *owed).take(SENT_BYTES_MAX);
@@ -491,10 +496,8 @@ fn poll_send(stream: &mut Stream, cx: &mut Context<'_>, owed: &mut Owed) -> Poll
         }
         part.advance(sent);
     }
-    if owed.has_remaining() {
-        let_others_go_first(cx);
-        return Poll::Pending;
+    if !owed.has_remaining() {
+        owed.clear();
     }
-    owed.clear();
     Poll::Ready(Ok(()))
 }

@@ -15,6 +15,7 @@ mod listen;
 mod seldom;
 mod stream;
 pub mod tls;
+mod turns;
 
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -42,7 +43,8 @@ use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
 use seldom::Seldom;
 use stream::Stream;
-use tls::{HANDSHAKE_SECONDS_MAX, Tls, gate};
+use tls::{HANDSHAKE_SECONDS_MAX, Tls};
+use turns::turns;
 
 /// How often the engine is told what time it is.
 const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
@@ -433,21 +435,28 @@ async fn work(number: usize, shared: Arc<Shared>, incoming: Incoming, mut stoppe
             Err(error) => error!("cannot serve {endpoint}: {error}"),
         }
     }
-    let (gate, keeper) = gate();
-    let mut keeping = pin!(keeper.keep());
+    let (turns, callers) = turns();
+    let turns = Arc::new(turns);
+    let mut calling = pin!(callers.call());
     loop {
         let (accepted, client) = tokio::select! {
             Some(handed) = accepted.recv() => handed,
             _ = stopped.changed() => return,
-            () = &mut keeping => return, // never, for there is a gate
+            () = &mut calling => return, // never, for there are queues
         };
         match shared.stream(accepted) {
             Ok(stream) => {
                 let session = shared.engine.session(number).with_descriptor(client.descriptor).patient();
                 shared.engine.log_opened(&session, || client.remote(), shared.clock.now());
-                let connection = Connection::new(stream, session, Arc::clone(&client), Arc::clone(&shared));
+                let connection = Connection::new(
+                    stream,
+                    session,
+                    Arc::clone(&client),
+                    Arc::clone(&shared),
+                    Arc::clone(&turns),
+                );
                 // The task cannot have run before it is entered: it is this thread that will run it.
-                let task = tokio::spawn(connection.serve(gate.clone()));
+                let task = tokio::spawn(connection.serve());
                 shared.clients.insert(client, task.abort_handle());
             }
             Err(error) => {

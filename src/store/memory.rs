@@ -100,7 +100,7 @@ impl Region {
     }
 
     /// What it holds; what was never written is 0.
-    #[inline]
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: the range is mapped readable for as long as the region lives, and anonymous memory starts as
         // zeros; writing needs `&mut self`, so it cannot change while this borrow lasts.
@@ -110,8 +110,8 @@ impl Region {
     /// What it holds, to be written to.
     #[inline]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as for `bytes`, mapped writable too, and `&mut self` on the only owner makes this the only
-        // reference.
+        // SAFETY: the range is mapped writable for as long as the region lives, anonymous memory starts as zeros, and
+        // `&mut self` on the only owner makes this the only reference.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
     }
 

@@ -7,7 +7,6 @@
 //!   session where a full handshake would ask for a certificate that was never shown, or is no longer good.
 
 mod files;
-mod gate;
 mod stream;
 mod verifier;
 
@@ -25,7 +24,6 @@ use crate::engine::certificates::Certificates;
 use crate::engine::settings::{Settings, TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
 pub use files::TlsError;
 use files::{Files, Loaded, Stamps};
-pub(super) use gate::{Gate, gate};
 pub(super) use stream::TlsStream;
 use verifier::ShortChains;
 

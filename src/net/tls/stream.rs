@@ -21,8 +21,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::gate::Gate;
-use crate::net::connection::let_others_go_first;
+use crate::net::turns::{Turns, let_others_go_first};
 
 /// How much one read of the socket may bring, in bytes: as much as one of a socket without TLS.
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -64,12 +63,12 @@ impl TlsStream {
         SockRef::from(&self.socket)
     }
 
-    /// Agrees with the client on how to go on, each time it has said something by way of `gate`; `false` if it left
+    /// Agrees with the client on how to go on, each time it has said something in a turn that is called by `turns`; `false` if it left
     /// without a word, as health checks do.
     ///
     /// # Errors
     /// When they do not agree. The client was told, if it listens.
-    pub(in crate::net) async fn shake_hands(&mut self, gate: &Gate) -> io::Result<bool> {
+    pub(in crate::net) async fn shake_hands(&mut self, turns: &Turns) -> io::Result<bool> {
         loop {
             // Behind the last word of the handshake, too: tickets.
             poll_fn(|cx| self.poll_drain(cx)).await?;
@@ -78,7 +77,7 @@ impl TlsStream {
                 return Ok(true);
             }
             self.socket.readable().await?;
-            gate.pass().await;
+            turns.handshakes.join().await;
             match poll_fn(|cx| Poll::Ready(self.poll_feed(cx))).await {
                 Poll::Ready(Ok(0)) if self.has_spoken => return Err(ErrorKind::UnexpectedEof.into()),
                 Poll::Ready(Ok(0)) => return Ok(false),
@@ -331,8 +330,8 @@ mod tests {
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
-    use super::super::gate::gate;
     use super::*;
+    use crate::net::turns::turns;
 
     /// Both ends of a connection, after the handshake.
     async fn pair() -> (StreamOwned<ClientConnection, Client>, TlsStream) {
@@ -362,10 +361,10 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let session = ServerConnection::new(Arc::new(server)).unwrap();
         let mut stream = TlsStream::new(TcpStream::from_std(socket).unwrap(), session);
-        let (gate, keeper) = gate();
+        let (turns, callers) = turns();
         tokio::select! {
-            agreed = stream.shake_hands(&gate) => assert!(agreed.unwrap()),
-            () = keeper.keep() => unreachable!("there is a gate"),
+            agreed = stream.shake_hands(&turns) => assert!(agreed.unwrap()),
+            () = callers.call() => unreachable!("there are queues"),
         }
         (connecting.join().unwrap(), stream)
     }
