@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::common::Result;
 use crate::common::client::Client;
-use crate::common::server::Server;
+use crate::common::server::{Kind, Server};
 use crate::guarded::Guarded;
 use crate::{Abuse, Options};
 
@@ -27,9 +27,21 @@ pub(crate) const CROWD: usize = 200;
 /// How often certificates are spoilt for each SIGHUP, which stands beside `refresh_certs`.
 const SPOILT_PER_SIGNAL: usize = 10;
 
+/// Connections that write without end, where there is a crowd of them.
+pub(crate) const WRITERS: usize = 20;
+/// Connections that ask for administrative commands without end.
+pub(crate) const OPERATORS: usize = 100;
+/// How many of these one thread serves.
+const OPERATORS_PER_THREAD: usize = 25;
+/// What those ask for, in turn. Only the first two are known to memcached.
+const OPERATIONS: [&str; 4] =
+    ["lru_crawler metadump all\r\n", "stats sizes\r\n", "flush_prefix nothing\r\n", "stats hotkeys\r\n"];
+
 /// The threads that abuse a server.
 pub(crate) struct Abusers {
     is_stopped: Arc<AtomicBool>,
+    /// What they wrote without end, in bytes.
+    written: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
     /// Undoes what was done to the server itself.
     pid: Option<u32>,
@@ -47,14 +59,20 @@ impl Abusers {
         if abuse == Abuse::Descriptors {
             allow_files(server.pid(), &format!("{}:", first_free(server.pid())))?;
         }
-        let count = if abuse == Abuse::Pipelines { 4 } else { 1 };
-        let threads = (0..count).map(|_| {
+        let written = Arc::new(AtomicU64::new(0));
+        let operations = match server.kind {
+            Kind::Memcached => &OPERATIONS[..2],
+            _ => &OPERATIONS[..],
+        };
+        let threads = (0..abuse.threads()).map(|number| {
             let (is_stopped, is_full) = (Arc::clone(&is_stopped), Arc::clone(&is_full));
+            let written = Arc::clone(&written);
             let pause = Duration::from_micros(options.pause);
             let (port, pid, idle, slow) = (server.port, server.pid(), options.idle, options.slow);
             let guarded = guarded.cloned();
             spawn(move || {
-                let mut abuser = Abuser { port, pause, is_stopped, is_full, deeds: 0, held: Vec::new() };
+                let mut abuser =
+                    Abuser { port, pause, is_stopped, is_full, written, deeds: 0, held: Vec::new() };
                 match abuse {
                     Abuse::Idle => abuser.keep(idle, b"get nothing\r\n"),
                     Abuse::Uploads => abuser.upload(slow),
@@ -69,6 +87,19 @@ impl Abusers {
                     Abuse::Storm => abuser.come_and_go(),
                     Abuse::Handshakes => abuser.shake_hands(&guarded.expect("it has certificates")),
                     Abuse::Pipelines => abuser.ask_without_end(),
+                    Abuse::Sets | Abuse::ManySets => {
+                        let set = |key| format!("set {key} 0 0 1000 noreply\r\n{}\r\n", "v".repeat(1000));
+                        abuser.write_without_end(
+                            &(0..64).map(|key| set(key + 64 * number)).collect::<String>(),
+                        );
+                    }
+                    Abuse::LargeSets | Abuse::ManyLargeSets => {
+                        let value = "v".repeat(LARGE_BYTES);
+                        abuser.write_without_end(&format!("ms large{number} {LARGE_BYTES} q\r\n{value}\r\n"));
+                    }
+                    Abuse::Appends => abuser.write_without_end(&appends(number, &[1000])),
+                    Abuse::ManyAppends => abuser.write_without_end(&appends(number, &[90_000, 1])),
+                    Abuse::Operations => abuser.operate_without_end(number, operations),
                     Abuse::Descriptors => abuser.keep(100, b"get nothing\r\n"),
                     Abuse::FullDisk => abuser.have_everything_logged(),
                     Abuse::Certificates => abuser.spoil(&guarded.expect("it has certificates"), pid),
@@ -83,7 +114,12 @@ impl Abusers {
             }
             sleep(Duration::from_millis(10));
         }
-        Ok(Abusers { is_stopped, threads, pid: (abuse == Abuse::Descriptors).then(|| server.pid()) })
+        Ok(Abusers { is_stopped, written, threads, pid: (abuse == Abuse::Descriptors).then(|| server.pid()) })
+    }
+
+    /// How much those have written who write without end, in bytes.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     pub(crate) fn stop(self) -> Result<()> {
@@ -100,6 +136,7 @@ struct Abuser {
     pause: Duration,
     is_stopped: Arc<AtomicBool>,
     is_full: Arc<AtomicBool>,
+    written: Arc<AtomicU64>,
     deeds: usize,
     held: Vec<TcpStream>,
 }
@@ -244,6 +281,50 @@ impl Abuser {
         }
     }
 
+    /// Writes `requests`, to which there are no replies, over and over as fast as the server reads.
+    fn write_without_end(&mut self, requests: &str) {
+        let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else { return };
+        let Ok(()) = stream.set_write_timeout(Some(BEGIN_TIME_MAX)) else { return };
+        for piece in requests.as_bytes().chunks(LARGE_BYTES / 10).cycle() {
+            if self.is_stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            stream.write_all(piece).expect("the server reads");
+            self.written.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            self.is_full.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks for `operations` on some connections, each again as soon as it is answered.
+    fn operate_without_end(&mut self, number: usize, operations: &[&str]) {
+        let connect = |place: usize| {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
+            stream.set_nonblocking(true).ok()?;
+            // Ten times, so that the server never waits for this side.
+            let asked = operations[(number + place) % operations.len()].repeat(10);
+            stream.write_all(asked.as_bytes()).ok()?;
+            Some((stream, asked, 0))
+        };
+        let mut all: Vec<_> = (0..OPERATORS_PER_THREAD).filter_map(connect).collect();
+        let mut replies = vec![0; 64 << 10];
+        while !self.is_stopped.load(Ordering::Relaxed) {
+            let mut has_read = false;
+            for (stream, asked, answered) in &mut all {
+                let Ok(read) = stream.read(&mut replies) else { continue };
+                has_read = true;
+                let end = if asked.starts_with("flush_prefix") { "OK\r\n" } else { "END\r\n" };
+                *answered += count(end, &replies[..read]) + count("BUSY", &replies[..read]);
+                while *answered > 0 && stream.write(&asked.as_bytes()[..asked.len() / 10]).is_ok() {
+                    *answered -= 1;
+                }
+            }
+            self.is_full.store(true, Ordering::Relaxed);
+            if !has_read {
+                sleep(Duration::from_micros(100));
+            }
+        }
+    }
+
     /// Has every request logged, and sends some; until it stops, when no more than before is logged.
     fn have_everything_logged(&mut self) {
         let mut client = Client::connect(self.port).expect("there is a place");
@@ -274,6 +355,25 @@ impl Abuser {
         guarded.restore();
         assert_eq!(reload(), "OK");
     }
+}
+
+/// A value that is stored and appended to, by pieces of these lengths in turn, until it has nearly a megabyte.
+fn appends(number: usize, lengths: &[usize]) -> String {
+    let mut requests = format!("set grow{number} 0 0 1 noreply\r\nv\r\n");
+    let mut total = 1;
+    for &length in lengths.iter().cycle() {
+        total += length;
+        if total > LARGE_BYTES {
+            break;
+        }
+        requests += &format!("append grow{number} 0 0 {length} noreply\r\n{}\r\n", "v".repeat(length));
+    }
+    requests
+}
+
+/// How often `end` is in `bytes`. One that is cut in the middle is missed: then fewer replies are asked for.
+fn count(end: &str, bytes: &[u8]) -> usize {
+    bytes.windows(end.len()).filter(|window| *window == end.as_bytes()).count()
 }
 
 /// The first descriptor of process `pid` that is free.

@@ -273,6 +273,7 @@ impl Store {
     /// limit, one bounded slice of each. What is in use gets huge pages.
     pub fn tidy(&self, now: Tick) {
         self.sweep_flushed();
+        self.common.pool.discard_spares();
         let mut heads = [usize::MAX; 2];
         for number in 0..self.shards.len() {
             let mut shard = self.lock(number);
@@ -352,7 +353,7 @@ impl Store {
     pub fn validate(&self) {
         let charged: u64 = (0..self.shards.len()).map(|number| self.lock(number).validate()).sum();
         self.common.budget.assert_sums();
-        let charged = charged + self.common.pool.alive_bytes();
+        let charged = charged + self.common.pool.alive_bytes() + self.common.pool.spare_bytes();
         assert_eq!(charged, self.common.budget.used(), "what there is is what is charged");
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::header::{Layout, bits};
 use super::item::{Access, Cas, Content, Draft, Marks, NoMemory};
-use super::large;
+use super::large::{self, Spare};
 use super::memory::{End, PAGE_BYTES};
 use super::segment::{Queue, SegmentId};
 use super::shard::{Found, Shard, position};
@@ -135,7 +135,15 @@ impl Shard {
         {
             return self.grow_large(hash, number, (more, end), record, now);
         }
-        self.make_room(charge, now)?;
+        let grows_at = more.map_or(End::Back, |(_, end)| end);
+        let spare = self.common.pool.spare(record.len, grows_at);
+        let spare_charge = spare.as_ref().map_or(0, Spare::charge);
+        if spare_charge > charge {
+            self.common.budget.give_back(spare_charge - charge);
+        } else if let Err(refused) = self.make_room(charge - spare_charge, now) {
+            spare.into_iter().for_each(|spare| self.common.pool.discard(spare));
+            return Err(refused);
+        }
         let found = found.and_then(|_| self.relocate(hash));
         let old_large = found.and_then(|found| self.large_number(found));
         let old: &[u8] = match (old_large, found) {
@@ -151,7 +159,7 @@ impl Shard {
             Content::Append(more) => [old, more],
             Content::Prepend(more) => [more, old],
         };
-        let Some(value) = self.common.pool.value(parts, more.map_or(End::Back, |(_, end)| end)) else {
+        let Some(value) = self.common.pool.value(parts, grows_at, spare) else {
             self.common.budget.give_back(charge);
             return Err(NoMemory);
         };

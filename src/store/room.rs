@@ -69,7 +69,7 @@ impl Shard {
             if self.common.budget.try_take(bytes) {
                 return Ok(());
             }
-            if self.return_segment() {
+            if self.return_segment() || self.common.pool.discard_spares() {
                 continue;
             }
             if self.common.pool.pinned_bytes() + bytes > self.common.budget.limit() {
@@ -100,6 +100,9 @@ impl Shard {
             }
             if self.common.budget.try_take(segment_bytes) {
                 return self.open_fresh(queue, now).ok_or(NoMemory);
+            }
+            if self.common.pool.discard_spares() {
+                continue;
             }
             if !self.should_ask_others(segment_bytes) && self.reclaim(&mut effort, now) {
                 continue;

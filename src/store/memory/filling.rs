@@ -91,6 +91,11 @@ impl Filling {
         self.is_being_written.store(false, Ordering::Release);
     }
 
+    /// The region, in which everything that was filled still lies.
+    pub(in crate::store) fn into_region(self) -> Region {
+        self.region
+    }
+
     /// The region, with everything discarded that was filled.
     pub(in crate::store) fn into_empty(self) -> Region {
         let (mut region, pages) = (self.region, self.filled.into_inner().next_multiple_of(PAGE_BYTES));
