@@ -3,7 +3,7 @@
 //! Rule: nothing here reads a clock. Whoever runs the engine says what time it is (`net` from the system's
 //! monotonic clock, tests from their own), so time can be moved, paused and replayed.
 
-/// How many ticks make a second. Tenths make a TTL exact to 0.1 s while four bytes still reach 13.6 years.
+/// How many ticks make a second. With tenths an item lives its TTL to 0.1 s, and four bytes still reach 13.6 years.
 pub const TICKS_PER_SECOND: u32 = 10;
 
 /// Exptimes up to this many seconds (30 days) count from now; larger ones are absolute Unix times.
@@ -46,15 +46,14 @@ impl Deadline {
         self != Deadline::NEVER && self.0 <= now.0
     }
 
-    /// Seconds left at `now`, to the nearest; `None` without a deadline.
+    /// Seconds left at `now`, a begun one counted whole; `None` without a deadline.
     ///
-    /// To the nearest, because a deadline may lie up to one tick past the full TTL: an item just stored for
-    /// 100 s says 100.
+    /// As in memcached an item just stored for 100 s says 100, and what is still there says at least 1.
     pub fn seconds_left(self, now: Tick) -> Option<u32> {
         if self == Deadline::NEVER {
             return None;
         }
-        Some(self.0.saturating_sub(now.0).saturating_add(TICKS_PER_SECOND / 2) / TICKS_PER_SECOND)
+        Some(self.0.saturating_sub(now.0).div_ceil(TICKS_PER_SECOND))
     }
 }
 
@@ -84,14 +83,14 @@ impl Epoch {
     /// What a client's exptime means at `now`: 0 never, negative already past, up to 30 days relative, more
     /// an absolute Unix time.
     ///
-    /// A relative deadline is given the rest of the current tick on top, so that no item lives shorter than
-    /// its TTL; it lives at most 0.1 s longer. Deadlines past what four bytes hold (13.6 years after start)
-    /// are cut to the last one that fits.
+    /// A relative deadline counts from the beginning of the current tick: no item is served once its TTL has passed,
+    /// and it dies less than 0.1 s early. An absolute one is exact. Deadlines past what four bytes hold (13.6 years
+    /// after start) are cut to the last one that fits.
     pub fn deadline(self, exptime: i64, now: Tick) -> Deadline {
         let ticks = match exptime {
             0 => return Deadline::NEVER,
             ..=-1 => return Deadline::PAST,
-            1..=RELATIVE_SECONDS_MAX => i64::from(now.0) + exptime * i64::from(TICKS_PER_SECOND) + 1,
+            1..=RELATIVE_SECONDS_MAX => i64::from(now.0) + exptime * i64::from(TICKS_PER_SECOND),
             _ => {
                 let seconds = exptime.saturating_sub_unsigned(self.unix_seconds);
                 seconds.saturating_mul(i64::from(TICKS_PER_SECOND))
@@ -119,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn a_ttl_is_lived_in_full_and_no_longer_than_a_tick_more() {
+    fn a_ttl_is_never_exceeded_and_lived_but_for_less_than_a_tick() {
         let (_, start) = Epoch::starting_at(UNIX);
         let one_second = deadline(1);
-        assert!(!one_second.has_passed(Tick(start.0 + TICKS_PER_SECOND)));
-        assert!(one_second.has_passed(Tick(start.0 + TICKS_PER_SECOND + 1)));
+        assert!(!one_second.has_passed(Tick(start.0 + TICKS_PER_SECOND - 1)));
+        assert!(one_second.has_passed(Tick(start.0 + TICKS_PER_SECOND)));
     }
 
     #[test]
@@ -156,5 +155,8 @@ mod tests {
         assert_eq!(deadline(100).seconds_left(start), Some(100));
         assert_eq!(deadline(100).seconds_left(start.plus_seconds(40)), Some(60));
         assert_eq!(deadline(0).seconds_left(start), None);
+        assert_eq!(deadline(2).seconds_left(Tick(start.0 + 9)), Some(2));
+        assert_eq!(deadline(2).seconds_left(Tick(start.0 + 10)), Some(1));
+        assert_eq!(deadline(2).seconds_left(Tick(start.0 + 19)), Some(1), "it is still there");
     }
 }

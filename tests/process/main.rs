@@ -13,5 +13,6 @@ mod server;
 mod start;
 mod systemd;
 mod tls;
+mod ttl;
 mod udp;
 mod watching;

@@ -83,9 +83,9 @@ impl Model<'_> {
         String::from_utf8_lossy(&reply).into_owned()
     }
 
-    /// ` t` and the seconds until `dead_at`.
+    /// ` t` and the seconds until `dead_at`, a begun one counted whole.
     fn seconds_left(&self, dead_at: Option<u64>) -> String {
-        let seconds = |at: u64| (at.saturating_sub(u64::from(self.now.0)) + 5) / 10;
+        let seconds = |at: u64| at.saturating_sub(u64::from(self.now.0)).div_ceil(10);
         dead_at.map_or(" t-1".to_owned(), |at| format!(" t{}", seconds(at)))
     }
 

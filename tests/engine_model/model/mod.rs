@@ -195,7 +195,7 @@ impl<'a> Model<'a> {
     fn dead_at(&self, exptime: i64) -> Option<u64> {
         match exptime {
             0 => None,
-            1..=2_592_000 => Some(u64::from(self.now.0) + exptime as u64 * u64::from(TICKS_PER_SECOND) + 1),
+            1..=2_592_000 => Some(u64::from(self.now.0) + exptime as u64 * u64::from(TICKS_PER_SECOND)),
             _ if exptime < 0 => Some(0),
             _ => Some((exptime as u64).saturating_sub(UNIX_START - 2) * u64::from(TICKS_PER_SECOND)),
         }
