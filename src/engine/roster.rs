@@ -76,8 +76,8 @@ pub enum State {
     Listening,
     /// It waits for a request.
     Reading,
-    /// It waits for the rest of a long one.
-    ReadingLong,
+    /// It waits for the rest of a value.
+    ReadingValue,
     /// It waits for the client to take what it is owed.
     Writing,
     /// It streams what `watch` shows.
@@ -89,7 +89,7 @@ impl State {
         match self {
             State::Listening => "conn_listening",
             State::Reading => "conn_read",
-            State::ReadingLong => "conn_nread",
+            State::ReadingValue => "conn_nread",
             State::Writing => "conn_mwrite",
             State::Watching => "conn_watch",
         }

@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::engine::roster::{Reason, Remote, Roster, Seat, State, Transport};
 
 /// The states of clients, by number. Those who listen are not clients.
-const STATES: [State; 4] = [State::Reading, State::ReadingLong, State::Writing, State::Watching];
+const STATES: [State; 4] = [State::Reading, State::ReadingValue, State::Writing, State::Watching];
 
 /// There is no handshake, or it is over.
 const NO_HANDSHAKE: u8 = 0;

@@ -198,11 +198,7 @@ impl Connection {
                 self.owed = Owed::default();
                 self.shared.note_output(&self.client, 0, 0);
                 self.client.burden.begin(self.client.last_turn());
-                self.client.set_state(if self.next == Next::Watch {
-                    State::Watching
-                } else {
-                    State::Reading
-                });
+                self.note_state(self.next);
             }
             let turn = match self.next {
                 Next::Close => return Poll::Ready(Ok(None)),
@@ -226,21 +222,19 @@ impl Connection {
                     turn
                 }
                 Next::Read { bytes_min } => {
-                    self.client.set_state(State::ReadingLong);
                     if !ready!(self.poll_long(cx, bytes_min))? {
                         return Poll::Ready(Ok(None));
                     }
                     if self.next == Next::Close || self.held.len() < bytes_min {
                         continue; // there was no room for it, and the client was told; or this was only a piece
                     }
-                    self.client.set_state(State::Reading);
                     let turn = self.turn_over_held(scratch);
                     // It may well have stored a large value in the place of one that slow clients are owed.
                     self.shared.unpin();
                     turn
                 }
             };
-            self.next = match turn.then {
+            let next = match turn.then {
                 Then::Read { bytes_min } => Next::Read { bytes_min },
                 Then::Again => Next::Turn,
                 Then::Wait => self.begin_to_wait(),
@@ -251,6 +245,10 @@ impl Connection {
                 Then::Shutdown { graceful: true } => Next::Stop(StopKind::Graceful),
             };
             self.standing.note_turn(turn.is_long);
+            if next != self.next {
+                self.note_state(next);
+                self.next = next;
+            }
             self.send(cx, scratch)?;
         }
     }
@@ -341,7 +339,6 @@ impl Connection {
         self.held = BytesMut::new();
         self.note_held();
         self.stream.bound_unsent(WATCHER_BYTES_MAX);
-        self.client.set_state(State::Watching);
         if wants_to_quit { Next::Close } else { Next::Watch }
     }
 

@@ -66,6 +66,10 @@ fn states_of_connections_are_told() {
     deaf.send(&"get big\r\n".repeat(100));
     let mut slow = server.connect();
     slow.send("set other 0 0 900000\r\nthe rest comes later");
+    let mut short = server.connect();
+    short.send("set short 0 0 10\r\nlater");
+    let mut line = server.connect();
+    line.send("get a line without an en");
     let mut watcher = server.connect();
     assert_eq!(watcher.ask("watch\r\n"), "OK");
     let mut states = Vec::new();
@@ -80,7 +84,22 @@ fn states_of_connections_are_told() {
             states.extend(line.split_once(":state ").map(|(_, state)| state.to_owned()));
         }
         states.sort();
-        states == ["conn_listening", "conn_mwrite", "conn_nread", "conn_parse_cmd", "conn_watch"]
+        let nread = ["conn_nread"; 2];
+        let others = ["conn_parse_cmd", "conn_read", "conn_watch"];
+        states == [&["conn_listening", "conn_mwrite"][..], &nread, &others].concat()
+    });
+    assert_eq!(short.ask(" come\r\n"), "STORED");
+    assert_eq!(line.ask("d\r\n"), "END");
+    wait_for("the states of those who wait for nothing", || {
+        let mut reading = 0;
+        client.send("stats conns\r\n");
+        loop {
+            let line = client.line();
+            if line == "END" {
+                return reading == 2;
+            }
+            reading += usize::from(line.ends_with(":state conn_read"));
+        }
     });
 }
 

@@ -1,4 +1,4 @@
-//! A connection whose session is on an errand, or waits for room in the store.
+//! What a connection waits for: the rest of a request, an errand of its session, or room in the store.
 
 use std::io;
 use std::pin::Pin;
@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{Connection, Next, SHORT_BYTES_MAX, Scratch};
 use crate::clock::Tick;
+use crate::engine::roster::State;
 use crate::net::errand::Underway;
 
 /// What a connection waits for.
@@ -27,6 +28,15 @@ pub(super) struct Away {
 }
 
 impl Connection {
+    /// Notes what it does until its next turn. Of a line one more byte is asked for, of a value all that is missing.
+    pub(super) fn note_state(&self, next: Next) {
+        self.client.set_state(match next {
+            Next::Watch => State::Watching,
+            Next::Read { bytes_min } if bytes_min > self.held.len() + 1 => State::ReadingValue,
+            _ => State::Reading,
+        });
+    }
+
     #[cold]
     pub(super) fn begin_to_wait(&mut self) -> Next {
         let Some(errand) = self.session.take_errand() else { return Next::Close };
