@@ -464,7 +464,7 @@ impl Model {
                     let old = item.map_or(&[][..], |item| item.value);
                     let value = match content {
                         Content::Same => old.to_vec(),
-                        Content::Whole(whole) => whole.to_vec(),
+                        Content::Whole(whole) | Content::Changed(whole) => whole.to_vec(),
                         Content::Append(more) => [old, more].concat(),
                         Content::Prepend(more) => [more, old].concat(),
                     };

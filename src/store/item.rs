@@ -131,6 +131,8 @@ pub enum Content<'c> {
     Same,
     /// These bytes.
     Whole(&'c [u8]),
+    /// These bytes in the place of the value there is: the same item, so `total_items` does not count it.
+    Changed(&'c [u8]),
     /// The value there is, then these bytes.
     Append(&'c [u8]),
     /// These bytes, then the value there is.

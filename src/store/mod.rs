@@ -60,7 +60,7 @@ pub struct StoreStats {
     pub items: u64,
     /// Bytes they take, headers included.
     pub bytes: u64,
-    /// Items stored since the last reset.
+    /// Items stored since the last reset; a value changed in its place is none.
     pub total_items: u64,
     /// Live items dropped for room.
     pub evictions: u64,

@@ -59,7 +59,7 @@ impl Shard {
         let old_len = found.map_or(0, |found| self.value_len(found));
         let (len, is_same) = match draft.content {
             Content::Same => (old_len, true),
-            Content::Whole(value) => (value.len(), false),
+            Content::Whole(value) | Content::Changed(value) => (value.len(), false),
             Content::Append(more) | Content::Prepend(more) => (old_len + more.len(), false),
         };
         let is_longer = matches!(draft.content, Content::Append(_) | Content::Prepend(_));
@@ -102,7 +102,8 @@ impl Shard {
         };
         self.pinned = None;
         put?;
-        self.stats.total_items += u64::from(!is_same);
+        let is_new = !matches!(draft.content, Content::Same | Content::Changed(_));
+        self.stats.total_items += u64::from(is_new);
         Ok(cas)
     }
 
@@ -155,7 +156,7 @@ impl Shard {
         };
         let parts = match record.content {
             Content::Same => [old, &[]],
-            Content::Whole(value) => [value, &[]],
+            Content::Whole(value) | Content::Changed(value) => [value, &[]],
             Content::Append(more) => [old, more],
             Content::Prepend(more) => [more, old],
         };
@@ -318,7 +319,7 @@ impl Shard {
             old.map_or((at, 0), |old| (old.at + old.header.value_start(), old.header.value_len()));
         match record.content {
             Content::Same => self.arena.copy(old, old_len, value),
-            Content::Whole(whole) => self.arena.write(value, whole),
+            Content::Whole(whole) | Content::Changed(whole) => self.arena.write(value, whole),
             Content::Append(more) => {
                 self.arena.copy(old, old_len, value);
                 self.arena.write(value + old_len, more);

@@ -48,13 +48,14 @@ fn decide_count<'c>(
     let number =
         if count.down { number.saturating_sub(count.delta) } else { number.wrapping_add(count.delta) };
     text.extend(itoa::Buffer::new().format(number).bytes());
+    let fits = text.len() <= item.value.len();
     // As memcached does: a number that got shorter is padded, so that it can be overwritten where it stands.
     while text.len() < item.value.len().min(NUMBER_BYTES_MAX) {
         text.push(b' ');
     }
     let Item { flags: client_flags, marks, .. } = item;
     let deadline = flags.exptime(b'T').map_or(item.deadline, deadline);
-    let content = Content::Whole(text);
+    let content = if fits { Content::Changed(text) } else { Content::Whole(text) };
     (
         Change::Put(Draft { content, flags: client_flags, deadline, cas: exact(flags), marks }),
         Outcome::Number(number),
@@ -115,8 +116,7 @@ impl Engine {
         match count.style {
             Style::Classic if count.quiet => {}
             Style::Classic => owed.say_outcome(outcome),
-            // memcached hides what it has counted, and shows what it has created.
-            Style::Meta(_) if count.quiet && before.is_some() && matches!(outcome, Outcome::Number(_)) => {}
+            Style::Meta(_) if count.quiet && matches!(outcome, Outcome::Number(_)) => {}
             Style::Meta(flags) => {
                 let seconds_left = |exptime| deadline(exptime).seconds_left(now);
                 let left = SecondsLeft {

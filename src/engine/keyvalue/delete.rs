@@ -62,7 +62,8 @@ impl Engine {
             decide_delete(delete, touched, self.settings.cas_enabled, found)
         });
         match outcome {
-            Outcome::Deleted if flags.has_any(KEEPING) => {}
+            // An item without its value is deleted to its users; one that is invalidated is not.
+            Outcome::Deleted if flags.has(b'I') => {}
             Outcome::Deleted => session.counters.delete_hits.add(1),
             _ => session.counters.delete_misses.add(1),
         }

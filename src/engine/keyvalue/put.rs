@@ -55,7 +55,8 @@ fn decide_put<'c>(
         (PutMode::Set, _) | (PutMode::Add, None) | (PutMode::Replace, Some(_)) => {
             (Change::Put(whole), Outcome::Stored)
         }
-        (PutMode::Append | PutMode::Prepend, Some(item)) if put.compares && terms.cas != item.cas => {
+        // The id 0 compares nothing here, and in `set` and `replace` it never matches. Source: memcached.
+        (PutMode::Append | PutMode::Prepend, Some(item)) if put.cas != 0 && terms.cas != item.cas => {
             (Change::Keep, Outcome::Exists)
         }
         (PutMode::Append | PutMode::Prepend, Some(item)) if fits(&item) => {
