@@ -14,7 +14,7 @@ use super::settings::{MEMORY_BYTES_MIN, VERSION};
 use super::watch::{Stream, Streams};
 use super::{Engine, Session, Then, certificates};
 use crate::clock::Tick;
-use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, decode_key, exptime, reply, unsigned};
+use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, cut_exptime, decode_key, reply, unsigned};
 use crate::store::TooManyFlushes;
 
 /// The highest level that the `verbosity` command can set. Source: memcached (`MAX_VERBOSITY_LEVEL`).
@@ -289,8 +289,8 @@ fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     }
     let delay = match call.argument() {
         None => 0,
-        Some(word) => match exptime(word) {
-            Some(delay) => delay,
+        Some(word) => match cut_exptime(word) {
+            Some(delay) => delay.into(),
             None => return say(quiet, reply::BAD_EXPTIME, call),
         },
     };
@@ -348,10 +348,10 @@ fn shutdown(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     if !engine.settings.shutdown_enabled {
         return say(false, b"SERVER_ERROR: shutdown not enabled\r\n", call);
     }
-    match call.words.next() {
-        None => Some(Then::Shutdown { graceful: false }),
-        Some(b"graceful") => Some(Then::Shutdown { graceful: true }),
-        Some(_) => say(false, b"CLIENT_ERROR invalid shutdown mode\r\n", call),
+    match (call.words.next(), call.words.next()) {
+        (None, _) => Some(Then::Shutdown { graceful: false }),
+        (Some(b"graceful"), None) => Some(Then::Shutdown { graceful: true }),
+        _ => say(false, b"CLIENT_ERROR invalid shutdown mode\r\n", call),
     }
 }
 

@@ -2,13 +2,20 @@
 //!
 //! Where memcached's releases differ, this follows the parser of 1.6.40 and later (specific errors, refused
 //! values swallowed, further words at the end of a line ignored) and accepts what either accepts.
+//!
+//! A retrieval of up to [`LINE_BYTES_MAX`] bytes is begun when all of it is there, so that nothing is done for one that has
+//! to be refused. A longer one is taken key by key as it arrives, and is never held.
 
 use super::replies::reply;
-use super::tokens::{Words, exptime, plain_word, short_exptime, unsigned, value_bytes, word_end};
+use super::tokens::{Words, cut_exptime, cut_flags, plain_word, unsigned, value_bytes, word_end};
 use super::{
     Count, Delete, Fetch, KEY_BYTES_MAX, LINE_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style, Touch,
     meta,
 };
+
+/// A shorter line, its end included, is not looked at for a command, in bytes; but `mn` may end in LF alone. Source:
+/// memcached.
+const COMMAND_BYTES_MIN: usize = 4;
 
 /// What the keys of a retrieval line are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,9 @@ pub(super) fn plain_key<'a>(mode: &mut Mode, input: &'a [u8]) -> Option<(Fetch<'
     if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
         return None;
     }
+    if start == 4 && !is_last && retrieval_line(input, 0) != RetrievalLine::Sound {
+        return None;
+    }
     *mode = if is_last { Mode::Line } else { Mode::Keys(GET) };
     let fetch = Fetch { key, with_cas: false, exptime: None, is_last, style: Style::Classic };
     Some((fetch, start + key.len() + if is_last { 2 } else { 0 }))
@@ -62,7 +72,13 @@ pub(super) fn line<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
             (b"gats ", true, WantedExptime::Awaited),
         ] {
             if spaces + verb.len() <= LINE_BYTES_MAX + 1 && input[spaces..].starts_with(verb) {
-                return begin_keys(mode, input, spaces + verb.len(), with_cas, exptime);
+                return begin_keys(
+                    mode,
+                    input,
+                    spaces,
+                    verb.len(),
+                    Retrieval { with_cas, exptime, any_key: false },
+                );
             }
         }
     }
@@ -84,15 +100,63 @@ fn whole_line<'a>(input: &'a [u8]) -> Result<(&'a [u8], usize), Step<'a>> {
     Ok((input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]), end + 1))
 }
 
+/// What stands at the start of a retrieval line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RetrievalLine {
+    /// It is not whole, and may become so within [`LINE_BYTES_MAX`].
+    Cut,
+    /// It is whole, and so many bytes long with its LF; it has a word that is longer than a key may be.
+    WordTooLong(usize),
+    /// All its words are short enough; or it is so long that it is not looked through.
+    Sound,
+}
+
+/// What the line at the head of `input` is, which has a word right behind `spaces`.
+#[inline(never)] // a get of one key needs none of it
+fn retrieval_line(input: &[u8], spaces: usize) -> RetrievalLine {
+    let Some(end) = memchr::memchr(b'\n', &input[..input.len().min(LINE_BYTES_MAX + 1)]) else {
+        return if input.len() > LINE_BYTES_MAX { RetrievalLine::Sound } else { RetrievalLine::Cut };
+    };
+    let text = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
+    // From space to space, each time to the last one that a key could end at: a few steps for dozens of keys.
+    let mut at = spaces;
+    while text.len() - at > KEY_BYTES_MAX {
+        match text[at..at + KEY_BYTES_MAX + 1].iter().rposition(|&byte| byte == b' ') {
+            Some(space) => at += space + 1,
+            None => return RetrievalLine::WordTooLong(end + 1),
+        }
+    }
+    RetrievalLine::Sound
+}
+
+/// The first step of the retrieval line at the head of `input`, whose verb of `verb_bytes` comes behind `spaces`.
 fn begin_keys<'a>(
     mode: &mut Mode,
     input: &'a [u8],
-    used: usize,
-    with_cas: bool,
-    exptime: WantedExptime,
+    spaces: usize,
+    verb_bytes: usize,
+    retrieval: Retrieval,
 ) -> (Step<'a>, usize) {
-    let (step, more) = keys(mode, Retrieval { with_cas, exptime, any_key: false }, &input[used..]);
-    (step, used + more)
+    let used = spaces + verb_bytes;
+    match retrieval_line(input, spaces) {
+        RetrievalLine::Cut => (Step::Incomplete { bytes_min: input.len() + 1 }, 0),
+        RetrievalLine::Sound => {
+            let (step, more) = keys(mode, retrieval, &input[used..]);
+            (step, used + more)
+        }
+        RetrievalLine::WordTooLong(line_bytes) => {
+            let (mut inner, mut at, mut said) = (Mode::Keys(retrieval), used, reply::BAD_LINE);
+            // Up to that word, to say what is wrong: nothing is done for the keys before it.
+            while let Mode::Keys(retrieval) = inner {
+                let (step, more) = keys(&mut inner, retrieval, &input[at..line_bytes]);
+                at += more;
+                if let Step::Say(words) = step {
+                    said = words;
+                }
+            }
+            (Step::Say(said), line_bytes)
+        }
+    }
 }
 
 /// One step within a retrieval line: its next key, or its end.
@@ -119,11 +183,12 @@ pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8
             return (Step::Say(if retrieval.any_key { reply::END } else { reply::BAD_LINE }), end + 1);
         }
         if retrieval.exptime == WantedExptime::Awaited {
-            if end - at > KEY_BYTES_MAX + 1 {
+            if word.len() > KEY_BYTES_MAX {
                 *mode = Mode::RefusedLine;
                 return (Step::Say(reply::BAD_EXPTIME), at);
             }
-            retrieval.exptime = exptime(word).map_or(WantedExptime::Invalid, WantedExptime::Set);
+            let exptime = cut_exptime(word).map(i64::from);
+            retrieval.exptime = exptime.map_or(WantedExptime::Invalid, WantedExptime::Set);
             at += word.len();
             continue;
         }
@@ -163,6 +228,9 @@ fn command<'a>(mode: &mut Mode, text: &'a [u8], after: &'a [u8], line_bytes: usi
         b"ma" => return (meta::count(words), line_bytes),
         // The forms with a space behind were taken as retrievals: these have no key.
         b"get" | b"gets" | b"gat" | b"gats" => return (Step::Say(reply::BAD_LINE), line_bytes),
+        _ if line_bytes < COMMAND_BYTES_MIN && verb != b"mn" => {
+            return (Step::Say(reply::BAD_LINE), line_bytes);
+        }
         _ => return (Step::Request(Request::Admin { line: text }), line_bytes),
     };
     put(mode, put_mode, compares, words, after, line_bytes)
@@ -177,29 +245,22 @@ fn put<'a>(
     after: &'a [u8],
     line_bytes: usize,
 ) -> (Step<'a>, usize) {
-    let (Some(key), Some(flags), Some(exptime_word), Some(length)) =
+    let all = words.clone();
+    let (Some(key), Some(flags), Some(exptime), Some(length)) =
         (words.next(), words.next(), words.next(), words.next())
     else {
-        return (Step::Say(reply::BAD_LINE), line_bytes);
-    };
-    let cas_word = if compares {
-        let Some(word) = words.next() else { return (Step::Say(reply::BAD_LINE), line_bytes) };
-        Some(word)
-    } else {
-        None
+        return (refuse(is_quiet(&all), reply::BAD_LINE), line_bytes);
     };
     let Some(value_bytes) = value_bytes(length) else {
-        return (Step::Say(reply::BAD_LINE), line_bytes);
+        return (refuse(is_quiet(&all), reply::BAD_LINE), line_bytes);
     };
+    let cas = if compares { words.next().and_then(unsigned) } else { Some(0) };
     let quiet = is_quiet(&words);
-    let cas = cas_word.map_or(Some(0), unsigned);
-    let flags =
-        unsigned(flags.strip_prefix(b"+").unwrap_or(flags)).and_then(|flags| u32::try_from(flags).ok());
     let (Some(cas), Some(flags), Some(exptime), 1..=KEY_BYTES_MAX) =
-        (cas, flags, short_exptime(exptime_word), key.len())
+        (cas, cut_flags(flags), cut_exptime(exptime), key.len())
     else {
         *mode = Mode::RefusedValue(u64::from(value_bytes) + 2);
-        return (Step::Say(if quiet { b"" } else { reply::BAD_LINE }), line_bytes);
+        return (refuse(is_quiet(&all), reply::BAD_LINE), line_bytes);
     };
     let style = Style::Classic;
     let put =
@@ -208,23 +269,29 @@ fn put<'a>(
 }
 
 fn count<'a>(mut words: Words<'a>, down: bool) -> Step<'a> {
-    let (Some(key), Some(delta)) = (words.next(), words.next()) else { return Step::Say(reply::BAD_LINE) };
+    let all = words.clone();
+    let (Some(key), Some(delta)) = (words.next(), words.next()) else {
+        return refuse(is_quiet(&all), reply::BAD_LINE);
+    };
     let quiet = is_quiet(&words);
     if key.len() > KEY_BYTES_MAX {
         return refuse(quiet, reply::BAD_LINE);
     }
-    let Some(delta) = unsigned(delta) else { return refuse(quiet, reply::BAD_DELTA) };
+    let Some(delta) = unsigned(delta) else { return refuse(is_quiet(&all), reply::BAD_DELTA) };
     Step::Request(Request::Count(Count { key, delta, down, quiet, style: Style::Classic }))
 }
 
 fn touch<'a>(mut words: Words<'a>) -> Step<'a> {
-    let (Some(key), Some(when)) = (words.next(), words.next()) else { return Step::Say(reply::BAD_LINE) };
+    let all = words.clone();
+    let (Some(key), Some(when)) = (words.next(), words.next()) else {
+        return refuse(is_quiet(&all), reply::BAD_LINE);
+    };
     let quiet = is_quiet(&words);
     if key.len() > KEY_BYTES_MAX {
         return refuse(quiet, reply::BAD_LINE);
     }
-    let Some(exptime) = exptime(when) else { return refuse(quiet, reply::BAD_EXPTIME) };
-    Step::Request(Request::Touch(Touch { key, exptime, quiet }))
+    let Some(exptime) = cut_exptime(when) else { return refuse(is_quiet(&all), reply::BAD_EXPTIME) };
+    Step::Request(Request::Touch(Touch { key, exptime: exptime.into(), quiet }))
 }
 
 fn delete<'a>(mut words: Words<'a>) -> Step<'a> {
@@ -248,7 +315,37 @@ fn refuse<'a>(quiet: bool, words: &'static [u8]) -> Step<'a> {
 
 #[cfg(test)]
 mod tests {
-    use crate::protocol::{Decoder, Request, Step};
+    use crate::protocol::{Decoder, Request, Step, reply};
+
+    #[test]
+    fn a_retrieval_of_a_word_too_long_is_refused_as_a_whole_if_its_line_is_held() {
+        let long = "0".repeat(251);
+        for (line, expected) in [
+            (format!("get a {long}"), reply::BAD_LINE),
+            (format!("gets a {long} b"), reply::BAD_LINE),
+            (format!("  get {long}"), reply::BAD_LINE),
+            (format!("gat {long} a"), reply::BAD_EXPTIME),
+            (format!("gat x a {long}"), reply::BAD_EXPTIME),
+            (format!("gats 1 a {long}"), reply::BAD_LINE),
+            (format!("gat {long}"), reply::BAD_EXPTIME),
+        ] {
+            for end in ["\r\n", "\n", " \r\n"] {
+                let input = format!("{line}{end}version\r\n");
+                let whole = line.len() + end.len();
+                for cut in 0..whole {
+                    let mut decoder = Decoder::default();
+                    let (step, used) = decoder.step(&input.as_bytes()[..cut]);
+                    assert!(
+                        matches!(step, Step::Incomplete { .. }) && used == 0,
+                        "{line} cut at {cut}: {step:?}"
+                    );
+                }
+                let mut decoder = Decoder::default();
+                assert_eq!(decoder.step(input.as_bytes()), (Step::Say(expected), whole), "{line}");
+                assert!(matches!(decoder.step(&input.as_bytes()[whole..]).0, Step::Request(_)), "{line}");
+            }
+        }
+    }
 
     #[test]
     fn plain_keys_are_decoded_as_any_others() {

@@ -1,7 +1,7 @@
 //! Bytes to requests, replies to bytes. No sockets, no items, no settings: only words.
 //!
 //! A [`Decoder`] stands at one place of one connection's input and takes one [`Step`] at a time. What it yields
-//! borrows from the input; a key is known to fit, a number to be a number. Retrieval lines are taken key by key
+//! borrows from the input; a key is known to fit, a number to be a number. Long retrieval lines are taken key by key
 //! as they arrive, so they may be of any length without ever being held.
 
 mod classic;
@@ -13,7 +13,7 @@ mod tokens;
 pub use login::{LoginStep, login_step};
 pub use meta::{Flags, KeyBuffer, Letters, MetaHit, SecondsLeft, Shown, decode_key, encode_key};
 pub use replies::{ItemReply, Outcome, Owed, reply};
-pub use tokens::{Words, exptime, signed, unsigned};
+pub use tokens::{Words, cut_exptime, signed, unsigned};
 
 /// The longest key, in bytes. Source: memcached's protocol document.
 pub const KEY_BYTES_MAX: usize = 250;

@@ -112,20 +112,27 @@ pub fn signed(word: &[u8]) -> Option<i64> {
         [b'+', digits @ ..] => (false, digits),
         digits => (false, digits),
     };
-    let size = i64::try_from(unsigned(digits)?).ok()?;
-    Some(if negative { -size } else { size })
+    let size = unsigned(digits)?;
+    if negative { 0i64.checked_sub_unsigned(size) } else { i64::try_from(size).ok() }
 }
 
-/// A decimal number with an optional sign that fits 32 bits: what an exptime may be.
+/// A decimal number with an optional sign that fits 32 bits: what an exptime of the meta commands may be.
 #[inline(always)]
-pub fn exptime(word: &[u8]) -> Option<i64> {
+pub(super) fn exptime(word: &[u8]) -> Option<i64> {
     signed(word).filter(|&number| i32::try_from(number).is_ok())
 }
 
-/// An [`exptime`] in 32 bits.
+/// An exptime of the classic commands: a decimal number that fits 64 bits, of which the lower 32 count, as in memcached.
+/// libmemcached relies on it: it sends "expired" as 4294967295, which is -1 so.
 #[inline(always)]
-pub(super) fn short_exptime(word: &[u8]) -> Option<i32> {
-    signed(word).and_then(|number| i32::try_from(number).ok())
+pub fn cut_exptime(word: &[u8]) -> Option<i32> {
+    signed(word).map(|number| number as i32)
+}
+
+/// Client flags of the classic commands: a decimal number that fits 64 bits, of which the lower 32 count, as in memcached.
+#[inline(always)]
+pub(super) fn cut_flags(word: &[u8]) -> Option<u32> {
+    unsigned(word.strip_prefix(b"+").unwrap_or(word)).map(|number| number as u32)
 }
 
 /// How long a value is announced to be, in bytes: at most [`VALUE_BYTES_MAX`].
@@ -183,5 +190,20 @@ mod tests {
         assert_eq!(signed(b"--5"), None);
         assert_eq!(exptime(b"2147483648"), None);
         assert_eq!(exptime(b"-2147483648"), Some(-2_147_483_648));
+        for (text, cut) in [
+            ("4294967295", Some(-1)),
+            ("4294967296", Some(0)),
+            ("-2147483649", Some(i32::MAX)),
+            ("9223372036854775807", Some(-1)),
+            ("9223372036854775808", None),
+            ("-9223372036854775808", Some(0)),
+            ("-9223372036854775809", None),
+        ] {
+            assert_eq!(cut_exptime(text.as_bytes()), cut, "{text}");
+        }
+        assert_eq!(cut_flags(b"+4294967295"), Some(u32::MAX));
+        assert_eq!(cut_flags(b"4294967296"), Some(0));
+        assert_eq!(cut_flags(b"18446744073709551616"), None);
+        assert_eq!(cut_flags(b"-1"), None);
     }
 }

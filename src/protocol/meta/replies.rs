@@ -111,8 +111,7 @@ impl Owed {
         self.say_meta(b"EN", flags, OF_MISS, &shown);
     }
 
-    /// Says what `me` tells of an item that takes `item_bytes`. As memcached does, it tells the time left as if it
-    /// were over: 100 s to live are `exp=-100`, and without a deadline it is -1.
+    /// Says what `me` tells of an item that takes `item_bytes`; the seconds it has to live are -1 without a deadline.
     pub fn say_meta_about(&mut self, shown: &Shown<'_>, item_bytes: u64) {
         self.write(SHOWN_BYTES_MAX, |line| {
             line.write(b"ME ");
@@ -122,8 +121,7 @@ impl Owed {
                 line.write(shown.key);
             }
             match shown.left.before {
-                Some(0) => line.write(b" exp=0"),
-                Some(seconds) => write_flag(line, b" exp=-", u64::from(seconds)),
+                Some(seconds) => write_flag(line, b" exp=", u64::from(seconds)),
                 None => line.write(b" exp=-1"),
             }
             write_flag(line, b" la=", u64::from(shown.idle_seconds));
