@@ -264,6 +264,8 @@ struct Model {
     now: Tick,
     random: u64,
     last_cas: u64,
+    /// How many new items were stored.
+    stored: u64,
     /// Values kept by readers, and what they are.
     kept: Vec<(Bytes, Vec<u8>)>,
     /// What hints said about keys some time ago, and may be wrong by now.
@@ -312,6 +314,7 @@ impl Model {
             now: Tick(20),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             last_cas: 0,
+            stored: 0,
             kept: Vec::new(),
             hinted: HashMap::new(),
             hits: 0,
@@ -435,6 +438,7 @@ impl Model {
             4 => Content::Prepend(&bytes[..bytes.len().min(64)]),
             5 => Content::Append(&bytes),
             6 => Content::Prepend(&bytes),
+            7 => Content::Changed(&bytes),
             _ => Content::Whole(&bytes),
         };
         let flags = if self.random(3) == 0 { self.random(1 << 32) as u32 } else { 0 };
@@ -498,6 +502,7 @@ impl Model {
                         }
                     }
                     self.known.insert(number, Known { cas, ..known });
+                    self.stored += u64::from(!matches!(content, Content::Same | Content::Changed(_)));
                 }
                 Err(NoMemory) => self.check_refused(number, &key, &known),
             },
@@ -577,6 +582,7 @@ impl Model {
         }
         let items_max = self.known.len() + self.flushed;
         assert!(stats.items <= items_max as u64, "nothing is there that was not stored");
+        assert_eq!(stats.total_items, self.stored, "a value changed in its place is no new item");
         let kept: u64 = self.kept.iter().map(|(_, value)| value.len() as u64 + 8192).sum();
         assert!(
             stats.bytes + stats.index_bytes <= self.store.memory_bytes() + kept,

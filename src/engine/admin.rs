@@ -64,6 +64,7 @@ const STATS: &[(&str, Allowed)] = &[
     ("detail", Allowed::ByWord(&[("dump", Allowed::Overseers)])),
     ("hotkeys", Allowed::Overseers),
     ("items", Allowed::Everyone),
+    ("network", Allowed::Everyone),
     ("prefixes", Allowed::Overseers),
     ("settings", Allowed::Everyone),
     ("sizes", Allowed::Everyone),
@@ -163,8 +164,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "stats",
-        arguments: "[cachedump <class> <limit>|conns|detail on|off|dump|hotkeys|items|prefixes|reset|settings|sizes|slabs]",
-        help: "shows what has been counted, zeroes it, shows the settings, lists items or who is connected, counts by key prefix, or shows what is asked for most",
+        arguments: "[cachedump <class> <limit>|conns|detail on|off|dump|hotkeys|items|network|prefixes|reset|settings|sizes|slabs]",
+        help: "shows what has been counted, zeroes it, shows the settings, lists items or who is connected, counts by key prefix, or shows what is asked for most and who was turned away",
         allowed: Allowed::ByWord(STATS),
         is_long: true,
         run: stats,
@@ -364,6 +365,7 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
             return call.session.begin(conns);
         }
         Some(b"items") => engine.say_items(call.owed, call.now),
+        Some(b"network") => engine.say_own_network(call.owed),
         Some(b"settings") => engine.say_settings(call.owed, call.now),
         Some(b"sizes") => {
             let keys = Keys::under(b"", call.session);

@@ -301,6 +301,18 @@ impl Engine {
         owed.say(reply::END);
     }
 
+    /// `stats network`: what memcached does not count of connections and datagrams, and `stats` therefore does not show.
+    pub(super) fn say_own_network(&self, owed: &mut Owed) {
+        let base = self.statistics.base.lock().unwrap_or_else(PoisonError::into_inner).1;
+        let totals = self.statistics.connections.totals();
+        let lines = &mut Lines(owed);
+        lines.number("rejected_public_connections", totals.rejected_public - base.rejected_public);
+        lines.number("rejected_datagrams", totals.rejected_datagrams - base.rejected_datagrams);
+        lines.number("malformed_datagrams", totals.malformed_datagrams - base.malformed_datagrams);
+        lines.number("dropped_datagrams", totals.dropped_datagrams - base.dropped_datagrams);
+        owed.say(reply::END);
+    }
+
     fn say_process(&self, lines: &mut Lines<'_>, now: Tick) {
         let usage = (self.statistics.usage)();
         lines.number("pid", u64::from(std::process::id()));
@@ -321,12 +333,6 @@ impl Engine {
         lines.number("total_connections", totals.total - base.total);
         if self.settings.maxconns_fast {
             lines.number("rejected_connections", totals.rejected - base.rejected);
-        }
-        lines.number("rejected_public_connections", totals.rejected_public - base.rejected_public);
-        if self.settings.udp_port.is_some() {
-            lines.number("rejected_datagrams", totals.rejected_datagrams - base.rejected_datagrams);
-            lines.number("malformed_datagrams", totals.malformed_datagrams - base.malformed_datagrams);
-            lines.number("dropped_datagrams", totals.dropped_datagrams - base.dropped_datagrams);
         }
         lines.number("connection_structures", connections.most.load(Ordering::Relaxed));
         lines.number("response_obj_oom", totals.response_oom - base.response_oom);

@@ -37,17 +37,14 @@ fn a_public_client_is_told_why_it_is_refused_and_what_it_asks_is_not_done() {
             assert_eq!(client.line(), "", "{from} to {to}");
         }
         let mut inside = server.connect();
-        for (name, value) in [
-            ("rejected_public_connections", "5"),
-            ("rejected_connections", "0"),
-            ("total_connections", "1"),
-            ("cmd_set", "0"),
-            ("cmd_get", "0"),
-        ] {
+        assert_eq!(inside.stat("stats network\r\n", "rejected_public_connections").as_deref(), Some("5"));
+        for (name, value) in
+            [("rejected_connections", "0"), ("total_connections", "1"), ("cmd_set", "0"), ("cmd_get", "0")]
+        {
             assert_eq!(inside.stat("stats\r\n", name).as_deref(), Some(value), "{name}");
         }
         assert_eq!(inside.ask("stats reset\r\n"), "RESET");
-        assert_eq!(inside.stat("stats\r\n", "rejected_public_connections").as_deref(), Some("0"));
+        assert_eq!(inside.stat("stats network\r\n", "rejected_public_connections").as_deref(), Some("0"));
         let log = server.log();
         let told: Vec<_> = log.lines().filter(|line| line.contains("refused")).collect();
         assert_eq!(told.len(), 1, "once a minute: {log}");
@@ -170,7 +167,7 @@ fn a_public_client_needs_no_place_to_be_refused_and_takes_none() {
         let most = calm + LINGERING_MAX + 1;
         assert!(open() <= most, "{} descriptors, {calm} before", open());
         assert_eq!(only.stat("stats\r\n", "curr_connections").as_deref(), Some("1"));
-        assert_eq!(only.stat("stats\r\n", "rejected_public_connections").as_deref(), Some("60"));
+        assert_eq!(only.stat("stats network\r\n", "rejected_public_connections").as_deref(), Some("60"));
         assert_eq!(only.stat("stats\r\n", "accepting_conns").as_deref(), Some("1"));
         wait_for("those who linger to be gone, though they do not close", || open() == calm);
         drop(crowd);

@@ -169,10 +169,11 @@ fn what_is_no_whole_request_is_dropped_and_counted() {
         assert_eq!(client.parts(datagram), [], "{datagram:?}");
     }
     let mut tcp = server.connect();
-    assert_eq!(tcp.stat("stats\r\n", "malformed_datagrams").as_deref(), Some("7"));
+    assert_eq!(tcp.stat("stats network\r\n", "malformed_datagrams").as_deref(), Some("7"));
     assert_eq!(tcp.stat("stats\r\n", "cmd_get").as_deref(), Some("0"));
+    assert_eq!(tcp.stat("stats\r\n", "malformed_datagrams"), None, "stats has memcached's lines only");
     assert_eq!(tcp.ask("stats reset\r\n"), "RESET");
-    assert_eq!(tcp.stat("stats\r\n", "malformed_datagrams").as_deref(), Some("0"));
+    assert_eq!(tcp.stat("stats network\r\n", "malformed_datagrams").as_deref(), Some("0"));
 }
 
 #[test]
@@ -315,7 +316,7 @@ fn far_away_clients_get_nothing_unless_the_address_was_named() {
                 client.send(&framed(1, b"get a\r\n"));
                 let expected = (number + 1).to_string();
                 wait_for("the datagram to be dropped", || {
-                    tcp.stat("stats\r\n", "rejected_datagrams") == Some(expected.clone())
+                    tcp.stat("stats network\r\n", "rejected_datagrams") == Some(expected.clone())
                 });
                 assert_eq!(client.part(), None, "{listen:?}: {from} to {to}");
             }
@@ -338,7 +339,7 @@ fn servers_cannot_be_made_to_talk_to_each_other() {
     other.send_to(&framed(1, b"ERROR\r\n"), ("127.0.0.1", port)).unwrap();
     let mut tcp = server.connect();
     wait_for("the datagram to be dropped", || {
-        tcp.stat("stats\r\n", "rejected_datagrams").as_deref() == Some("1")
+        tcp.stat("stats network\r\n", "rejected_datagrams").as_deref() == Some("1")
     });
     assert!(other.recv(&mut [0; 100]).is_err());
 }

@@ -322,7 +322,7 @@ impl Model<'_> {
         let differs = asked.has('C') && cas != item.cas;
         match mode {
             "ME" => ("NS", Some(item)),
-            "MA" | "MP" if differs => ("EX", Some(item)),
+            "MA" | "MP" if differs && cas != 0 => ("EX", Some(item)),
             "MA" | "MP" => {
                 let parts = if mode == "MA" { [item.value, new.value] } else { [new.value, item.value] };
                 let marks = item.marks.only(Marks::BINARY_KEY);
@@ -459,7 +459,7 @@ impl Model<'_> {
         if asked.has('v') {
             wanted += &format!("{digits}\r\n");
         }
-        if asked.has('q') && old.is_some() {
+        if asked.has('q') {
             wanted.clear();
         }
         assert_eq!(reply, wanted, "{}", asked.line);
