@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::row::{Group, Row, Verdict};
-use super::sources::{EXTRA_FLAGS, VARIABLES};
+use super::sources::{EXTRA_FLAGS, PROTECTED_MODE, VARIABLES};
 use super::{option_table, suboption_table, version_line};
 
 /// How wide the help text is, in columns.
@@ -70,6 +70,7 @@ pub fn help() -> String {
     for (variable, letter) in VARIABLES {
         help_entry(&mut text, variable, &format!("The value of {letter}."));
     }
+    help_entry(&mut text, PROTECTED_MODE, "yes or no, for -o protected_mode or no_protected_mode.");
     help_entry(&mut text, EXTRA_FLAGS, "Options, separated by spaces.");
     help_entry(
         &mut text,
@@ -104,6 +105,10 @@ pub fn readme_tables() -> String {
     for (variable, letter) in VARIABLES {
         let _ = writeln!(text, "| `{variable}` | `{letter}` |");
     }
+    let _ = writeln!(
+        text,
+        "| `{PROTECTED_MODE}` | `yes` or `no`, for `-o protected_mode` or `no_protected_mode` |"
+    );
     let _ = writeln!(text, "| `{EXTRA_FLAGS}` | any options, separated by spaces |");
     text.push_str("| `MEMCACHED_PORT_FILENAME` | file to write the ports to that are listened on |\n");
     text.push_str("| `NOTIFY_SOCKET` | whom to tell when the server is ready, reloads, stops; set by service managers |\n");

@@ -35,6 +35,8 @@ pub(super) enum Fault {
     SuboptionValueMissing { name: &'static str, usage: String },
     #[error("{complaint}: {flag} was given \"{text}\"")]
     BadValue { complaint: String, flag: String, text: String },
+    #[error("yes or no is needed: \"{0}\" is neither")]
+    NeitherYesNorNo(String),
     #[error("{complaint}: {flag} was given \"{text}\"")]
     ImpossibleValue { complaint: String, flag: String, text: String },
     #[error("Invalid value for binding protocol: {0} -- -B (--protocol) should be one of auto or ascii")]
@@ -109,6 +111,7 @@ impl Fault {
             | Fault::BadValue { .. }
             | Fault::FileUnreadable { .. }
             | Fault::FileInFile
+            | Fault::NeitherYesNorNo(_)
             | Fault::QuoteOpen(_) => EXIT_FAILURE,
         }
     }

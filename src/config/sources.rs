@@ -22,7 +22,9 @@ pub(super) const VARIABLES: [(&str, &str); 5] = [
     ("MEMCACHED_MAX_ITEM_SIZE", "-I"),
     ("MEMCACHED_PORT", "-p"),
 ];
-/// The variable that holds options of any kind; stronger than the [`VARIABLES`].
+/// The variable that says whether there is a protected mode: `yes` or `no`.
+pub(super) const PROTECTED_MODE: &str = "MEMCACHED_PROTECTED_MODE";
+/// The variable that holds options of any kind; stronger than the others.
 pub(super) const EXTRA_FLAGS: &str = "MEMCACHED_EXTRA_FLAGS";
 
 /// Collects the positional arguments, which have no meaning.
@@ -49,6 +51,14 @@ pub(super) fn of_environment(
             continue;
         }
         sources.push(Source::read(Some(variable), [OsString::from(letter), value])?);
+    }
+    if let Some(word) = environment(PROTECTED_MODE).filter(|word| !word.is_empty()) {
+        let suboption = match word.as_bytes() {
+            b"yes" => "protected_mode",
+            b"no" => "no_protected_mode",
+            _ => return Err(Fault::NeitherYesNorNo(word.display().to_string()).stop(Some(PROTECTED_MODE))),
+        };
+        sources.push(Source::read(Some(PROTECTED_MODE), ["-o".into(), suboption.into()])?);
     }
     if let Some(flags) = environment(EXTRA_FLAGS) {
         let words = words(flags.as_bytes()).map_err(|fault| fault.stop(Some(EXTRA_FLAGS)))?;

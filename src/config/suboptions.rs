@@ -67,6 +67,12 @@ pub(super) static SUBOPTIONS: &[Row] = &[
     sub("no_drop_privileges")
         .says("Keep all system calls. This is the default.")
         .switches(|config| config.settings.drop_privileges = false),
+    sub("protected_mode")
+        .says("Without -l and -Y, refuse clients with public addresses. This is the default.")
+        .switches(|config| config.settings.protected_mode = true),
+    sub("no_protected_mode")
+        .says("Without -l and -Y, serve public addresses, too: for images whose port is published on purpose.")
+        .switches(|config| config.settings.protected_mode = false),
     sub("relaxed_privileges")
         .accepted("Allows memcached's own tests more; drop_privileges allows one set of system calls only."),
     sub("track_sizes")

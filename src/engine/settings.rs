@@ -194,6 +194,9 @@ pub struct Settings {
     pub read_buffer_bytes_max: Option<u64>,
     /// Off with `-o no_lru_crawler`: dead items are then found only when read or when room is needed.
     pub sweep_enabled: bool,
+    /// Off with `-o no_protected_mode`: whoever has neither chosen an address to listen on nor asks for a password
+    /// serves public addresses, too.
+    pub protected_mode: bool,
     /// `-o drop_privileges`: give up the system calls that a running server does not need.
     pub drop_privileges: bool,
     /// `-Z` and the `ssl_` sub-options.
@@ -301,6 +304,7 @@ impl Default for Settings {
             idle_seconds_max: 0,
             read_buffer_bytes_max: None,
             sweep_enabled: true,
+            protected_mode: true,
             drop_privileges: false,
             tls: TlsSettings::default(),
             compat: Compat::default(),

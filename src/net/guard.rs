@@ -2,7 +2,8 @@
 //! serves no client of the public Internet.
 //!
 //! Open memcached servers are scanned for all the time, read, filled and used against others. Who gives `-l` has
-//! decided who may come; who does not meant the machines nearby.
+//! decided who may come; who does not meant the machines nearby. `-o no_protected_mode` is for images: in a container
+//! every address may be public (as each pod's is in an IPv6 cluster), and whoever publishes its port means to.
 //!
 //! Rule: a client is judged by its address alone, once, before anything it sent is read.
 
@@ -40,7 +41,7 @@ pub(super) fn is_wanted(listener: &Listener, settings: &Settings) -> bool {
 }
 
 fn is_open(settings: &Settings) -> bool {
-    settings.listen.is_empty() && settings.auth_file.is_none()
+    settings.protected_mode && settings.listen.is_empty() && settings.auth_file.is_none()
 }
 
 /// Whether `peer`, who came to `local`, comes from outside: from neither this machine nor a private network.
@@ -80,7 +81,8 @@ pub(super) fn log(turned_away: &Seldom, peer: &Endpoint, now: Tick) {
     if let Some(times) = turned_away.count(1, now) {
         warn!(
             "refused {peer}, whose address is public, and {} more since this was last said: to serve public addresses \
-             say -l (--listen) or, better, -Y (--auth-file)",
+             say -l (--listen) or, better, -Y (--auth-file); in a container, where clients may be public and a \
+             firewall decides, say -o no_protected_mode or MEMCACHED_PROTECTED_MODE=no",
             times - 1
         );
     }
@@ -191,6 +193,7 @@ mod tests {
             assert!(!is_open(&Settings { listen, ..Settings::default() }), "{host}");
         }
         assert!(!is_open(&Settings { auth_file: Some("users".into()), ..Settings::default() }));
+        assert!(!is_open(&Settings { protected_mode: false, ..Settings::default() }));
     }
 
     #[tokio::test]

@@ -43,7 +43,8 @@ pub mod reply {
     pub const OUT_OF_MEMORY_STORING: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
     pub const PUBLIC_ADDRESS: &[u8] =
         b"SERVER_ERROR refused: your address is public, and this server was not told to \
-        serve public addresses (start it with -l, or better with -Y)\r\n";
+        serve public addresses (start it with -l, or better with -Y; in a container, with \
+        MEMCACHED_PROTECTED_MODE=no or -o no_protected_mode)\r\n";
     pub const STORED: &[u8] = b"STORED\r\n";
     pub const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
     pub const TOO_LARGE_FOR_UDP: &[u8] = b"SERVER_ERROR too much for UDP, use TCP\r\n";

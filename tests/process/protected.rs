@@ -16,7 +16,8 @@ use crate::tls::Guarded;
 const LINGERING_MAX: usize = 16;
 
 const REFUSAL: &str = "SERVER_ERROR refused: your address is public, and this server was not told to serve public \
-                       addresses (start it with -l, or better with -Y)";
+                       addresses (start it with -l, or better with -Y; in a container, with \
+                       MEMCACHED_PROTECTED_MODE=no or -o no_protected_mode)";
 
 #[test]
 fn a_public_client_is_told_why_it_is_refused_and_what_it_asks_is_not_done() {
@@ -49,7 +50,11 @@ fn a_public_client_is_told_why_it_is_refused_and_what_it_asks_is_not_done() {
         let told: Vec<_> = log.lines().filter(|line| line.contains("refused")).collect();
         assert_eq!(told.len(), 1, "once a minute: {log}");
         assert!(told[0].contains("WARN") && told[0].contains("198.51.100.7:"), "{log}");
-        assert!(told[0].contains("-l (--listen)") && told[0].contains("-Y (--auth-file)"), "{log}");
+        for way in
+            ["-l (--listen)", "-Y (--auth-file)", "-o no_protected_mode", "MEMCACHED_PROTECTED_MODE=no"]
+        {
+            assert!(told[0].contains(way), "{way}: {log}");
+        }
     });
 }
 
@@ -80,6 +85,29 @@ fn an_address_that_was_chosen_serves_everybody() {
             let server = Server::start_anywhere(&["-l", listen]);
             let mut client = server.connect_from("198.51.100.7", "198.51.100.8");
             assert!(client.ask("version\r\n").starts_with("VERSION "), "{listen}");
+        }
+    });
+}
+
+#[test]
+fn protected_mode_can_be_switched_off_by_an_option_and_by_a_variable() {
+    in_own_network(|| {
+        for (options, variable, is_served) in [
+            (&["-o", "no_protected_mode"][..], None, true),
+            (&[], Some("no"), true),
+            (&[], Some("yes"), false),
+            (&["-o", "protected_mode"], Some("no"), false),
+        ] {
+            let environment: Vec<_> =
+                variable.map(|word| ("MEMCACHED_PROTECTED_MODE", word)).into_iter().collect();
+            let server = Server::start_with(&environment, options);
+            for (from, to) in [("198.51.100.7", "198.51.100.8"), ("2001:db8::7", "2001:db8::8")] {
+                let mut client = server.connect_from(from, to);
+                let line = if is_served { client.ask("set k 0 0 1\r\nv\r\n") } else { client.line() };
+                assert_eq!(line, if is_served { "STORED" } else { REFUSAL }, "{options:?} {variable:?}");
+            }
+            wait_for("the first line", || server.log().contains("listens on"));
+            assert_eq!(server.log().contains("for private addresses only"), !is_served, "{}", server.log());
         }
     });
 }

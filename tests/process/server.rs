@@ -59,21 +59,28 @@ impl Server {
 
     /// Starts one on a free port of every address, unless `options` say where, and waits until it listens.
     pub(crate) fn start_anywhere(options: &[&str]) -> Server {
+        Server::start_with(&[], options)
+    }
+
+    /// The same with more variables in its environment.
+    pub(crate) fn start_with(environment: &[(&str, &str)], options: &[&str]) -> Server {
         let directory = Directory::new();
         let log = fs::File::create(directory.file("log")).unwrap();
-        Server::start_in(directory, options, log.into())
+        let mut command = Command::new(BINARY);
+        command.envs(environment.iter().copied());
+        Server::start_in(directory, command, options, log.into())
     }
 
     /// The same with `log` as its standard error.
     pub(crate) fn start_logging_to(log: impl Into<Stdio>, options: &[&str]) -> Server {
         let directory = Directory::new();
         fs::write(directory.file("log"), "").unwrap();
-        Server::start_in(directory, options, log.into())
+        Server::start_in(directory, Command::new(BINARY), options, log.into())
     }
 
-    fn start_in(directory: Directory, options: &[&str], log: Stdio) -> Server {
+    fn start_in(directory: Directory, mut command: Command, options: &[&str], log: Stdio) -> Server {
         let ports = directory.file("ports");
-        let child = Command::new(BINARY)
+        let child = command
             .args(["-p", "-1"])
             .args(options)
             .env("MEMCACHED_PORT_FILENAME", &ports)

@@ -47,6 +47,30 @@ fn a_settings_file_follows_debians_wrapper() {
 }
 
 #[test]
+fn protected_mode_is_off_where_somebody_says_no() {
+    const NAME: &str = "MEMCACHED_PROTECTED_MODE";
+    for (options, variables, is_on) in [
+        ("", &[][..], true),
+        ("-o no_protected_mode", &[], false),
+        ("-o no_protected_mode,protected_mode", &[], true),
+        ("", &[(NAME, "no")], false),
+        ("", &[(NAME, "yes")], true),
+        ("", &[(NAME, "")], true),
+        ("-o protected_mode", &[(NAME, "no")], true),
+        ("-o no_protected_mode", &[(NAME, "yes")], false),
+        ("", &[(NAME, "yes"), ("MEMCACHED_EXTRA_FLAGS", "-o no_protected_mode")], false),
+    ] {
+        let config = config_with(options, variables);
+        assert_eq!(config.settings.protected_mode, is_on, "{options} {variables:?}");
+    }
+    for word in ["false", "No", "0", "no ", "on\nno"] {
+        let stop = stop_with("", &[(NAME, word)]);
+        assert!(stop.message.starts_with(&format!("{NAME}: yes or no is needed: ")), "{stop}");
+        assert!(!stop.message.contains('\n') && stop.exit_code == 1, "{stop}");
+    }
+}
+
+#[test]
 fn errors_name_the_source_they_come_from() {
     for (name, text, words) in [
         ("value", "-m 64\n-c 0\n", "Maximum connections must be greater than 0"),
