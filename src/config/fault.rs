@@ -76,8 +76,6 @@ pub(super) enum Fault {
         "Error loading the certificate chain: -Z (--enable-ssl) needs one; give -o ssl_chain_cert=FILE,ssl_key=FILE"
     )]
     NoCertificate,
-    #[error("{asked_by} needs to know whose client certificates are good: give -o ssl_ca_cert=FILE")]
-    NoIssuers { asked_by: &'static str },
     #[error("--config {path} cannot be read: {error}; name a file this user can read", path = path.display())]
     FileUnreadable { path: PathBuf, error: io::Error },
     #[error("--config cannot stand in a settings file: write the options of the other file into this one")]
@@ -98,7 +96,6 @@ impl Fault {
             | Fault::MemoryTooSmall { .. }
             | Fault::TlsWithoutTcp
             | Fault::NoCertificate
-            | Fault::NoIssuers { .. }
             | Fault::HotAndWarm { .. } => EXIT_USAGE,
             Fault::PrefixWithoutTls { .. } => EXIT_SYSTEM,
             Fault::UnknownOption(_)

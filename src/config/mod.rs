@@ -259,17 +259,22 @@ impl Config {
             return Err(Fault::NoCertificate);
         }
         if tls.ca_cert.is_none() {
-            if settings.listen.iter().any(|address| address.tls == TlsPrefix::Mtls) {
-                return Err(Fault::NoIssuers { asked_by: "-l (--listen) mtls:" });
-            }
-            match tls.verify_mode {
-                VerifyMode::None => {}
-                VerifyMode::Request => self.warnings.push(
-                    "-o ssl_verify_mode=1 without ssl_ca_cert has no effect: no client certificate is asked for"
-                        .to_owned(),
-                ),
-                VerifyMode::Require => return Err(Fault::NoIssuers { asked_by: "-o ssl_verify_mode=2" }),
-                VerifyMode::Once => return Err(Fault::NoIssuers { asked_by: "-o ssl_verify_mode=3" }),
+            let is_mutual = settings.listen.iter().any(|address| address.tls == TlsPrefix::Mtls);
+            let required = match tls.verify_mode {
+                VerifyMode::Require => Some("-o ssl_verify_mode=2"),
+                VerifyMode::Once => Some("-o ssl_verify_mode=3"),
+                VerifyMode::None | VerifyMode::Request => is_mutual.then_some("-l (--listen) mtls:"),
+            };
+            // As with memcached: other listeners may be of use, and a fleet is not to fail for this one.
+            self.warnings.extend(required.map(|asked_by| {
+                format!(
+                    "{asked_by} without ssl_ca_cert lets NOBODY in: no client certificate is good; give -o \
+                     ssl_ca_cert=FILE"
+                )
+            }));
+            if tls.verify_mode == VerifyMode::Request {
+                let warning = "-o ssl_verify_mode=1 without ssl_ca_cert has no effect: no client certificate is asked for";
+                self.warnings.push(warning.to_owned());
             }
         }
         if tls.ciphers.is_some() {

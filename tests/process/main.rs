@@ -15,4 +15,5 @@ mod systemd;
 mod tls;
 mod ttl;
 mod udp;
+mod unusual_certificates;
 mod watching;

@@ -49,9 +49,7 @@ impl Guarded {
 
     /// Those of all listeners, in the order of `-l`.
     fn addresses(&self) -> Vec<SocketAddr> {
-        let ports = fs::read_to_string(self.server.directory.file("ports")).unwrap();
-        let ports = ports.lines().filter_map(|line| line.strip_prefix("TCP INET: "));
-        ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()))).collect()
+        addresses(&self.server)
     }
 
     fn config(&self) -> Arc<ClientConfig> {
@@ -74,6 +72,13 @@ impl Guarded {
     }
 }
 
+/// Those of all listeners of a server on the loopback address, in the order of `-l`.
+pub(crate) fn addresses(server: &Server) -> Vec<SocketAddr> {
+    let ports = fs::read_to_string(server.directory.file("ports")).unwrap();
+    let ports = ports.lines().filter_map(|line| line.strip_prefix("TCP INET: "));
+    ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()))).collect()
+}
+
 /// Has `files` hold the certificate and key of `identity`.
 pub(crate) fn write(files: &Directory, identity: &Identity) {
     fs::write(files.file("chain.pem"), &identity.certificate).unwrap();
@@ -93,7 +98,7 @@ pub(crate) fn client(config: &Arc<ClientConfig>, address: SocketAddr) -> Client<
 }
 
 /// Whether a client is let in and answered; with TLS 1.3 it learns that it is not only when it reads.
-fn is_let_in(config: &Arc<ClientConfig>, address: SocketAddr) -> bool {
+pub(crate) fn is_let_in(config: &Arc<ClientConfig>, address: SocketAddr) -> bool {
     let mut stream = connect(config, address).unwrap();
     stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = [0; 8];

@@ -59,9 +59,6 @@ fn what_tls_lacks_stops_the_start() {
         ("-Z", 64, "Error loading the certificate chain: -Z (--enable-ssl) needs one"),
         ("-Z -o ssl_key=/k.pem", 64, "Error loading the certificate chain"),
         ("-Z -p 0 -o ssl_chain_cert=/c.pem", 64, "ERROR: You cannot enable SSL without a TCP port"),
-        ("-Z -o ssl_chain_cert=/c.pem,ssl_verify_mode=2", 64, "-o ssl_verify_mode=2 needs to know"),
-        ("-Z -o ssl_chain_cert=/c.pem,ssl_verify_mode=3", 64, "-o ssl_verify_mode=3 needs to know"),
-        ("-Z -o ssl_chain_cert=/c.pem -l mtls:localhost", 64, "-l (--listen) mtls: needs to know"),
         ("-l notls:localhost", 71, "'notls' option is valid only when SSL is enabled"),
         ("-l btls:localhost", 71, "'btls' option is valid only when SSL is enabled"),
         ("-l mtls:localhost", 71, "'mtls' option is valid only when SSL is enabled"),
@@ -87,6 +84,18 @@ fn what_is_less_than_was_asked_for_is_always_told() {
         ("-Z -o ssl_chain_cert=/c.pem,ssl_min_version=0", "ssl_min_version=0 means 2 here"),
         ("-Z -o ssl_chain_cert=/c.pem,ssl_min_version=1", "ssl_min_version=1 means 2 here"),
         ("-Z -o ssl_chain_cert=/c.pem,ssl_verify_mode=1", "no client certificate is asked for"),
+        (
+            "-Z -o ssl_chain_cert=/c.pem,ssl_verify_mode=2",
+            "-o ssl_verify_mode=2 without ssl_ca_cert lets NOBODY",
+        ),
+        (
+            "-Z -o ssl_chain_cert=/c.pem,ssl_verify_mode=3",
+            "-o ssl_verify_mode=3 without ssl_ca_cert lets NOBODY",
+        ),
+        (
+            "-Z -o ssl_chain_cert=/c.pem -l mtls:localhost",
+            "-l (--listen) mtls: without ssl_ca_cert lets NOBODY",
+        ),
         ("-Z -o ssl_chain_cert=/c.pem,ssl_ciphers=HIGH", "-o ssl_ciphers has no effect"),
     ] {
         let warnings = config(line).warnings;

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::VerifierBuilderError;
 use rustls::sign::CertifiedKey;
 
+use super::version1;
 use crate::engine::settings::TlsSettings;
 
 /// How long a file may be, in bytes. All issuers that the world's browsers trust take about 220 KB.
@@ -115,7 +116,14 @@ impl Loaded {
             .load_private_key(self.key.clone_key())
             .map_err(|error| TlsError::Key { path: self.key_path.clone(), why: error.to_string() })?;
         let certified = CertifiedKey::new(self.chain.clone(), key);
-        match certified.keys_match() {
+        let matches = match (certified.keys_match(), version1::public_key(&self.chain[0])) {
+            (Err(rustls::Error::InvalidCertificate(_)), Some(found)) => {
+                let is_its_own = certified.key.public_key().is_none_or(|own| own.as_ref() == found);
+                is_its_own.then_some(()).ok_or(rustls::InconsistentKeys::KeyMismatch.into())
+            }
+            (matches, _) => matches,
+        };
+        match matches {
             // `Unknown` is a kind of key that does not tell its public half.
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
                 Ok(Arc::new(certified))

@@ -9,6 +9,7 @@
 mod files;
 mod stream;
 mod verifier;
+mod version1;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -132,8 +133,8 @@ impl Tls {
     /// A connection that is about to begin, with the certificates that are in force.
     ///
     /// # Errors
-    /// When a certificate is to be asked for and there is nobody whose certificates are good, which the settings rule
-    /// out; or when there are no random numbers to be had.
+    /// When a certificate is required and there is nobody whose certificates are good, so that nobody can come in; or
+    /// when there are no random numbers to be had.
     pub(super) fn session(&self, asked: Asked) -> Result<ServerConnection, rustls::Error> {
         let config = {
             let in_force = lock(&self.in_force);
