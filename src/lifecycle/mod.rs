@@ -65,6 +65,7 @@ pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> ExitCode {
+    process::outlive_file_size_limit();
     match config::parse(arguments, environment) {
         Ok(Parsed::Show(text)) => {
             // A reader that closes early has seen what it wanted.

@@ -6,6 +6,7 @@ use std::fs;
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 
 use super::ProcessError;
 
@@ -78,6 +79,15 @@ pub fn enable_coredumps() -> Result<(), ProcessError> {
         Ok(_) => Ok(()),
         Err(errno) => Err(ProcessError::Coredumps(errno)),
     }
+}
+
+/// Has the limit on the size of files (`ulimit -f`) be an error of whoever writes, as a full disk is, instead of the end of
+/// the process: the signal that would end it stays blocked, in this thread and all that are started from it.
+pub fn outlive_file_size_limit() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    // It cannot fail for a signal that there is; and then a long log would end the process, as it always did.
+    let _ = signals.thread_block();
 }
 
 /// What to tell the operator when the store's addresses cannot be reserved, for the reason that is given.

@@ -19,7 +19,7 @@ pub use files::{port_line, remove_pidfile, write_pidfile, write_port_file};
 pub use handed_in::sockets_handed_in;
 pub use limits::{
     OpenFiles, allow_locked_memory, are_huge_pages_allowed, enable_coredumps, lock_memory, no_memory,
-    raise_open_files,
+    outlive_file_size_limit, raise_open_files,
 };
 pub use notify::Notifier;
 pub use user::become_user;

@@ -78,6 +78,19 @@ impl Server {
         Server::start_in(directory, Command::new(BINARY), options, log.into())
     }
 
+    /// Starts one under a limit of the shell's `ulimit`, on a free port of the loopback address, and waits until it
+    /// listens.
+    pub(crate) fn start_under(
+        ulimit: &str,
+        directory: Directory,
+        log: impl Into<Stdio>,
+        options: &[&str],
+    ) -> Server {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" -l 127.0.0.1 \"$@\""), BINARY]);
+        Server::start_in(directory, command, options, log.into())
+    }
+
     fn start_in(directory: Directory, mut command: Command, options: &[&str], log: Stdio) -> Server {
         let ports = directory.file("ports");
         let child = command

@@ -90,6 +90,26 @@ fn a_disk_that_has_room_again_gets_the_log_again_and_is_told_what_was_lost() {
 }
 
 #[test]
+fn a_log_that_is_as_long_as_its_limit_allows_is_a_full_disk_and_no_end() {
+    let directory = Directory::new();
+    let file = directory.file("log");
+    let log = OpenOptions::new().create(true).append(true).open(&file).unwrap();
+    // In pieces of 512 bytes, as POSIX has them.
+    let mut server = Server::start_under("-f 256", directory, log, &["-u", "root", "-vv"]);
+    have_much_logged(&server);
+    assert_eq!(fs::metadata(&file).unwrap().len(), 256 << 9);
+    File::create(&file).unwrap();
+    let mut client = server.connect();
+    wait_for("the log to go on", || {
+        assert_eq!(client.ask("get later\r\n"), "END");
+        let log = fs::read_to_string(&file).unwrap();
+        log.contains("log lines were lost so far") && log.contains("get later")
+    });
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
 fn a_log_that_nobody_reads_holds_nobody_up_and_what_was_lost_is_told() {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut server = Server::start_logging_to(writer, &["-vv"]);
