@@ -35,7 +35,7 @@ use bytes::Buf;
 
 use crate::clock::{Epoch, Tick};
 use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
-use crate::store::{Hashed, NoAddresses, Store, StoreConfig};
+use crate::store::{Hashed, NoAddresses, Store, StoreConfig, trim_heap};
 use certificates::Certificates;
 use hot::Hot;
 use listing::Listings;
@@ -420,6 +420,9 @@ impl Engine {
             self.store.sweep(now);
         } else {
             self.store.tidy(now);
+        }
+        if self.prefixes.tidy() {
+            trim_heap();
         }
         self.watch_evictions();
         self.log_evictions(self.settings.threads, now);

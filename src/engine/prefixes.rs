@@ -1,13 +1,19 @@
 //! What is counted by key prefix, for `stats detail`.
 //!
-//! Rule: counting takes no lock and shares no cache line. A session remembers the prefixes it met last, and each
-//! worker adds to numbers of its own; the registry is asked only for a prefix that the session does not know.
+//! Rules:
+//! - counting takes no lock: a session remembers the prefixes it met last, and the registry is asked only for one that it
+//!   does not know;
+//! - what is met often shares no cache line: each worker has numbers of its own for it. Most prefixes are met seldom, and
+//!   for those all workers add to the same numbers;
+//! - what is forgotten is freed by the engine's tick, and goes back to the system.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrayvec::ArrayVec;
-use dashmap::DashMap;
+use dashmap::DashSet;
 
 use super::job::{Job, Progress};
 use super::stats::Counter;
@@ -15,9 +21,16 @@ use super::{Engine, uri};
 use crate::clock::Tick;
 use crate::protocol::{Owed, reply};
 
-/// How many prefixes are counted; what comes after them is not. Source: memcached. Full, the registry takes 64
-/// bytes for each prefix and worker, and the prefixes themselves.
+/// How many prefixes are counted; what comes after them is not. Source: memcached. Full, the registry takes some 160 bytes
+/// for each of them, the prefixes themselves, and the numbers that workers have of their own.
 pub const PREFIXES_MAX: usize = 65_536;
+
+/// After so many uses of one kind, and again after as many more, a prefix gets numbers for each worker if there are any
+/// left.
+const USES_UNTIL_OWN: u64 = 1024;
+
+/// How many numbers of their own all workers together have at most: 8 MB of them.
+const OWN_TALLIES_MAX: usize = 131_072;
 
 /// How many prefixes one slice of a dump tells: at most some 90 KiB, and mostly a tenth of that.
 const SLICE_PREFIXES: usize = 128;
@@ -47,17 +60,29 @@ pub(super) fn prefix(key: &[u8], delimiter: u8) -> Option<&[u8]> {
     key.iter().position(|&byte| byte == delimiter).map(|end| &key[..end])
 }
 
-/// One prefix, and what each worker has counted of it.
+/// One prefix, and what was counted of it.
 #[derive(Debug)]
 pub(super) struct Prefix {
-    name: Arc<[u8]>,
-    workers: Box<[Tally]>,
+    name: Box<[u8]>,
+    /// By whoever met it while there were no numbers of its own for each worker.
+    shared: Tally,
+    /// By each worker since.
+    own: OnceLock<Box<[OwnTally]>>,
 }
 
-/// What one worker has counted of a prefix: the numbers of one line of `stats detail dump`.
+/// The numbers of one line of `stats detail dump`.
+#[derive(Debug, Default)]
+struct Tally {
+    gets: AtomicU64,
+    hits: AtomicU64,
+    sets: AtomicU64,
+    deletes: AtomicU64,
+}
+
+/// What one worker has counted of a prefix.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Tally {
+struct OwnTally {
     gets: Counter,
     hits: Counter,
     sets: Counter,
@@ -73,15 +98,29 @@ pub(super) struct Remembered {
     oldest: usize,
 }
 
+/// A prefix that is found by its name.
+#[derive(Debug)]
+struct Known(Arc<Prefix>);
+
+/// All prefixes, in the order in which they came.
+#[derive(Debug, Default)]
+struct Listed {
+    prefixes: Vec<Arc<Prefix>>,
+    /// How many tallies of workers they have.
+    own_tallies: usize,
+}
+
 /// All prefixes there are.
 #[derive(Debug)]
 pub(super) struct Prefixes {
     is_on: AtomicBool,
     delimiter: u8,
     workers: usize,
-    known: DashMap<Arc<[u8]>, Arc<Prefix>>,
-    /// All that are known, in the order in which they came. Held while one is added and while all are dropped.
-    listed: Mutex<Vec<Arc<Prefix>>>,
+    known: DashSet<Known>,
+    /// All that are known. Held while one is added and while all are dropped.
+    listed: Mutex<Listed>,
+    /// What was dropped and is not freed yet: that takes milliseconds, which no client is to wait for.
+    dropped: Mutex<Vec<Arc<Prefix>>>,
     /// Whether there are as many as may be.
     is_full: AtomicBool,
     /// Changes when all are dropped, so that sessions forget theirs.
@@ -95,8 +134,9 @@ impl Prefixes {
             is_on: AtomicBool::new(is_on),
             delimiter,
             workers,
-            known: DashMap::new(),
+            known: DashSet::new(),
             listed: Mutex::default(),
+            dropped: Mutex::default(),
             is_full: AtomicBool::new(false),
             generation: AtomicU32::new(0),
         }
@@ -118,21 +158,16 @@ impl Prefixes {
             return;
         }
         let Some(name) = prefix(key, self.delimiter) else { return };
-        let Some(prefix) = self.find(remembered, name) else { return };
-        let tally = &prefix.workers[worker];
-        match used {
-            Use::Get { is_hit } => {
-                tally.gets.add(1);
-                tally.hits.add(u64::from(is_hit));
-            }
-            Use::Set => tally.sets.add(1),
-            Use::Delete => tally.deletes.add(1),
-            Use::Other => {}
+        let generation = self.generation.load(Ordering::Relaxed);
+        let Some(prefix) = self.find(remembered, generation, name) else { return };
+        match prefix.own.get() {
+            Some(own) => own[worker].add(used),
+            None if prefix.shared.add(used).is_multiple_of(USES_UNTIL_OWN) => self.divide(prefix, generation),
+            None => {}
         }
     }
 
-    fn find<'r>(&self, remembered: &'r mut Remembered, name: &[u8]) -> Option<&'r Prefix> {
-        let generation = self.generation.load(Ordering::Relaxed);
+    fn find<'r>(&self, remembered: &'r mut Remembered, generation: u32, name: &[u8]) -> Option<&'r Prefix> {
         if remembered.generation != generation {
             *remembered = Remembered { generation, ..Remembered::default() };
         }
@@ -143,27 +178,37 @@ impl Prefixes {
         Some(&remembered.prefixes[place])
     }
 
+    /// Gives `prefix`, met while this was the `generation`, numbers for each worker, if there are any left.
+    #[cold]
+    fn divide(&self, prefix: &Prefix, generation: u32) {
+        let mut listed = self.listed();
+        let is_current = generation == self.generation.load(Ordering::Relaxed);
+        if is_current && prefix.own.get().is_none() && listed.own_tallies + self.workers <= OWN_TALLIES_MAX {
+            listed.own_tallies += self.workers;
+            prefix.own.get_or_init(|| (0..self.workers).map(|_| OwnTally::default()).collect());
+        }
+    }
+
     /// The prefix called `name`, added if need be; `None` when there are too many.
     fn registered(&self, name: &[u8]) -> Option<Arc<Prefix>> {
         if let Some(known) = self.known.get(name) {
-            return Some(Arc::clone(&known));
+            return Some(Arc::clone(&known.0));
         }
         if self.is_full.load(Ordering::Relaxed) {
             return None;
         }
         let mut listed = self.listed();
         if let Some(known) = self.known.get(name) {
-            return Some(Arc::clone(&known)); // another worker was faster
+            return Some(Arc::clone(&known.0)); // another worker was faster
         }
-        if listed.len() == PREFIXES_MAX {
+        if listed.prefixes.len() == PREFIXES_MAX {
             return None;
         }
-        let name: Arc<[u8]> = name.into();
-        let workers = (0..self.workers).map(|_| Tally::default()).collect();
-        let prefix = Arc::new(Prefix { name: Arc::clone(&name), workers });
-        self.known.insert(name, Arc::clone(&prefix));
-        listed.push(Arc::clone(&prefix));
-        self.is_full.store(listed.len() == PREFIXES_MAX, Ordering::Relaxed);
+        let prefix = Prefix { name: name.into(), shared: Tally::default(), own: OnceLock::new() };
+        let prefix = Arc::new(prefix);
+        self.known.insert(Known(Arc::clone(&prefix)));
+        listed.prefixes.push(Arc::clone(&prefix));
+        self.is_full.store(listed.prefixes.len() == PREFIXES_MAX, Ordering::Relaxed);
         Some(prefix)
     }
 
@@ -171,13 +216,32 @@ impl Prefixes {
     pub(super) fn reset(&self) {
         let mut listed = self.listed();
         self.known.clear();
-        *listed = Vec::new();
+        let forgotten = std::mem::take(&mut *listed).prefixes;
         self.is_full.store(false, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::Relaxed);
+        drop(listed);
+        let mut dropped = self.dropped();
+        // Whoever resets again before the next tick frees what it has made, so that it cannot pile up.
+        if dropped.is_empty() {
+            *dropped = forgotten;
+        }
     }
 
-    fn listed(&self) -> MutexGuard<'_, Vec<Arc<Prefix>>> {
+    /// Frees what was forgotten; `true` if there was anything.
+    pub(super) fn tidy(&self) -> bool {
+        let dropped = std::mem::take(&mut *self.dropped());
+        if !dropped.is_empty() {
+            self.known.shrink_to_fit();
+        }
+        !dropped.is_empty()
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Listed> {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dropped(&self) -> MutexGuard<'_, Vec<Arc<Prefix>>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `stats detail dump`, as a job.
@@ -199,7 +263,7 @@ impl Job for Dump {
         let slice: ArrayVec<Arc<Prefix>, SLICE_PREFIXES> = {
             let listed = engine.prefixes.listed();
             let is_same = engine.prefixes.generation.load(Ordering::Relaxed) == self.generation;
-            let left = listed.get(self.next..).filter(|_| is_same).unwrap_or(&[]);
+            let left = listed.prefixes.get(self.next..).filter(|_| is_same).unwrap_or(&[]);
             left.iter().take(SLICE_PREFIXES).cloned().collect()
         };
         slice.iter().for_each(|prefix| prefix.say(owed));
@@ -225,11 +289,65 @@ impl Remembered {
     }
 }
 
+impl Borrow<[u8]> for Known {
+    fn borrow(&self) -> &[u8] {
+        &self.0.name
+    }
+}
+
+impl Hash for Known {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name.hash(state);
+    }
+}
+
+impl PartialEq for Known {
+    fn eq(&self, other: &Known) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for Known {}
+
+impl Tally {
+    /// Counts a use; says how many of its kind there are now.
+    fn add(&self, used: Use) -> u64 {
+        let add = |number: &AtomicU64| number.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        match used {
+            Use::Get { is_hit } => {
+                if is_hit {
+                    add(&self.hits);
+                }
+                add(&self.gets)
+            }
+            Use::Set => add(&self.sets),
+            Use::Delete => add(&self.deletes),
+            Use::Other => 1,
+        }
+    }
+}
+
+impl OwnTally {
+    fn add(&self, used: Use) {
+        match used {
+            Use::Get { is_hit } => {
+                self.gets.add(1);
+                self.hits.add(u64::from(is_hit));
+            }
+            Use::Set => self.sets.add(1),
+            Use::Delete => self.deletes.add(1),
+            Use::Other => {}
+        }
+    }
+}
+
 impl Prefix {
     /// Says the line of `stats detail dump`.
     fn say(&self, owed: &mut Owed) {
-        let sum = |number: fn(&Tally) -> &Counter| {
-            self.workers.iter().fold(0u64, |sum, tally| sum.wrapping_add(number(tally).value()))
+        let own = self.own.get().map_or(&[][..], |own| own);
+        let sum = |shared: &AtomicU64, number: fn(&OwnTally) -> &Counter| {
+            let shared = shared.load(Ordering::Relaxed);
+            own.iter().fold(shared, |sum, tally| sum.wrapping_add(number(tally).value()))
         };
         owed.say(b"PREFIX ");
         // A key in base64 can hold anything, line ends too, and what looks like other lines of a reply behind them.
@@ -239,10 +357,10 @@ impl Prefix {
             owed.say(&self.name);
         }
         for (name, number) in [
-            (" get ", sum(|tally| &tally.gets)),
-            (" hit ", sum(|tally| &tally.hits)),
-            (" set ", sum(|tally| &tally.sets)),
-            (" del ", sum(|tally| &tally.deletes)),
+            (" get ", sum(&self.shared.gets, |tally| &tally.gets)),
+            (" hit ", sum(&self.shared.hits, |tally| &tally.hits)),
+            (" set ", sum(&self.shared.sets, |tally| &tally.sets)),
+            (" del ", sum(&self.shared.deletes, |tally| &tally.deletes)),
         ] {
             owed.say(name.as_bytes());
             owed.say_number(number);
@@ -262,7 +380,7 @@ mod tests {
 
     fn lines(prefixes: &Prefixes) -> Vec<String> {
         let mut owed = Owed::default();
-        prefixes.listed().iter().for_each(|prefix| prefix.say(&mut owed));
+        prefixes.listed().prefixes.iter().for_each(|prefix| prefix.say(&mut owed));
         let text = String::from_utf8_lossy(&owed.into_bytes()).into_owned();
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
         lines.sort();
@@ -298,13 +416,45 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_that_is_met_often_gets_numbers_for_each_worker_as_long_as_there_are_any() {
+        const WORKERS: usize = OWN_TALLIES_MAX / 2;
+        let prefixes = Prefixes::new(b':', WORKERS, true);
+        let mut sessions = [Remembered::default(), Remembered::default()];
+        let own = |prefixes: &Prefixes| {
+            let listed = prefixes.listed();
+            listed.prefixes.iter().map(|prefix| prefix.own.get().is_some()).collect::<Vec<_>>()
+        };
+        let mut count = |name: &[u8], times: u64| {
+            for _ in 0..times {
+                prefixes.count(&mut sessions[0], 0, name, HIT);
+                prefixes.count(&mut sessions[1], WORKERS - 1, name, Use::Set);
+            }
+        };
+        count(b"a:", USES_UNTIL_OWN - 1);
+        assert_eq!(own(&prefixes), [false]);
+        count(b"a:", 1);
+        assert_eq!(own(&prefixes), [true]);
+        count(b"b:", 2 * USES_UNTIL_OWN);
+        count(b"c:", 3 * USES_UNTIL_OWN);
+        assert_eq!(own(&prefixes), [true, true, false], "there are no more");
+        count(b"a:", 5);
+        let line = |name: &str, uses| format!("PREFIX {name} get {uses} hit {uses} set {uses} del 0");
+        let expected = [("a", USES_UNTIL_OWN + 5), ("b", 2 * USES_UNTIL_OWN), ("c", 3 * USES_UNTIL_OWN)];
+        assert_eq!(lines(&prefixes), expected.map(|(name, uses)| line(name, uses)));
+        prefixes.reset();
+        assert!(prefixes.tidy() && !prefixes.tidy());
+        count(b"c:", USES_UNTIL_OWN);
+        assert_eq!(own(&prefixes), [true], "and as many again");
+    }
+
+    #[test]
     fn what_comes_after_the_last_prefix_is_not_counted() {
         let prefixes = Prefixes::new(b':', 1, true);
         let mut session = Remembered::default();
         for number in 0..PREFIXES_MAX + 10 {
             prefixes.count(&mut session, 0, format!("{number}:key").as_bytes(), Use::Set);
         }
-        assert_eq!(prefixes.listed().len(), PREFIXES_MAX);
+        assert_eq!(prefixes.listed().prefixes.len(), PREFIXES_MAX);
         prefixes.count(&mut session, 0, b"0:other", Use::Set);
         assert!(lines(&prefixes).contains(&"PREFIX 0 get 0 hit 0 set 2 del 0".to_owned()));
         prefixes.reset();
@@ -356,6 +506,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(prefixes.listed().len(), PREFIXES_MAX);
+        assert_eq!(prefixes.listed().prefixes.len(), PREFIXES_MAX);
     }
 }

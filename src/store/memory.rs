@@ -132,6 +132,17 @@ impl fmt::Debug for Region {
     }
 }
 
+/// Gives what the allocator keeps, for nobody uses it any more, back to the system. It takes some milliseconds, and others
+/// wait for it now and then.
+pub fn trim_heap() {
+    // Allocators other than that of glibc do it without being asked.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator's own function, which touches nothing but what is free, under the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Asks the processor to fetch the line at `address`. It means nothing: any address will do, mapped or not.
 #[inline]
 pub(super) fn prefetch(address: *const u8) {

@@ -7,6 +7,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use ferrocached::engine::prefixes::PREFIXES_MAX;
+
 use crate::server::*;
 
 #[test]
@@ -54,6 +56,63 @@ fn locked_memory_is_taken_as_it_is_used_and_can_be_used_again() {
     let locked = status.lines().find(|line| line.starts_with("VmLck:")).unwrap();
     // Whoever may not lock memory is told so instead.
     assert!(!locked.contains(" 0 kB") || server.log().contains("-k"), "{locked}");
+}
+
+/// Has prefixes of `digits` digits counted, as many as are counted at all, each by one worker.
+fn have_prefixes_counted(clients: &mut [Client<TcpStream>], digits: usize) {
+    const AT_ONCE: usize = 512;
+    for (round, first) in (0..PREFIXES_MAX).step_by(AT_ONCE).enumerate() {
+        let client = &mut clients[round % clients.len()];
+        let gets: String =
+            (first..first + AT_ONCE).map(|number| format!("get {number:0digits$}:k\r\n")).collect();
+        client.send(&gets);
+        (0..AT_ONCE).for_each(|_| assert_eq!(client.line(), "END"));
+    }
+}
+
+#[test]
+fn prefixes_that_are_counted_take_what_is_stated_whatever_the_workers_and_give_it_back() {
+    // 65,536 prefixes take 20 MB and themselves at most; nearly half of it only where they are met a thousand times.
+    for (threads, digits, growth_bytes_max) in
+        [("1", 5, 13 << 20), ("4", 5, 13 << 20), ("64", 5, 13 << 20), ("4", 240, (13 << 20) + 65_536 * 240)]
+    {
+        let server = Server::start(&["-t", threads, "-D", ":"]);
+        let mut clients: Vec<_> = (0..threads.parse().unwrap()).map(|_| server.connect()).collect();
+        clients.iter_mut().for_each(|client| assert_eq!(client.ask("get calm\r\n"), "END"));
+        let calm = resident_bytes(&server);
+        for round in 0..3 {
+            have_prefixes_counted(&mut clients, digits);
+            let grown = resident_bytes(&server).saturating_sub(calm);
+            assert!(grown > 4 << 20, "-t {threads}: it counts");
+            assert!(grown < growth_bytes_max, "-t {threads}, {digits} digits, {round}: {grown} bytes");
+            assert_eq!(clients[0].ask("stats detail off\r\n"), "OK");
+            assert_eq!(clients[0].ask("stats reset\r\n"), "RESET");
+            wait_for("the memory to come back", || resident_bytes(&server).saturating_sub(calm) < 4 << 20);
+            assert_eq!(clients[0].ask("stats detail on\r\n"), "OK");
+        }
+        clients[0].send("get a:k\r\nstats detail dump\r\n");
+        let lines = [(); 3].map(|()| clients[0].line());
+        assert_eq!(lines, ["END", "PREFIX a get 1 hit 0 set 0 del 0", "END"], "and counting goes on");
+    }
+}
+
+#[test]
+fn prefixes_that_are_met_often_take_what_is_stated_too() {
+    // More than there are numbers of their own for with so many workers.
+    const OFTEN: usize = 3000;
+    let server = Server::start(&["-t", "64", "-D", ":"]);
+    let mut client = server.connect();
+    assert_eq!(client.ask("get calm\r\n"), "END");
+    let calm = resident_bytes(&server);
+    for number in 0..OFTEN {
+        let keys = format!(" {number}:k").repeat(1024);
+        assert_eq!(client.ask(&format!("get{keys}\r\n")), "END");
+    }
+    let grown = resident_bytes(&server).saturating_sub(calm);
+    assert!(grown > 8 << 20, "workers have numbers of their own: {grown}");
+    assert!(grown < 12 << 20, "but no more than so many: {grown}");
+    assert_eq!(client.ask("stats reset\r\n"), "RESET");
+    wait_for("the memory to come back", || resident_bytes(&server).saturating_sub(calm) < 4 << 20);
 }
 
 #[test]
