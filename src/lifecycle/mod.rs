@@ -100,6 +100,7 @@ fn serve(config: Config) -> Result<(), Failure> {
     let tls = Tls::load(&settings)?.map(Arc::new);
     let users = prepare_process(&mut settings, &process, &mut warnings)?;
     let (memory_bytes, auth_file) = (settings.memory_bytes, settings.auth_file.clone());
+    warnings.extend(process::too_little_memory(memory_bytes));
     let (clock, epoch) = Clock::start();
     let engine =
         Engine::try_new(settings, epoch).map_err(|refused| Failure::Memory(process::no_memory(&refused)))?;

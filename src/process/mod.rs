@@ -6,6 +6,7 @@
 mod files;
 mod handed_in;
 mod limits;
+mod memory;
 mod notify;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod seccomp;
@@ -21,6 +22,7 @@ pub use limits::{
     OpenFiles, allow_locked_memory, are_huge_pages_allowed, enable_coredumps, lock_memory, no_memory,
     outlive_file_size_limit, raise_open_files,
 };
+pub use memory::too_little_memory;
 pub use notify::Notifier;
 pub use user::become_user;
 

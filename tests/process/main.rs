@@ -6,6 +6,7 @@ mod certificates;
 mod connections;
 mod login;
 mod memory;
+mod memory_there_is;
 mod network;
 mod privileges;
 mod protected;

@@ -64,11 +64,9 @@ impl Server {
 
     /// The same with more variables in its environment.
     pub(crate) fn start_with(environment: &[(&str, &str)], options: &[&str]) -> Server {
-        let directory = Directory::new();
-        let log = fs::File::create(directory.file("log")).unwrap();
         let mut command = Command::new(BINARY);
         command.envs(environment.iter().copied());
-        Server::start_in(directory, command, options, log.into())
+        Server::start_by(command, options)
     }
 
     /// The same with `log` as its standard error.
@@ -88,6 +86,13 @@ impl Server {
     ) -> Server {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" -l 127.0.0.1 \"$@\""), BINARY]);
+        Server::start_in(directory, command, options, log.into())
+    }
+
+    /// Starts one by a command that ends in the server, and waits until it listens.
+    pub(crate) fn start_by(command: Command, options: &[&str]) -> Server {
+        let directory = Directory::new();
+        let log = fs::File::create(directory.file("log")).unwrap();
         Server::start_in(directory, command, options, log.into())
     }
 
