@@ -166,11 +166,12 @@ impl Engine {
     /// # Errors
     /// When the system has not enough addresses for the store.
     pub fn try_new(settings: Settings, epoch: Epoch) -> Result<Engine, NoAddresses> {
-        let store = Store::try_new(StoreConfig {
+        let config = StoreConfig {
             memory_bytes: settings.memory_bytes,
             evictions_enabled: settings.evictions_enabled,
             workers: settings.threads,
-        })?;
+        };
+        let store = Store::try_new_beside(config, settings.spare_address_bytes())?;
         let (delimiter, workers) = (settings.prefix_delimiter, settings.threads);
         Ok(Engine {
             store,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::auth::{ARGON2_MEMORY_KIB_MAX, USERS_FILE_BYTES_MAX};
+
 /// What `version` and `stats` tell. It begins with a memcached version because clients compare it.
 pub const VERSION: &str = concat!("1.6.45-ferrocached-", env!("CARGO_PKG_VERSION"));
 /// The smallest memory limit `cache_memlimit` accepts, in bytes. Source: memcached's protocol document.
@@ -13,6 +15,20 @@ pub const ITEM_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 const BUFFER_PARTS: u64 = 4;
 /// Or this, where it is more, in bytes: the default of `-m`.
 const BUFFER_BYTES_MIN: u64 = 64 << 20;
+
+/// Address space for what is counted by prefix, the log, watchers, and dumps, in bytes.
+const BASE_ADDRESS_BYTES: u64 = 64 << 20;
+/// Address space for the stack of a thread, and what it keeps of the heap for itself, in bytes.
+const THREAD_ADDRESS_BYTES: u64 = 4 << 20;
+/// Threads beside the workers: for the log, ticks, certificates, files of users, and two kinds of errands.
+const HELPER_THREADS: u64 = 6;
+/// Address space for a connection, and with TLS, in the middle of its handshake, in bytes.
+const CONNECTION_ADDRESS_BYTES: u64 = 8 << 10;
+const TLS_CONNECTION_ADDRESS_BYTES: u64 = 64 << 10;
+/// Address space for a password that is verified, and for a file of users that is read, in bytes.
+const LOGIN_ADDRESS_BYTES: u64 = ((ARGON2_MEMORY_KIB_MAX as u64) << 10) + 4 * USERS_FILE_BYTES_MAX as u64;
+/// How many times what the buffers take the heap may have to be long: they double as they grow, and leave holes.
+const BUFFER_ADDRESS_TIMES: u64 = 3;
 
 /// Which TCP port to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,6 +280,27 @@ impl Settings {
     pub fn buffer_bytes_max(&self) -> u64 {
         let default = (self.memory_bytes / BUFFER_PARTS).max(2 * self.item_bytes_max).max(BUFFER_BYTES_MIN);
         self.read_buffer_bytes_max.unwrap_or(default)
+    }
+
+    /// How much address space the server may need beside that of its store, in bytes. Addresses are no memory, so each of
+    /// these is rather too much.
+    pub fn spare_address_bytes(&self) -> u64 {
+        let threads = self.threads as u64 + HELPER_THREADS;
+        let buffers = match self.buffer_bytes_max() {
+            0 => BUFFER_BYTES_MIN, // there is no bound that could be kept
+            bytes => bytes,
+        };
+        let connection =
+            if self.tls.enabled { TLS_CONNECTION_ADDRESS_BYTES } else { CONNECTION_ADDRESS_BYTES };
+        let login = if self.auth_file.is_some() { LOGIN_ADDRESS_BYTES } else { 0 };
+        let parts = [
+            BASE_ADDRESS_BYTES,
+            login,
+            threads.saturating_mul(THREAD_ADDRESS_BYTES),
+            u64::from(self.connections_max).saturating_mul(connection),
+            buffers.saturating_mul(BUFFER_ADDRESS_TIMES),
+        ];
+        parts.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Has `-l`, `-s` and `-U` mean nothing, because sockets were handed in. Above all an `-l` that is not listened on

@@ -30,6 +30,7 @@ use crate::engine::stats::Usage;
 use crate::net::tls::{Tls, TlsError};
 use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
 use crate::process::{self, ProcessError};
+use crate::store::share_heap;
 use log::Log;
 use reload::{Reload, reload_when};
 use service::Service;
@@ -101,6 +102,9 @@ fn serve(config: Config) -> Result<(), Failure> {
     let users = prepare_process(&mut settings, &process, &mut warnings)?;
     let (memory_bytes, auth_file) = (settings.memory_bytes, settings.auth_file.clone());
     warnings.extend(process::too_little_memory(memory_bytes));
+    if process::is_address_space_limited() {
+        share_heap();
+    }
     let (clock, epoch) = Clock::start();
     let engine =
         Engine::try_new(settings, epoch).map_err(|refused| Failure::Memory(process::no_memory(&refused)))?;

@@ -90,6 +90,11 @@ pub fn outlive_file_size_limit() {
     let _ = signals.thread_block();
 }
 
+/// Whether addresses are few (`ulimit -v`).
+pub fn is_address_space_limited() -> bool {
+    getrlimit(Resource::RLIMIT_AS).is_ok_and(|(bytes, _)| bytes != RLIM_INFINITY)
+}
+
 /// What to tell the operator when the store's addresses cannot be reserved, for the reason that is given.
 pub fn no_memory(refused: &dyn Display) -> String {
     let allowed = match getrlimit(Resource::RLIMIT_AS) {
@@ -98,7 +103,8 @@ pub fn no_memory(refused: &dyn Display) -> String {
     };
     format!(
         "failed to start with -m (--memory-limit): {refused}; lower it, or raise the limit{allowed} on address space \
-         (ulimit -v, or LimitAS= of systemd), which has to be 90 times -m: addresses, not memory"
+         (ulimit -v, or LimitAS= of systemd), which has to be 90 times -m and what is for the others: addresses, not \
+         memory"
     )
 }
 

@@ -19,8 +19,8 @@ use thiserror::Error;
 pub use files::{port_line, remove_pidfile, write_pidfile, write_port_file};
 pub use handed_in::sockets_handed_in;
 pub use limits::{
-    OpenFiles, allow_locked_memory, are_huge_pages_allowed, enable_coredumps, lock_memory, no_memory,
-    outlive_file_size_limit, raise_open_files,
+    OpenFiles, allow_locked_memory, are_huge_pages_allowed, enable_coredumps, is_address_space_limited,
+    lock_memory, no_memory, outlive_file_size_limit, raise_open_files,
 };
 pub use memory::too_little_memory;
 pub use notify::Notifier;

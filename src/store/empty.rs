@@ -10,7 +10,7 @@ use super::budget::Budget;
 use super::header::UNIT_BYTES;
 use super::hint::View;
 use super::large::Pool;
-use super::memory::{HUGE_PAGE_BYTES, PAGE_BYTES, Region, WORDS_STRIPE_BYTES, Words};
+use super::memory::{HUGE_PAGE_BYTES, HeldAddresses, PAGE_BYTES, Region, WORDS_STRIPE_BYTES, Words};
 use super::policy::Ghost;
 use super::shard::{Common, Shard};
 use super::{CacheLine, Store, StoreConfig};
@@ -42,11 +42,18 @@ const SHARD_RESERVE_BYTES_MAX: u64 = (UNIT_BYTES as u64) << 32;
 pub struct NoAddresses {
     /// The memory limit there were to be addresses for, in bytes.
     pub memory_bytes: u64,
+    /// What had to be left for others, in bytes.
+    pub spare_bytes: u64,
 }
 
 impl fmt::Display for NoAddresses {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "no address space can be reserved for {} MB of items", self.memory_bytes >> 20)
+        write!(
+            formatter,
+            "no address space can be reserved for {} MB of items beside {} MB for threads, connections and buffers",
+            self.memory_bytes >> 20,
+            self.spare_bytes >> 20
+        )
     }
 }
 
@@ -66,6 +73,17 @@ impl Store {
     /// # Errors
     /// When the system does not let it reserve address space for twice the memory limit.
     pub fn try_new(config: StoreConfig) -> Result<Store, NoAddresses> {
+        Store::try_new_beside(config, 0)
+    }
+
+    /// An empty store that leaves at least `spare_bytes` of address space to others, who would otherwise find none one
+    /// day: what allocates ends the process then.
+    ///
+    /// # Errors
+    /// When the system has not as many addresses.
+    pub fn try_new_beside(config: StoreConfig, spare_bytes: u64) -> Result<Store, NoAddresses> {
+        let refused = NoAddresses { memory_bytes: config.memory_bytes, spare_bytes };
+        let _spare = HeldAddresses::hold(spare_bytes).ok_or(refused)?;
         let count = shard_count(&config);
         let budget = Arc::new(Budget::new(config.memory_bytes, count as usize));
         let mut reserve_bytes = config
@@ -78,7 +96,7 @@ impl Store {
                 return Ok(store);
             }
             if last_chance {
-                return Err(NoAddresses { memory_bytes: config.memory_bytes });
+                return Err(refused);
             }
             reserve_bytes = (reserve_bytes / 4).max(config.memory_bytes.saturating_mul(2));
         }

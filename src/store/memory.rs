@@ -132,6 +132,27 @@ impl fmt::Debug for Region {
     }
 }
 
+/// Addresses that are held so that nobody else has them, until this is dropped.
+#[derive(Debug)]
+pub struct HeldAddresses(#[expect(dead_code, reason = "to be held is all that it is for")] Region);
+
+impl HeldAddresses {
+    /// So many bytes of them; `None` when the system has not as many left.
+    pub fn hold(bytes: u64) -> Option<HeldAddresses> {
+        Region::reserve(usize::try_from(bytes).ok()?).map(HeldAddresses)
+    }
+}
+
+/// Has all threads that are started from now on allocate from one heap. glibc's allocator otherwise reserves 64 MB of
+/// addresses for each, which is much where addresses are few, and to share costs the threads some waiting.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator's own function, under its own lock; how many heaps there are changes nothing that is held.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Gives what the allocator keeps, for nobody uses it any more, back to the system. It takes some milliseconds, and others
 /// wait for it now and then.
 pub fn trim_heap() {

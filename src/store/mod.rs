@@ -34,7 +34,7 @@ pub use evicted::{EVICTIONS_MAX, Eviction};
 pub use flushes::{FLUSHES_MAX, FLUSHES_OWN_MAX, TooManyFlushes};
 pub use hint::Hashed;
 pub use item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
-pub use memory::trim_heap;
+pub use memory::{HeldAddresses, share_heap, trim_heap};
 pub use queues::{QueueStats, QueuesStats};
 pub use walk::{Cursor, Entry, Verdict};
 

@@ -4,6 +4,7 @@ mod abuse;
 #[path = "../tls/mod.rs"]
 mod certificates;
 mod connections;
+mod few_addresses;
 mod login;
 mod memory;
 mod memory_there_is;

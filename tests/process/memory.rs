@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -113,40 +112,4 @@ fn prefixes_that_are_met_often_take_what_is_stated_too() {
     assert!(grown < 12 << 20, "but no more than so many: {grown}");
     assert_eq!(client.ask("stats reset\r\n"), "RESET");
     wait_for("the memory to come back", || resident_bytes(&server).saturating_sub(calm) < 4 << 20);
-}
-
-#[test]
-fn too_few_addresses_are_told_with_exit_code_71() {
-    let mut refused = 0;
-    let mut started = 0;
-    // In KiB. Less than the first, and the program itself cannot be loaded; the last suffices for -m 64.
-    for limit in [40_000, 80_000, 160_000, 300_000, 500_000, 1_000_000, 4_000_000, 8_000_000, 16_000_000] {
-        let directory = Directory::new();
-        let log = fs::File::create(directory.file("log")).unwrap();
-        let ports = directory.file("ports");
-        let child = Command::new("sh")
-            .args(["-c", &format!("ulimit -v {limit}; exec {BINARY} -p -1 -l 127.0.0.1 -m 64 -u root")])
-            .env("MEMCACHED_PORT_FILENAME", &ports)
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut server = Server { child, directory, port: 0 };
-        let mut status = None;
-        wait_for("its start or its end", || {
-            status = server.child.try_wait().unwrap();
-            status.is_some() || ports.exists()
-        });
-        let log = server.log();
-        assert!(!log.contains("panicked"), "{limit}: {log}");
-        match status {
-            None => started += 1,
-            Some(status) => {
-                assert_eq!(status.code(), Some(71), "{limit}: {status}: {log}");
-                assert_eq!(started, 0, "{limit}: with fewer it started");
-                assert!(log.contains("-m (--memory-limit)") && log.contains("ulimit -v"), "{limit}: {log}");
-                refused += 1;
-            }
-        }
-    }
-    assert!(refused > 2 && started > 0, "{refused} refused, {started} started");
 }
