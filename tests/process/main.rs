@@ -4,6 +4,7 @@ mod abuse;
 #[path = "../tls/mod.rs"]
 mod certificates;
 mod connections;
+mod container;
 mod few_addresses;
 mod login;
 mod memory;
