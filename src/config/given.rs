@@ -27,6 +27,12 @@ impl Given<'_> {
         self.text.to_string_lossy()
     }
 
+    /// The text of a number or a size, without white space around it: memcached skips that, and charts that write
+    /// `"-m 8192"` as one argument depend on it.
+    pub(super) fn number(&self) -> String {
+        self.shown().trim().to_owned()
+    }
+
     pub(super) fn bad(&self, complaint: impl Into<String>) -> Fault {
         Fault::BadValue {
             complaint: complaint.into(),
@@ -52,7 +58,7 @@ impl Given<'_> {
     }
 
     pub(super) fn word(&self) -> Result<String, Fault> {
-        match self.text.to_str() {
+        match self.text.to_str().map(str::trim) {
             Some(word) if !word.is_empty() => Ok(word.to_owned()),
             _ => Err(self.bad("A name is needed")),
         }
@@ -70,13 +76,13 @@ impl Given<'_> {
         range: RangeInclusive<i64>,
         complaint: impl Into<String>,
     ) -> Result<N, Fault> {
-        let number = self.shown().parse::<i64>().ok().filter(|number| range.contains(number));
+        let number = self.number().parse::<i64>().ok().filter(|number| range.contains(number));
         number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| self.bad(complaint))
     }
 
     /// A count from 1 on; anything below is met with `complaint`.
     pub(super) fn count(&self, complaint: &str) -> Result<u32, Fault> {
-        match self.shown().parse::<i64>() {
+        match self.number().parse::<i64>() {
             Ok(COUNT_MAX..) => Err(self.bad(format!("Less than {COUNT_MAX} is possible"))),
             _ => self.whole_or(1..=COUNT_MAX, complaint),
         }
@@ -84,21 +90,21 @@ impl Given<'_> {
 
     /// A number above `bound`; anything else is met with `complaint`.
     pub(super) fn above(&self, bound: f64, complaint: &str) -> Result<f64, Fault> {
-        let number = self.shown().parse::<f64>().ok();
+        let number = self.number().parse::<f64>().ok();
         number.filter(|number| number.is_finite() && *number > bound).ok_or_else(|| self.bad(complaint))
     }
 
-    /// A size in bytes: digits and k, m or g in either case, with or without a b behind; without a suffix the
-    /// number counts pieces of `unit_bytes`.
+    /// A size in bytes: digits and k, m or g in either case, alone or as in kb, ki (Kubernetes) or kib, always times
+    /// 1024; without a suffix the number counts pieces of `unit_bytes`.
     pub(super) fn size(&self, unit_bytes: u64) -> Result<u64, Fault> {
-        let text = self.shown();
+        let text = self.number();
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, suffix) = text.split_at(digits);
         let bytes_per_unit = match suffix.to_ascii_lowercase().as_str() {
             "" => Some(unit_bytes),
-            "k" | "kb" | "kib" => Some(1 << 10),
-            "m" | "mb" | "mib" => Some(1 << 20),
-            "g" | "gb" | "gib" => Some(1 << 30),
+            "k" | "kb" | "ki" | "kib" => Some(1 << 10),
+            "m" | "mb" | "mi" | "mib" => Some(1 << 20),
+            "g" | "gb" | "gi" | "gib" => Some(1 << 30),
             _ => None,
         };
         let number = number.parse::<u64>().ok();

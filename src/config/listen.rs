@@ -88,7 +88,8 @@ fn host_and_port(entry: &str, given: &Given<'_>) -> Result<(String, Option<u16>)
     }
     let port = match port {
         Some(port) => Some(
-            port.parse()
+            port.trim_start()
+                .parse()
                 .map_err(|_| given.bad(format!("Invalid port number: \"{port}\", give one up to 65535")))?,
         ),
         None => None,

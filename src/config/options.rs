@@ -1,6 +1,5 @@
 //! The options, a row each, in the order of the help text.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::fault::Fault;
@@ -62,7 +61,7 @@ pub(super) static OPTIONS: &[Row] = &[
         .default("64")
         // memcached calls --mem ambiguous, because of --memory-file.
         .abbreviated(&["mem", "memory"])
-        .says("Memory for items and their index, in megabytes, or with a suffix as in 512m or 2g.")
+        .says("Memory for items and their index, in megabytes, or with a suffix as in 512m or 2Gi.")
         .sets(memory),
     option('M', "disable-evictions", Group::Memory)
         .says("When memory is full, refuse to store instead of evicting what was used least.")
@@ -172,7 +171,7 @@ pub(super) static OPTIONS: &[Row] = &[
     option('u', "user", Group::Process)
         .takes("NAME")
         .sample("memcache")
-        .says("User to become when started as root; without it, memcache or else nobody.")
+        .says("User to become when started as root, by name or number; without it, memcache or else nobody.")
         .sets(|config, given| given.word().map(|name| config.process.user = Some(name))),
     option('P', "pidfile", Group::Process)
         .takes("PATH")
@@ -234,7 +233,7 @@ fn udp_port(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
 }
 
 fn unix_mask(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
-    let mode = u32::from_str_radix(&given.shown(), 8).ok().filter(|mode| *mode <= MODE_MAX);
+    let mode = u32::from_str_radix(&given.number(), 8).ok().filter(|mode| *mode <= MODE_MAX);
     config.settings.unix_mask =
         mode.ok_or_else(|| given.bad("Permission bits from 0 to 777 are needed, in octal"))?;
     Ok(())
@@ -261,7 +260,7 @@ fn item_size(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
 }
 
 fn threads(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
-    if given.text == OsStr::new("auto") {
+    if given.number() == "auto" {
         config.settings.threads = processors();
         return Ok(());
     }

@@ -274,7 +274,7 @@ fn compat(
 }
 
 fn hash_power(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
-    let complaint = match given.shown().parse::<i64>() {
+    let complaint = match given.number().parse::<i64>() {
         Ok(power @ ..HASH_POWER_MIN) => format!("Initial hashtable multiplier of {power} is too low"),
         Ok(power) => format!("Initial hashtable multiplier of {power} is too high"),
         Err(_) => "Initial hashtable multiplier is no number".to_owned(),

@@ -1,15 +1,25 @@
 //! Who the process is: from root to somebody harmless, for good.
 
 use nix::errno::Errno;
-use nix::unistd::{Uid, User, getgroups, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, User, getgroups, setgid, setgroups, setuid};
 
 use super::ProcessError;
 
 /// Whom to become when root names nobody with `-u`: Debian's user, then everybody's.
 const USERS_FOR_ROOT: [&str; 2] = ["memcache", "nobody"];
 
+/// Whom root can become.
+struct Account {
+    name: String,
+    uid: Uid,
+    gid: Gid,
+}
+
 /// Gives up being root: drops all supplementary groups, then becomes `user` for good. A process that is not root
 /// stays what it is, whatever `user` says.
+///
+/// A `user` that is no name but a number is a user id, as in Kubernetes. A number that belongs to nobody brings the
+/// group of the same number with it, never that of root.
 ///
 /// Without a `user`, root becomes `memcache` or else `nobody`. `root` itself may be named. What an operator should know
 /// of it comes back as warnings.
@@ -56,7 +66,7 @@ fn groups_left() -> Option<String> {
     })
 }
 
-fn account_for_root() -> Result<User, ProcessError> {
+fn account_for_root() -> Result<Account, ProcessError> {
     for name in USERS_FOR_ROOT {
         if let Some(account) = account(name)? {
             return Ok(account);
@@ -65,6 +75,13 @@ fn account_for_root() -> Result<User, ProcessError> {
     Err(ProcessError::UserMissing)
 }
 
-fn account(name: &str) -> Result<Option<User>, ProcessError> {
-    User::from_name(name).map_err(|errno| ProcessError::UserLookup { user: name.to_owned(), errno })
+fn account(name: &str) -> Result<Option<Account>, ProcessError> {
+    let failed = |errno| ProcessError::UserLookup { user: name.to_owned(), errno };
+    if let Some(User { name, uid, gid, .. }) = User::from_name(name).map_err(failed)? {
+        return Ok(Some(Account { name, uid, gid }));
+    }
+    let Ok(number) = name.parse() else { return Ok(None) };
+    let known = User::from_uid(Uid::from_raw(number)).map_err(failed)?;
+    let gid = known.map_or(Gid::from_raw(number), |user| user.gid);
+    Ok(Some(Account { name: name.to_owned(), uid: Uid::from_raw(number), gid }))
 }

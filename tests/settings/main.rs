@@ -28,6 +28,22 @@ fn config_with(line: &str, variables: &[(&str, &str)]) -> Config {
     }
 }
 
+/// What these very arguments mean, with the spaces that are in them.
+fn parsed_of(arguments: &[&str]) -> Result<Parsed, Stop> {
+    parse(["memcached"].iter().chain(arguments).map(OsString::from), &|_| None)
+}
+
+fn config_of(arguments: &[&str]) -> Config {
+    match parsed_of(arguments) {
+        Ok(Parsed::Run(config)) => *config,
+        other => panic!("{arguments:?} does not run: {other:?}"),
+    }
+}
+
+fn stop_of(arguments: &[&str]) -> Stop {
+    parsed_of(arguments).expect_err(&format!("{arguments:?}"))
+}
+
 fn config(line: &str) -> Config {
     config_with(line, &[])
 }

@@ -2,7 +2,7 @@
 
 use ferrocached::engine::settings::{ListenAddress, TlsPrefix};
 
-use super::{config, settings, stop};
+use super::{ConfFile, config, config_of, config_with, settings, stop, stop_of};
 
 #[test]
 fn bad_values_stop_the_start_with_the_words_and_exit_codes_of_memcached() {
@@ -34,6 +34,9 @@ fn bad_values_stop_the_start_with_the_words_and_exit_codes_of_memcached() {
         ("-b -1", 1, "-b (--listen-backlog)"),
         ("-m lots", 1, "A size is needed, such as 64m or 2g: -m (--memory-limit) was given \"lots\""),
         ("-m -1", 1, "-m (--memory-limit)"),
+        ("-m 64x", 1, "-m (--memory-limit)"),
+        ("-m 64Mix", 1, "-m (--memory-limit)"),
+        ("-m 64iM", 1, "-m (--memory-limit)"),
         ("-m 1.5g", 1, "-m (--memory-limit)"),
         ("-m 1073741825", 1, "No machine has that much memory"),
         ("-m 99999999999999999999", 1, "-m (--memory-limit)"),
@@ -138,7 +141,9 @@ fn addresses_that_are_none_and_prefixes_that_ask_for_too_much_are_refused() {
 #[test]
 fn sizes_have_units() {
     let memory = |text: &str| settings(&format!("-I 1k -m {text}")).memory_bytes;
-    for text in ["1024", "1024m", "1024M", "1024MB", "1g", "1G", "1gb", "1048576k"] {
+    for text in
+        ["1024", "1024m", "1024M", "1024MB", "1024Mi", "1024MiB", "1g", "1G", "1gb", "1Gi", "1048576k", "1048576Ki"]
+    {
         assert_eq!(memory(text), 1 << 30, "{text}");
     }
     let item = |text: &str| settings(&format!("-m 2g -I {text}")).item_bytes_max;
@@ -150,6 +155,8 @@ fn sizes_have_units() {
         ("3m", 3 << 20),
         ("1024M", 1 << 30),
         ("1g", 1 << 30),
+        ("5Mi", 5 << 20),
+        ("512Ki", 512 << 10),
     ] {
         assert_eq!(item(text), bytes, "{text}");
     }
@@ -177,4 +184,33 @@ fn threads_may_be_as_many_as_there_are_processors() {
     }
     assert!(config("-t 64").warnings.is_empty());
     assert!(config("-t 4095").warnings[0].starts_with("Setting a high number of worker threads"));
+}
+
+#[test]
+fn white_space_around_a_number_is_skipped_in_every_source() {
+    for arguments in [
+        &["-m 8192", "-I 5m", "-c 16384", "-t 2", "-p 11311", "-U 0", "-R 30", "-b 4096", "-a 0755", "-f 1.5"][..],
+        &["-n 96", "-N 3", "-o", "idle_timeout= 60,hashpower= 20,slab_chunk_max=\t1024", "-u 11211"],
+        &["-m\t8192", "--max-item-size= 5m", "--threads=\u{b}2", "-t auto", "-m 64 ", "-o", "hot_max_factor= .3"],
+    ] {
+        let without = |argument: &&str| argument.replace([' ', '\t', '\u{b}'], "");
+        let tight: Vec<String> = arguments.iter().map(without).collect();
+        let tight: Vec<&str> = tight.iter().map(String::as_str).collect();
+        assert_eq!(config_of(arguments), config_of(&tight), "{arguments:?}");
+    }
+    for (name, value) in [
+        ("MEMCACHED_CACHE_SIZE", " 128"),
+        ("MEMCACHED_CACHE_SIZE", "128\n"),
+        ("MEMCACHED_EXTRA_FLAGS", "'-m 128'"),
+    ] {
+        assert_eq!(config_with("", &[(name, value)]).settings.memory_bytes, 128 << 20, "{name}={value:?}");
+    }
+    let file = ConfFile::new("spaces", "-m \" 128\"\n-c' 99' -o 'idle_timeout= 60'\n");
+    let settings = config(&file.option()).settings;
+    assert_eq!((settings.memory_bytes, settings.connections_max), (128 << 20, 99));
+    assert_eq!(settings.idle_seconds_max, 60);
+    // Within a number it is none.
+    for argument in ["-m 6 4", "-c 1 0", "-I 1 m", "-m ", "-c "] {
+        assert_eq!(stop_of(&[argument]).exit_code, 1, "{argument:?}");
+    }
 }
