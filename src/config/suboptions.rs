@@ -82,12 +82,18 @@ pub(super) static SUBOPTIONS: &[Row] = &[
         .takes("KB")
         .default("256")
         .accepted("The buffer of a watcher has a fixed bound.")
-        .sets(|config, given| compat(config, given, 0..=COUNT_MAX, |compat| &mut compat.watcher_logbuf_kib)),
+        .sets(|config, given| {
+            let kilobytes = given.whole::<u64>(0..=COUNT_MAX);
+            kilobytes.map(|kilobytes| config.settings.compat.watcher_logbuf_bytes = kilobytes << 10)
+        }),
     sub("worker_logbuf_size")
         .takes("KB")
         .default("64")
         .accepted("Workers hand events to watchers without a buffer of their own.")
-        .sets(|config, given| compat(config, given, 0..=COUNT_MAX, |compat| &mut compat.worker_logbuf_kib)),
+        .sets(|config, given| {
+            let kilobytes = given.whole::<u64>(0..=COUNT_MAX);
+            kilobytes.map(|kilobytes| config.settings.compat.worker_logbuf_bytes = kilobytes << 10)
+        }),
     sub("hashpower").takes("N").default("16").accepted("The index grows as needed.").sets(hash_power),
     sub("no_hashexpand").accepted("The index grows as needed."),
     sub("hash_algorithm")
@@ -125,7 +131,9 @@ pub(super) static SUBOPTIONS: &[Row] = &[
     sub("inline_ascii_resp").accepted(DEAD),
     sub("no_inline_ascii_resp").accepted(DEAD),
     sub("modern").accepted(DEAD),
-    sub("no_modern").accepted("The defaults of memcached 1.4 have nothing to act on."),
+    sub("no_modern")
+        .says("The defaults of memcached 1.4: no_maxconns_fast, no_lru_crawler, and what stats settings shows.")
+        .switches(|config| config.settings.predate_modern()),
     sub("lru_crawler_sleep")
         .takes("MICROSECONDS")
         .default("100")

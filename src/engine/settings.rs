@@ -11,6 +11,9 @@ pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
 /// The default of `-I`, in bytes.
 pub const ITEM_BYTES_MAX_DEFAULT: u64 = 1 << 20;
 
+/// What memcached has of its slab pages, in bytes.
+const SLAB_PAGE_BYTES: u64 = 1 << 20;
+
 /// The buffers of all connections may take one part in so many of the memory limit, unless the operator chooses.
 const BUFFER_PARTS: u64 = 4;
 /// Or this, where it is more, in bytes: the default of `-m`.
@@ -262,10 +265,10 @@ pub struct Compat {
     pub warm_max_factor: f64,
     /// `-o temporary_ttl`, in seconds; `None` is off.
     pub temporary_ttl: Option<u32>,
-    /// `-o watcher_logbuf_size`, in KiB.
-    pub watcher_logbuf_kib: u32,
-    /// `-o worker_logbuf_size`, in KiB.
-    pub worker_logbuf_kib: u32,
+    /// `-o watcher_logbuf_size`, in bytes.
+    pub watcher_logbuf_bytes: u64,
+    /// `-o worker_logbuf_size`, in bytes.
+    pub worker_logbuf_bytes: u64,
     /// `-o track_sizes`.
     pub track_sizes: bool,
     /// `-N`.
@@ -301,6 +304,19 @@ impl Settings {
             buffers.saturating_mul(BUFFER_ADDRESS_TIMES),
         ];
         parts.into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// The defaults of memcached 1.4 (`-o no_modern`), where there is anything that they change or that shows them.
+    /// Source: `stats settings` of memcached 1.6.18.
+    pub fn predate_modern(&mut self) {
+        self.maxconns_fast = false;
+        self.sweep_enabled = false;
+        self.compat.slab_reassign = false;
+        self.compat.slab_automove = 0;
+        self.compat.slab_chunk_bytes_max = SLAB_PAGE_BYTES;
+        self.compat.hash_algorithm = "jenkins".to_owned();
+        self.compat.lru_maintainer = false;
+        self.compat.lru_segmented = false;
     }
 
     /// Has `-l`, `-s` and `-U` mean nothing, because sockets were handed in. Above all an `-l` that is not listened on
@@ -371,8 +387,8 @@ impl Default for Compat {
             hot_max_factor: 0.2,
             warm_max_factor: 2.0,
             temporary_ttl: None,
-            watcher_logbuf_kib: 256,
-            worker_logbuf_kib: 64,
+            watcher_logbuf_bytes: 256 << 10,
+            worker_logbuf_bytes: 64 << 10,
             track_sizes: false,
             napi_ids: 0,
         }

@@ -199,6 +199,7 @@ pub(crate) fn settings(options: &[String]) -> Settings {
             "-W" => settings.watch_enabled = false,
             "-X" => settings.dump_enabled = false,
             "-o" => value().split(',').for_each(|suboption| match suboption {
+                "no_modern" => settings.predate_modern(),
                 "no_lru_crawler" => settings.sweep_enabled = false,
                 "no_slab_reassign" => settings.compat.slab_reassign = false,
                 other => panic!("the bare engine is not taught -o {other}; add it here"),

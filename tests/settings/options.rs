@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ferrocached::config::{
     Config, LogFormat, Parsed, Row, Verdict, help, option_table, parse, suboption_table,
 };
-use ferrocached::engine::settings::{Protocol, Settings, TcpPort, VERSION};
+use ferrocached::engine::settings::{Compat, Protocol, Settings, TcpPort, VERSION};
 
 use super::{config, config_with, hosts, parsed, settings, shown, stop};
 
@@ -271,8 +271,26 @@ fn options_without_effect_are_kept_for_stats_settings() {
     assert_eq!((compat.hot_lru_percent, compat.warm_lru_percent), (10, 30));
     assert_eq!((compat.hot_max_factor, compat.warm_max_factor), (0.3, 3.0));
     assert_eq!((compat.temporary_ttl, compat.track_sizes), (Some(61), true));
-    assert_eq!((compat.watcher_logbuf_kib, compat.worker_logbuf_kib), (1, 2));
+    assert_eq!((compat.watcher_logbuf_bytes, compat.worker_logbuf_bytes), (1 << 10, 2 << 10));
     assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn no_modern_brings_the_defaults_of_1_4_back() {
+    let mut expected = Settings { maxconns_fast: false, sweep_enabled: false, ..Settings::default() };
+    expected.compat = Compat {
+        slab_reassign: false,
+        slab_automove: 0,
+        slab_chunk_bytes_max: 1 << 20,
+        hash_algorithm: "jenkins".to_owned(),
+        lru_maintainer: false,
+        lru_segmented: false,
+        ..Compat::default()
+    };
+    assert_eq!(settings("-o no_modern"), expected);
+    assert_eq!(settings("-o no_modern,modern"), expected, "modern means nothing any more");
+    let some_again = settings("-o no_modern,lru_crawler,maxconns_fast");
+    assert!(some_again.sweep_enabled && some_again.maxconns_fast, "what is said behind it counts");
 }
 
 #[test]

@@ -39,8 +39,8 @@ impl Engine {
         // memcached shows 61 where it is off.
         lines.number("temporary_ttl", u64::from(compat.temporary_ttl.unwrap_or(61)));
         lines.number("idle_timeout", u64::from(self.settings.idle_seconds_max));
-        lines.number("watcher_logbuf_size", u64::from(compat.watcher_logbuf_kib));
-        lines.number("worker_logbuf_size", u64::from(compat.worker_logbuf_kib));
+        lines.number("watcher_logbuf_size", compat.watcher_logbuf_bytes);
+        lines.number("worker_logbuf_size", compat.worker_logbuf_bytes);
         lines.number("read_buf_mem_limit", self.settings.buffer_bytes_max());
         lines.flag("track_sizes", compat.track_sizes);
         lines.text("inline_ascii_response", "no");
