@@ -27,9 +27,9 @@ pub(super) fn apply(config: &mut Config, given: &Given<'_>) -> Result<(), Fault>
     Ok(())
 }
 
-/// Takes off what stands before the address: `notls:`, `btls:` or `mtls:`, and `proto[ascii]:` or
-/// `proto[negotiating]:`, which ask for what every listener does anyway. The other prefixes of memcached ask for what
-/// is not there, and to listen without it would be to listen unguarded.
+/// Takes off what stands before the address: `notls:`, `btls:` or `mtls:`, the protocol (`proto[ascii]:`) and the tag
+/// (`tag[name]:` or `tag_name_:`). A tag has no effect: memcached gives it to the routes of its proxy, and neither
+/// `watch` nor `stats conns` shows it.
 fn without_prefixes<'a>(
     entry: &'a str,
     given: &Given<'_>,
@@ -47,19 +47,49 @@ fn without_prefixes<'a>(
             }
             tls = found;
             rest = &rest[found.text().len()..];
-        } else if let Some(prefix) =
-            ["proto[ascii]:", "proto[negotiating]:"].into_iter().find(|prefix| rest.starts_with(prefix))
-        {
-            notes.push(format!("{} {prefix} has no effect: -B (--protocol) decides", given.row.flag()));
-            rest = &rest[prefix.len()..];
-        } else if rest.starts_with("proto[") {
-            return Err(given.refused("a listener can only be proto[ascii]: or proto[negotiating]:"));
-        } else if rest.starts_with("tag[") || rest.starts_with("tag_") {
-            return Err(given.refused("listeners cannot be tagged; leave out the prefix"));
+        } else if let Some(named) = rest.strip_prefix("proto[") {
+            let (protocol, address) = named
+                .split_once("]:")
+                .ok_or_else(|| given.bad("A protocol is written as in proto[ascii]:127.0.0.1"))?;
+            accept_protocol(protocol, given)?;
+            rest = address;
+        } else if let Some((tag, address)) = tag(rest) {
+            if tag.is_empty() || address.is_none() {
+                return Err(given.bad("A tag is written as in tag[name]:127.0.0.1 or tag_name_:127.0.0.1"));
+            }
+            notes.push(format!(
+                "the tag {tag:?} of {} has no effect: it is for the routes of memcached's proxy",
+                given.row.flag()
+            ));
+            rest = address.unwrap_or_default();
         } else {
             return Ok((tls, rest));
         }
     }
+}
+
+/// Whether a listener can speak `protocol`: text is all there is, and what is negotiated is text then.
+fn accept_protocol(protocol: &str, given: &Given<'_>) -> Result<(), Fault> {
+    match protocol {
+        "ascii" | "negotiating" => Ok(()),
+        "binary" => Err(given.refused(
+            "the binary protocol is not there yet; a listener can be proto[ascii]: or proto[negotiating]:",
+        )),
+        "proxy" => Err(given.refused(
+            "the proxy is not there; a listener can be proto[ascii]: or proto[negotiating]:",
+        )),
+        _ => Err(given.bad("There is no such protocol; a listener can be proto[ascii]: or proto[negotiating]:")),
+    }
+}
+
+/// The tag before an address, and the address; `None` for the latter if the tag has no end. A name that begins with
+/// `tag_` may be that of a host.
+fn tag(entry: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(tagged) = entry.strip_prefix("tag[") {
+        return Some(tagged.split_once("]:").map_or((tagged, None), |(tag, address)| (tag, Some(address))));
+    }
+    let (tag, address) = entry.strip_prefix("tag_")?.split_once("_:")?;
+    Some((tag, Some(address)))
 }
 
 /// `host`, `host:port`, `v6`, `[v6]`, `[v6]:port`, `*`, `*:port`.

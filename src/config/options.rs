@@ -101,7 +101,12 @@ pub(super) static OPTIONS: &[Row] = &[
         }),
     option('e', "memory-file", Group::Memory)
         .takes("PATH")
-        .refused("Keeping items across a restart is not there yet; leave it out to start with an empty cache."),
+        .accepted("Items are not kept across a restart: each start begins with an empty cache, and a warning says so.")
+        .warns(
+            "-e (--memory-file) has no effect: items are not kept across a restart, so each start begins with an \
+             empty cache",
+        )
+        .sets(|config, given| given.path().map(|path| config.settings.compat.memory_file = Some(path))),
     option('c', "conn-limit", Group::Connections)
         .takes("NUM")
         .default("1024")

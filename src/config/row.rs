@@ -91,6 +91,8 @@ pub struct Row {
     pub verdict: Verdict,
     /// What it means, in a sentence; of a refused one: why, and what to do instead.
     pub remark: &'static str,
+    /// What is logged in place of a note if it is accepted without effect and somebody may rely on it.
+    pub(super) warning: Option<&'static str>,
     /// Abbreviations that are its own although another name begins like them.
     pub(super) abbreviations: &'static [&'static str],
     effect: Effect,
@@ -121,6 +123,7 @@ pub(super) const fn named(name: &'static str, group: Group) -> Row {
         group,
         verdict: Verdict::Implemented,
         remark: "",
+        warning: None,
         abbreviations: &[],
         effect: Effect::Nothing,
     }
@@ -153,6 +156,10 @@ impl Row {
 
     pub(super) const fn accepted(self, remark: &'static str) -> Row {
         Row { verdict: Verdict::Accepted, remark, ..self }
+    }
+
+    pub(super) const fn warns(self, warning: &'static str) -> Row {
+        Row { warning: Some(warning), ..self }
     }
 
     pub(super) const fn refused(self, remark: &'static str) -> Row {
@@ -208,9 +215,15 @@ impl Row {
             Effect::Value(change) => change(config, given)?,
         }
         if self.verdict == Verdict::Accepted {
-            let note = format!("{} is accepted without effect: {}", self.flag(), self.remark);
-            if !config.notes.contains(&note) {
-                config.notes.push(note);
+            let (said, line) = match self.warning {
+                Some(warning) => (&mut config.warnings, warning.to_owned()),
+                None => (
+                    &mut config.notes,
+                    format!("{} is accepted without effect: {}", self.flag(), self.remark),
+                ),
+            };
+            if !said.contains(&line) {
+                said.push(line);
             }
         }
         Ok(())

@@ -27,7 +27,8 @@ pub(super) const PROTECTED_MODE: &str = "MEMCACHED_PROTECTED_MODE";
 /// The variable that holds options of any kind; stronger than the others.
 pub(super) const EXTRA_FLAGS: &str = "MEMCACHED_EXTRA_FLAGS";
 
-/// Collects the positional arguments, which have no meaning.
+/// Collects the positional arguments, which have no meaning: unit files and start scripts have `>> /var/log/x 2>&1`
+/// where there is no shell.
 const POSITIONAL: &str = "positional";
 
 /// Arguments that have been told apart.
@@ -159,6 +160,7 @@ impl Source {
 
     /// Gives every option of this source its effect.
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), Stop> {
+        config.warnings.extend(self.strays());
         for row in OPTIONS {
             for (nth, text) in self.values(row).into_iter().enumerate() {
                 let given = Given { row, text, nth };
@@ -166,6 +168,15 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// What to say of the arguments that are no options, if there are any.
+    fn strays(&self) -> Option<String> {
+        let strays = self.matches.get_many::<OsString>(POSITIONAL)?;
+        // Quoted, so that whatever is in them makes one line.
+        let strays: Vec<_> = strays.map(|stray| format!("{:?}", stray.to_string_lossy())).collect();
+        let source = self.name.as_ref().map_or(String::new(), |name| format!("{name}: "));
+        Some(format!("{source}{} ignored: no option is meant by it", strays.join(" ")))
     }
 
     /// The values of an option in order; an empty one for each time it stands there, if it takes none.

@@ -23,7 +23,9 @@ const PIECES_MAX: i64 = u32::MAX as i64;
 
 const NO_SLABS: &str = "There are no slab classes to move memory between.";
 const NO_SEGMENT_PERCENT: &str = "The share of each queue is set by the eviction policy itself.";
-const NO_FLASH: &str = "Belongs to storage on flash (ext_path), which is not there.";
+const NO_FLASH: &str = "There is no storage on flash: all items stay in memory, within -m, and a warning says so.";
+const NO_FLASH_WARNING: &str = "-o ext_* has no effect: there is no storage on flash, and all items stay in memory, within \
+     -m (--memory-limit)";
 const NO_PROXY: &str = "The proxy is not there; start a memcached that is built with it.";
 const DEAD: &str = "Means nothing in memcached any more either.";
 
@@ -227,22 +229,20 @@ pub(super) static SUBOPTIONS: &[Row] = &[
     sub("ssl_kernel_tls")
         .accepted("Encryption is done by the server itself, not by the kernel.")
         .switches(|config| config.settings.tls.kernel_tls = true),
-    sub("ext_path")
-        .takes("FILE:SIZE")
-        .refused("Storage on flash is not there; leave it out to keep all items in memory."),
-    sub("ext_page_size").takes("MB").accepted(NO_FLASH),
-    sub("ext_wbuf_size").takes("MB").accepted(NO_FLASH),
-    sub("ext_threads").takes("N").accepted(NO_FLASH),
-    sub("ext_io_depth").takes("N").accepted(NO_FLASH),
-    sub("ext_item_size").takes("BYTES").accepted(NO_FLASH),
-    sub("ext_item_age").takes("SECONDS").accepted(NO_FLASH),
-    sub("ext_low_ttl").takes("SECONDS").accepted(NO_FLASH),
-    sub("ext_recache_rate").takes("N").accepted(NO_FLASH),
-    sub("ext_compact_under").takes("N").accepted(NO_FLASH),
-    sub("ext_drop_under").takes("N").accepted(NO_FLASH),
-    sub("ext_max_sleep").takes("MICROSECONDS").accepted(NO_FLASH),
-    sub("ext_max_frag").takes("RATIO").accepted(NO_FLASH),
-    sub("ext_drop_unread").accepted(NO_FLASH),
+    flash("ext_path").takes("FILE:SIZE"),
+    flash("ext_page_size").takes("MB"),
+    flash("ext_wbuf_size").takes("MB"),
+    flash("ext_threads").takes("N"),
+    flash("ext_io_depth").takes("N"),
+    flash("ext_item_size").takes("BYTES"),
+    flash("ext_item_age").takes("SECONDS"),
+    flash("ext_low_ttl").takes("SECONDS"),
+    flash("ext_recache_rate").takes("N"),
+    flash("ext_compact_under").takes("N"),
+    flash("ext_drop_under").takes("N"),
+    flash("ext_max_sleep").takes("MICROSECONDS"),
+    flash("ext_max_frag").takes("RATIO"),
+    flash("ext_drop_unread"),
     sub("proxy_config").takes("FILE").refused(NO_PROXY),
     sub("proxy_arg").takes("TEXT").refused(NO_PROXY),
     sub("proxy_uring").refused(NO_PROXY),
@@ -251,6 +251,11 @@ pub(super) static SUBOPTIONS: &[Row] = &[
 
 const fn sub(name: &'static str) -> Row {
     named(name, Group::Extended)
+}
+
+/// A sub-option of memcached's storage on flash. A cache that holds less is better than none, so the start goes on.
+const fn flash(name: &'static str) -> Row {
+    sub(name).accepted(NO_FLASH).warns(NO_FLASH_WARNING)
 }
 
 /// Gives each sub-option of one `-o` its effect, in order: the last wins. As with getsubopt, a value behind a

@@ -273,6 +273,8 @@ pub struct Compat {
     pub track_sizes: bool,
     /// `-N`.
     pub napi_ids: u32,
+    /// `-e`.
+    pub memory_file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -391,6 +393,7 @@ impl Default for Compat {
             worker_logbuf_bytes: 64 << 10,
             track_sizes: false,
             napi_ids: 0,
+            memory_file: None,
         }
     }
 }

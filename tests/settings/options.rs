@@ -83,9 +83,17 @@ fn arguments_are_told_apart_as_getopt_long_does() {
     assert_eq!((bundled.settings.verbosity, bundled.settings.port), (2, TcpPort::Fixed(11311)));
     // A value may begin with a dash, and what is no option is ignored wherever it stands.
     assert_eq!(config("-u -v").process.user.as_deref(), Some("-v"));
-    assert_eq!(config("stray -m 32 stray stray -v stray"), config("-m 32 -v"));
-    assert_eq!(config("-m 32 -- -v --nonsense"), config("-m 32"));
-    assert_eq!(config("- -m 32"), config("-m 32"));
+    for (line, without, ignored) in [
+        ("stray -m 32 stray 2>&1 -v >>", "-m 32 -v", r#""stray" "stray" "2>&1" ">>""#),
+        ("-m 32 -- -v --nonsense", "-m 32", r#""-v" "--nonsense""#),
+        ("- -m 32", "-m 32", r#""-""#),
+    ] {
+        let mut expected = config(without);
+        expected.warnings.push(format!("{ignored} ignored: no option is meant by it"));
+        assert_eq!(config(line), expected, "{line}");
+    }
+    let from_variable = config_with("", &[("MEMCACHED_EXTRA_FLAGS", "-v stray")]).warnings;
+    assert_eq!(from_variable, [r#"MEMCACHED_EXTRA_FLAGS: "stray" ignored: no option is meant by it"#]);
 }
 
 #[test]
@@ -190,9 +198,7 @@ fn what_is_not_there_yet_stops_the_start() {
             "-Y /etc/auth -B auto",
             "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.",
         ),
-        ("-e /dev/shm/items", "-e (--memory-file): Keeping items across a restart is not there yet"),
         ("-o ssl_keyformat=2", "-o ssl_keyformat 2: keys are read as PEM"),
-        ("-o ext_path=/mnt/x:1G", "-o ext_path: Storage on flash is not there"),
         ("-o proxy_config=/x.lua", "-o proxy_config: The proxy is not there"),
     ] {
         let stop = stop(line);
@@ -225,10 +231,16 @@ fn every_row_does_what_its_verdict_says() {
             Verdict::Refused => assert_eq!(parsed.expect_err(&line).exit_code, 64, "{line}"),
             Verdict::Implemented => assert!(config(&line).notes.is_empty(), "{line}"),
             Verdict::Accepted => {
-                let notes = config(&line).notes;
-                assert_eq!(notes.len(), 1, "{line}: {notes:?}");
-                let words = format!("{} is accepted without effect: ", row.flag());
-                assert!(notes[0].starts_with(&words), "{line}: {notes:?}");
+                let config = config(&line);
+                let said = [config.notes, config.warnings].concat();
+                let is_warned = row.name == "memory-file" || row.name.starts_with("ext_");
+                let words = match is_warned {
+                    true => "has no effect: ".to_owned(),
+                    false => format!("{} is accepted without effect: ", row.flag()),
+                };
+                // A warning of TLS that is off is about all of its sub-options.
+                let said: Vec<_> = said.iter().filter(|line| !line.contains("ssl_*")).collect();
+                assert!(said.len() == 1 && said[0].contains(&words), "{line}: {said:?}");
             }
         }
         // Giving the delimiter turns stats detail on, whichever it is.
@@ -291,6 +303,22 @@ fn no_modern_brings_the_defaults_of_1_4_back() {
     assert_eq!(settings("-o no_modern,modern"), expected, "modern means nothing any more");
     let some_again = settings("-o no_modern,lru_crawler,maxconns_fast");
     assert!(some_again.sweep_enabled && some_again.maxconns_fast, "what is said behind it counts");
+}
+
+#[test]
+fn what_memcached_keeps_elsewhere_stays_in_memory_with_one_warning() {
+    let flash = config(
+        "-o ext_path=/data/file:9G,ext_path=/data/file2:2G:compact,ext_wbuf_size=16,ext_page_size=8,ext_threads=2 \
+         -o ext_item_size=512,ext_item_age=60,ext_low_ttl=60,ext_recache_rate=1,ext_compact_under=2,ext_drop_under=1 \
+         -o ext_io_depth=1,ext_max_sleep=5,ext_max_frag=.9,ext_drop_unread",
+    );
+    assert!(flash.warnings.len() == 1 && flash.warnings[0].contains("all items stay in memory"), "{flash:?}");
+    assert!(flash.notes.is_empty());
+    for line in ["-e /data/cache", "--memory-file=/data/cache"] {
+        let config = config(line);
+        assert!(config.warnings.len() == 1 && config.warnings[0].contains("empty cache"), "{line}: {config:?}");
+        assert_eq!(config.settings.compat.memory_file.as_deref(), Some(Path::new("/data/cache")));
+    }
 }
 
 #[test]

@@ -110,6 +110,14 @@ fn addresses_of_listen_come_in_many_shapes() {
     check("*:11212", &[("*", Some(11212))]);
     check("proto[ascii]:10.0.0.1:5", &[("10.0.0.1", Some(5))]);
     check("proto[negotiating]:[::1]:5", &[("::1", Some(5))]);
+    check("tag[web]:127.0.0.1:5,tag_name_:10.0.0.1", &[("127.0.0.1", Some(5)), ("10.0.0.1", None)]);
+    check("proto[ascii]:tag[a]:[::1]:5;tag_a_b_:proto[ascii]:*", &[("::1", Some(5)), ("*", None)]);
+    check("tag_host:5", &[("tag_host", Some(5))]);
+    let notes = config("-l tag[web]:127.0.0.1,tag_app_:[::1]").notes;
+    let tags = ["web", "app"].map(|tag| {
+        format!("the tag {tag:?} of -l (--listen) has no effect: it is for the routes of memcached's proxy")
+    });
+    assert_eq!(notes, tags);
 }
 
 #[test]
@@ -125,11 +133,15 @@ fn addresses_that_are_none_and_prefixes_that_ask_for_too_much_are_refused() {
         ("[host]:1", 1, "Invalid IPV6 address"),
         ("[::1]1", 1, "Only a :port can follow"),
         ("notls:mtls:127.0.0.1", 1, "only have one of notls:, btls: and mtls:"),
-        ("notls:tag[x]:127.0.0.1", 64, "cannot be tagged"),
-        ("proto[proxy]:127.0.0.1", 64, "a listener can only be proto[ascii]:"),
-        ("proto[binary]:127.0.0.1", 64, "a listener can only be proto[ascii]:"),
-        ("tag[x]:127.0.0.1", 64, "cannot be tagged"),
-        ("tag_x_:127.0.0.1", 64, "cannot be tagged"),
+        ("proto[proxy]:127.0.0.1", 64, "the proxy is not there"),
+        ("proto[binary]:127.0.0.1", 64, "the binary protocol is not there yet"),
+        ("proto[morse]:127.0.0.1", 1, "There is no such protocol"),
+        ("proto[ascii]127.0.0.1", 1, "A protocol is written as in proto[ascii]:"),
+        ("proto[ascii]:", 1, "An address is needed"),
+        ("tag[x]127.0.0.1", 1, "A tag is written as in tag[name]:"),
+        ("tag[]:127.0.0.1", 1, "A tag is written as in tag[name]:"),
+        ("tag__:127.0.0.1", 1, "A tag is written as in tag[name]:"),
+        ("tag[x]:", 1, "An address is needed"),
     ] {
         let stop = stop(&format!("-l {text}"));
         assert_eq!(stop.exit_code, exit_code, "{text}");

@@ -47,7 +47,8 @@ impl Engine {
         lines.flag("drop_privileges", self.settings.drop_privileges);
         say_tls(lines, &self.settings.tls);
         lines.number("num_napi_ids", u64::from(compat.napi_ids));
-        lines.text("memory_file", "(null)");
+        let memory_file = compat.memory_file.as_ref().map(|path| path.display().to_string());
+        lines.text("memory_file", memory_file.as_deref().unwrap_or("(null)"));
         lines.number("client_flags_size", 4);
         owed.say(reply::END);
     }
