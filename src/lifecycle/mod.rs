@@ -138,6 +138,10 @@ fn serve(config: Config) -> Result<(), Failure> {
         }
         let pidfile = process.pidfile.as_deref();
         pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
+        if server.endpoints().is_empty() {
+            // Some units and test suites start it so, for signals and exit codes; memcached starts, too.
+            warn!("nobody can connect: -p 0 turns TCP off, and there is neither -s (--unix-socket) nor -U (--udp-port)");
+        }
         let status = format!(
             "listens on {}{}{} and keeps up to {} MB ({} threads, {} connections)",
             server.listed(),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
+use tracing::warn;
 
 use super::stream::Handover;
 use super::tls::{Asked, Tls};
@@ -65,11 +66,6 @@ pub enum BindError {
         /// What is wrong with it.
         complaint: String,
     },
-    /// No socket of any kind was asked for.
-    #[error(
-        "nothing to listen on: -p 0 turns TCP off, and there is neither -s (--unix-socket) nor -U (--udp-port)"
-    )]
-    Nothing,
 }
 
 impl BindError {
@@ -228,8 +224,7 @@ pub(super) fn bind_all(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Lis
         return bind_unix(path, settings).map(|listener| vec![listener]);
     }
     let port = match settings.port {
-        TcpPort::Off if settings.udp_port.is_some() => return Ok(Vec::new()),
-        TcpPort::Off => return Err(BindError::Nothing),
+        TcpPort::Off => return Ok(Vec::new()),
         TcpPort::Ephemeral => 0,
         TcpPort::Fixed(port) => port,
     };
@@ -266,7 +261,7 @@ pub(super) fn bind_each<S>(
     Ok(sockets)
 }
 
-/// Both families; a machine may lack one of them.
+/// Both families, or the one that is to be had: a machine may lack the other, or another server have its port.
 fn bind_everywhere<S>(
     port: u16,
     endpoint: fn(&S) -> Endpoint,
@@ -275,10 +270,17 @@ fn bind_everywhere<S>(
     let four = bind((Ipv4Addr::UNSPECIFIED, port).into());
     // A port that the system chose for one family is the one for the other too.
     let port = four.as_ref().ok().and_then(|socket| endpoint(socket).port()).unwrap_or(port);
+    let four_is_here = four.is_ok();
     match (four, bind((Ipv6Addr::UNSPECIFIED, port).into())) {
         (Ok(four), Ok(six)) => Ok(vec![four, six]),
-        (Ok(one), Err(error)) | (Err(error), Ok(one)) if !error.is_address_in_use() => Ok(vec![one]),
-        (Err(error), _) | (_, Err(error)) => Err(error),
+        (Ok(one), Err(error)) | (Err(error), Ok(one)) => {
+            if error.is_address_in_use() {
+                let taken = if four_is_here { "IPv6" } else { "IPv4" };
+                warn!("{error}: another has it on {taken}, so only {} is listened on", endpoint(&one));
+            }
+            Ok(vec![one])
+        }
+        (Err(error), Err(_)) => Err(error),
     }
 }
 

@@ -169,7 +169,8 @@ impl Server {
     pub fn listed(&self) -> String {
         let listeners = self.listeners.iter().map(Listener::to_string);
         let doors = self.doors.iter().map(|door| door.endpoint().to_string());
-        listeners.chain(doors).collect::<Vec<_>>().join(", ")
+        let listed = listeners.chain(doors).collect::<Vec<_>>();
+        if listed.is_empty() { "nothing".to_owned() } else { listed.join(", ") }
     }
 
     /// Whether clients from the public Internet are turned away, because nobody said where to listen.

@@ -96,6 +96,14 @@ impl Server {
         Server::start_in(directory, command, options, log.into())
     }
 
+    /// Starts `command`, with its standard error as the log, and waits for nothing.
+    pub(crate) fn spawn(command: &mut Command) -> Server {
+        let directory = Directory::new();
+        let log = fs::File::create(directory.file("log")).unwrap();
+        let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        Server { child, directory, port: 0 }
+    }
+
     fn start_in(directory: Directory, mut command: Command, options: &[&str], log: Stdio) -> Server {
         let ports = directory.file("ports");
         let child = command

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::BufReader;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
 use crate::server::*;
 
@@ -151,6 +152,70 @@ fn an_address_in_use_is_told_with_exit_code_71() {
 }
 
 #[test]
+fn with_nothing_to_listen_on_it_starts_and_warns() {
+    for options in [&["-p", "0"][..], &["-p", "0", "-U", "0", "-vv"]] {
+        let mut server = Server::spawn(Command::new(BINARY).args(options));
+        wait_for("the first line", || server.log().contains("listens on nothing"));
+        assert!(server.log().contains("nobody can connect: -p 0 turns TCP off"), "{}", server.log());
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_on_one_address_family_is_listened_on_on_the_other() {
+    fn check(server: &Server, family: &str, listened: &str, port: u16) {
+        wait_for("the first line", || server.log().contains("listens on"));
+        let log = server.log();
+        assert!(log.contains(&format!("failed to listen on TCP port {port}: Address already in use")), "{log}");
+        assert!(log.contains(&format!("another has it on {family}, so only {listened}:{port} is")), "{log}");
+    }
+    let four = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = four.local_addr().unwrap().port();
+    let server = Server::spawn(Command::new(BINARY).args(["-p", &port.to_string()]));
+    check(&server, "IPv4", "[::]", port);
+    let stream = TcpStream::connect(("::1", port)).unwrap();
+    assert!(Client(BufReader::new(stream)).ask("version\r\n").starts_with("VERSION "));
+
+    // A server on every address of both families leaves nothing.
+    let both = Server::start_anywhere(&[]);
+    let (code, text) = said(&run(&["-p", &both.port.to_string()]));
+    assert_eq!(code, Some(71), "{text}");
+
+    let six = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    six.set_only_v6(true).unwrap();
+    six.bind(&"[::]:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    six.listen(1).unwrap();
+    let port = six.local_addr().unwrap().as_socket().unwrap().port();
+    let server = Server::spawn(Command::new(BINARY).args(["-p", &port.to_string()]));
+    check(&server, "IPv6", "0.0.0.0", port);
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    assert!(Client(BufReader::new(stream)).ask("version\r\n").starts_with("VERSION "));
+}
+
+#[test]
+fn ps_and_pgrep_see_the_name_it_was_started_by() {
+    let directory = Directory::new();
+    let name = directory.file("memcached");
+    std::os::unix::fs::symlink(BINARY, &name).unwrap();
+    let server = Server::spawn(Command::new(&name).args(["-p", "-1", "-l", "127.0.0.1"]));
+    wait_for("the first line", || server.log().contains("listens on"));
+    let pid = server.child.id();
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "memcached\n");
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(line.starts_with(name.to_str().unwrap().as_bytes()), "{line:?}");
+    // As `pgrep memcached` does, which looks at no threads.
+    let background = directory.file("pid");
+    let status = Command::new(&name).args(["-d", "-p", "0", "-P"]).arg(&background).status().unwrap();
+    assert!(status.success());
+    wait_for("the pid file", || background.exists());
+    let pid = fs::read_to_string(&background).unwrap().trim().to_owned();
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "memcached\n", "in the background, too");
+    kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGTERM).unwrap();
+    wait_for("its end", || !background.exists());
+}
+
+#[test]
 fn bad_options_end_with_memcacheds_exit_codes() {
     for (options, code, part) in [
         (&["-E"][..], 1, "Illegal argument"),
@@ -158,7 +223,6 @@ fn bad_options_end_with_memcacheds_exit_codes() {
         (&["-I", "10"], 64, "-I"),
         (&["-B", "morse"], 64, "morse"),
         (&["-S"], 64, "-S"),
-        (&["-p", "0", "-u", "root"], 71, "nothing to listen on"),
     ] {
         let (got, text) = said(&run(options));
         assert_eq!(got, Some(code), "{options:?}: {text}");
