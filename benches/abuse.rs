@@ -262,15 +262,16 @@ fn main() -> Result<()> {
 /// What of `ours` is beyond `bound`, compared with `memcached` if that was measured.
 fn breaches(bound: Bound, ours: &[Round], memcached: Option<&[Round]>) -> impl Iterator<Item = String> {
     let middle = |rounds: &[Round], figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
-    let (p50, p99): (fn(&Round) -> f64, fn(&Round) -> f64) = (|round| round.p50[1], |round| round.p99[1]);
+    let half_in_ms = |rounds| middle(rounds, |round| round.p50[1] * 1e3);
+    let most_in_ms = |rounds| middle(rounds, |round| round.p99[1] * 1e3);
     let checks = match (bound, memcached) {
         (Bound::TimesCalm(max), _) => vec![("p99 times that of calm", middle(ours, Round::ratio), max)],
         (Bound::Milliseconds(half, most), _) => {
-            vec![("p50 in ms", middle(ours, p50) * 1e3, half), ("p99 in ms", middle(ours, p99) * 1e3, most)]
+            vec![("p50 in ms", half_in_ms(ours), half), ("p99 in ms", most_in_ms(ours), most)]
         }
         (Bound::Memcached, Some(theirs)) => vec![
-            ("p50 in ms", middle(ours, p50) * 1e3, middle(theirs, p50) * 1e3),
-            ("p99 in ms", middle(ours, p99) * 1e3, middle(theirs, p99) * 1e3),
+            ("p50 in ms", half_in_ms(ours), half_in_ms(theirs)),
+            ("p99 in ms", most_in_ms(ours), most_in_ms(theirs)),
             // Of speed, more is better.
             (
                 "s/MB written",

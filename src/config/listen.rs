@@ -75,10 +75,14 @@ fn accept_protocol(protocol: &str, given: &Given<'_>) -> Result<(), Fault> {
         "binary" => Err(given.refused(
             "the binary protocol is not there yet; a listener can be proto[ascii]: or proto[negotiating]:",
         )),
-        "proxy" => Err(given.refused(
-            "the proxy is not there; a listener can be proto[ascii]: or proto[negotiating]:",
-        )),
-        _ => Err(given.bad("There is no such protocol; a listener can be proto[ascii]: or proto[negotiating]:")),
+        "proxy" => {
+            Err(given
+                .refused("the proxy is not there; a listener can be proto[ascii]: or proto[negotiating]:"))
+        }
+        _ => {
+            Err(given
+                .bad("There is no such protocol; a listener can be proto[ascii]: or proto[negotiating]:"))
+        }
     }
 }
 

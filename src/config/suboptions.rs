@@ -23,7 +23,8 @@ const PIECES_MAX: i64 = u32::MAX as i64;
 
 const NO_SLABS: &str = "There are no slab classes to move memory between.";
 const NO_SEGMENT_PERCENT: &str = "The share of each queue is set by the eviction policy itself.";
-const NO_FLASH: &str = "There is no storage on flash: all items stay in memory, within -m, and a warning says so.";
+const NO_FLASH: &str =
+    "There is no storage on flash: all items stay in memory, within -m, and a warning says so.";
 const NO_FLASH_WARNING: &str = "-o ext_* has no effect: there is no storage on flash, and all items stay in memory, within \
      -m (--memory-limit)";
 const NO_PROXY: &str = "The proxy is not there; start a memcached that is built with it.";

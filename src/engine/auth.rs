@@ -40,6 +40,9 @@ pub enum UsersError {
     /// The file is longer than [`USERS_FILE_BYTES_MAX`].
     #[error("it has more than {USERS_FILE_BYTES_MAX} bytes, which is the most")]
     FileTooLong,
+    /// Nothing is in the file: nobody could log in. memcached says of that what it says of a wrong line.
+    #[error("has a malformed entry. Should be 'user:password'; it is empty")]
+    Empty,
     /// The file has more lines than [`USERS_MAX`].
     #[error("it has more than {USERS_MAX} lines, which is the most")]
     TooManyUsers,
@@ -142,7 +145,7 @@ impl Users {
     /// A last line without its end counts, as it does not in memcached, and a line may end in CRLF.
     ///
     /// # Errors
-    /// At the first line that is wrong, and if there are too many of them.
+    /// At the first line that is wrong, and if there are none or too many of them.
     pub fn parse(text: &[u8]) -> Result<Users, UsersError> {
         if text.len() > USERS_FILE_BYTES_MAX {
             return Err(UsersError::FileTooLong);
@@ -151,8 +154,10 @@ impl Users {
         let mut rights_known = RightsKnown::default();
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let text = text.strip_suffix(b"\n").unwrap_or(text);
-        let lines = (!text.is_empty()).then(|| text.split(|&byte| byte == b'\n'));
-        for (index, line) in lines.into_iter().flatten().enumerate() {
+        if text.is_empty() {
+            return Err(UsersError::Empty);
+        }
+        for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
             if index == USERS_MAX {
                 return Err(UsersError::TooManyUsers);
             }

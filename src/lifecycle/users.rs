@@ -49,8 +49,8 @@ pub(super) fn read(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> 
 }
 
 /// [`read`] for a file that may just be written, and is no pipe, with `wait` to let time pass. Without its rights at the
-/// end, half a line would have its user do everything; and one that is being replaced is empty for a moment, in which
-/// nobody could log in.
+/// end, half a line would have its user do everything; and one that is being replaced is empty for a moment, which is no
+/// reason to say that it is wrong.
 fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<String>), UsersFileError> {
     // A pipe, which is all that is wanted for the start, has nothing more to say.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
@@ -93,13 +93,12 @@ fn text(path: &Path) -> Result<(Vec<u8>, u32), UsersFileError> {
 
 fn parse(path: &Path, text: &[u8], mode: u32) -> Result<(Users, Vec<String>), UsersFileError> {
     let users = Users::parse(text).map_err(|error| UsersFileError::Wrong { path: path.to_owned(), error })?;
-    let shown = path.display();
     let mut warnings = Vec::new();
     if mode & OTHERS != 0 {
-        warnings.push(format!("Authfile [{shown}] is open to everybody on this machine: chmod 640 it"));
-    }
-    if users.is_empty() {
-        warnings.push(format!("Authfile [{shown}] names nobody: nobody can log in"));
+        warnings.push(format!(
+            "Authfile [{}] is open to everybody on this machine: chmod 640 it",
+            path.display()
+        ));
     }
     Ok((users, warnings))
 }

@@ -129,7 +129,7 @@ impl Shard {
         let more = match record.content {
             Content::Append(more) => Some((more, End::Back)),
             Content::Prepend(more) => Some((more, End::Front)),
-            Content::Same | Content::Whole(_) => None,
+            Content::Same | Content::Whole(_) | Content::Changed(_) => None,
         };
         if let (Some((more, end)), Some(number)) = (more, found.and_then(|found| self.large_number(found)))
             && self.large.large(number).has_room(more.len(), end)

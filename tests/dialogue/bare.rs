@@ -56,7 +56,9 @@ impl Bare {
         }
         settings.auth_file = (!users.is_empty()).then(|| "users".into());
         let engine = Engine::new(settings, epoch);
-        engine.set_users(Users::parse(users.join("\n").as_bytes()).expect("users can be read"));
+        if !users.is_empty() {
+            engine.set_users(Users::parse(users.join("\n").as_bytes()).expect("users can be read"));
+        }
         Bare { engine, cut, now, connections: BTreeMap::new(), rights: BTreeMap::new() }
     }
 

@@ -167,7 +167,10 @@ fn a_port_that_is_taken_on_one_address_family_is_listened_on_on_the_other() {
     fn check(server: &Server, family: &str, listened: &str, port: u16) {
         wait_for("the first line", || server.log().contains("listens on"));
         let log = server.log();
-        assert!(log.contains(&format!("failed to listen on TCP port {port}: Address already in use")), "{log}");
+        assert!(
+            log.contains(&format!("failed to listen on TCP port {port}: Address already in use")),
+            "{log}"
+        );
         assert!(log.contains(&format!("another has it on {family}, so only {listened}:{port} is")), "{log}");
     }
     let four = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -210,7 +213,11 @@ fn ps_and_pgrep_see_the_name_it_was_started_by() {
     assert!(status.success());
     wait_for("the pid file", || background.exists());
     let pid = fs::read_to_string(&background).unwrap().trim().to_owned();
-    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "memcached\n", "in the background, too");
+    assert_eq!(
+        fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(),
+        "memcached\n",
+        "in the background, too"
+    );
     kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGTERM).unwrap();
     wait_for("its end", || !background.exists());
 }

@@ -316,7 +316,10 @@ fn what_memcached_keeps_elsewhere_stays_in_memory_with_one_warning() {
     assert!(flash.notes.is_empty());
     for line in ["-e /data/cache", "--memory-file=/data/cache"] {
         let config = config(line);
-        assert!(config.warnings.len() == 1 && config.warnings[0].contains("empty cache"), "{line}: {config:?}");
+        assert!(
+            config.warnings.len() == 1 && config.warnings[0].contains("empty cache"),
+            "{line}: {config:?}"
+        );
         assert_eq!(config.settings.compat.memory_file.as_deref(), Some(Path::new("/data/cache")));
     }
 }

@@ -153,9 +153,20 @@ fn addresses_that_are_none_and_prefixes_that_ask_for_too_much_are_refused() {
 #[test]
 fn sizes_have_units() {
     let memory = |text: &str| settings(&format!("-I 1k -m {text}")).memory_bytes;
-    for text in
-        ["1024", "1024m", "1024M", "1024MB", "1024Mi", "1024MiB", "1g", "1G", "1gb", "1Gi", "1048576k", "1048576Ki"]
-    {
+    for text in [
+        "1024",
+        "1024m",
+        "1024M",
+        "1024MB",
+        "1024Mi",
+        "1024MiB",
+        "1g",
+        "1G",
+        "1gb",
+        "1Gi",
+        "1048576k",
+        "1048576Ki",
+    ] {
         assert_eq!(memory(text), 1 << 30, "{text}");
     }
     let item = |text: &str| settings(&format!("-m 2g -I {text}")).item_bytes_max;
@@ -201,9 +212,20 @@ fn threads_may_be_as_many_as_there_are_processors() {
 #[test]
 fn white_space_around_a_number_is_skipped_in_every_source() {
     for arguments in [
-        &["-m 8192", "-I 5m", "-c 16384", "-t 2", "-p 11311", "-U 0", "-R 30", "-b 4096", "-a 0755", "-f 1.5"][..],
+        &[
+            "-m 8192", "-I 5m", "-c 16384", "-t 2", "-p 11311", "-U 0", "-R 30", "-b 4096", "-a 0755",
+            "-f 1.5",
+        ][..],
         &["-n 96", "-N 3", "-o", "idle_timeout= 60,hashpower= 20,slab_chunk_max=\t1024", "-u 11211"],
-        &["-m\t8192", "--max-item-size= 5m", "--threads=\u{b}2", "-t auto", "-m 64 ", "-o", "hot_max_factor= .3"],
+        &[
+            "-m\t8192",
+            "--max-item-size= 5m",
+            "--threads=\u{b}2",
+            "-t auto",
+            "-m 64 ",
+            "-o",
+            "hot_max_factor= .3",
+        ],
     ] {
         let without = |argument: &&str| argument.replace([' ', '\t', '\u{b}'], "");
         let tight: Vec<String> = arguments.iter().map(without).collect();

@@ -41,8 +41,9 @@ fn a_user_logs_in_with_its_own_password_only() {
     {
         refuses(file, token);
     }
-    refuses("", "ann sesame");
-    assert!(Users::parse(b"").unwrap().is_empty());
+    for nothing in ["", "\n", "\u{feff}"] {
+        assert_eq!(Users::parse(nothing.as_bytes()).unwrap_err(), UsersError::Empty, "{nothing:?}");
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(super) fn authfile(text: &[u8]) {
     match Users::parse(text) {
         Ok(users) => {
             assert_eq!(users.len(), lines.len());
+            assert!(!users.is_empty());
             let lines: Vec<_> = lines.into_iter().map(|line| read(line).expect("it was taken")).collect();
             lines.iter().filter(|line| !line.is_hash).for_each(|line| check_login(&users, &lines, line));
         }
@@ -83,7 +84,11 @@ fn check_login(users: &Users, lines: &[Line<'_>], line: &Line<'_>) {
 fn check_error(error: &UsersError, lines: &[&[u8]]) {
     let message = error.to_string();
     assert!(message.len() <= MESSAGE_BYTES_MAX && !message.contains(char::is_control), "{message:?}");
-    let UsersError::Line { line: named, .. } = error else { panic!("no fuzzer writes that much: {message}") };
+    let named = match error {
+        UsersError::Line { line, .. } => line,
+        UsersError::Empty => return assert!(lines.is_empty(), "{message}"),
+        UsersError::FileTooLong | UsersError::TooManyUsers => panic!("no fuzzer writes that much: {message}"),
+    };
     let before = &lines[..*named - 1];
     let before: Vec<_> = before.iter().map(|line| read(line).expect("an earlier line is wrong")).collect();
     let Some(line) = read(lines[*named - 1]) else { return };
