@@ -162,6 +162,21 @@ fn with_nothing_to_listen_on_it_starts_and_warns() {
     }
 }
 
+/// Listeners on one port of all addresses of each family, which nobody else has: other tests listen meanwhile.
+fn same_port_of_both_families() -> (TcpListener, Socket, u16) {
+    loop {
+        let four = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = four.local_addr().unwrap().port();
+        let six = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        six.set_only_v6(true).unwrap();
+        let address = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
+        if six.bind(&address.into()).is_ok() {
+            six.listen(1).unwrap();
+            return (four, six, port);
+        }
+    }
+}
+
 #[test]
 fn a_port_that_is_taken_on_one_address_family_is_listened_on_on_the_other() {
     fn check(server: &Server, family: &str, listened: &str, port: u16) {
@@ -173,8 +188,8 @@ fn a_port_that_is_taken_on_one_address_family_is_listened_on_on_the_other() {
         );
         assert!(log.contains(&format!("another has it on {family}, so only {listened}:{port} is")), "{log}");
     }
-    let four = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = four.local_addr().unwrap().port();
+    let (four, six, port) = same_port_of_both_families();
+    drop(six);
     let server = Server::spawn(Command::new(BINARY).args(["-p", &port.to_string()]));
     check(&server, "IPv4", "[::]", port);
     let stream = TcpStream::connect(("::1", port)).unwrap();
@@ -185,11 +200,9 @@ fn a_port_that_is_taken_on_one_address_family_is_listened_on_on_the_other() {
     let (code, text) = said(&run(&["-p", &both.port.to_string()]));
     assert_eq!(code, Some(71), "{text}");
 
-    let six = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
-    six.set_only_v6(true).unwrap();
-    six.bind(&"[::]:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-    six.listen(1).unwrap();
-    let port = six.local_addr().unwrap().as_socket().unwrap().port();
+    drop((server, four));
+    let (four, _six, port) = same_port_of_both_families();
+    drop(four);
     let server = Server::spawn(Command::new(BINARY).args(["-p", &port.to_string()]));
     check(&server, "IPv6", "0.0.0.0", port);
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
