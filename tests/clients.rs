@@ -1,25 +1,24 @@
 //! The clients and tools people use, against the real binary: each file of `tests/clients` is one test here.
 //!
-//! They run in a virtual environment under `target/clients-venv`, made again when the pinned versions change.
-//! `FERROCACHED_TEST_SERVER` names another server binary to test.
-//!
-//! Rule: nothing is left out in silence. What cannot run fails, unless `FERROCACHED_WITHOUT_PYTHON=1`,
-//! `FERROCACHED_WITHOUT_TELNET=1`, `FERROCACHED_WITHOUT_TOOLS=1` or `FERROCACHED_WITHOUT_TWEMPROXY=1` says that
-//! its absence is known; then a line on standard error tells so. Under `CI=true` those four are ignored.
+//! They run in a virtual environment under the target directory. `FERROCACHED_TEST_SERVER` names another server binary
+//! to test.
+
+#[path = "clients/fetched.rs"]
+mod fetched;
+mod needs;
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use fetched::{Fetched, NODE, PYLIBMC, PYTHON};
 
 /// How long the tests of one file may take. The longest take about 15 seconds on two busy cores.
 const RUN_TIME_MAX: Duration = Duration::from_secs(180);
@@ -28,78 +27,87 @@ const FAREWELL_TIME_MAX: Duration = Duration::from_secs(20);
 
 #[test]
 fn flask_with_python_memcached() {
-    run("test_flask_python_memcached.py");
+    run("test_flask_python_memcached.py", &[]);
 }
 
 #[test]
 fn pymemcache_cache_aside() {
-    run("test_pymemcache_cache_aside.py");
+    run("test_pymemcache_cache_aside.py", &[]);
 }
 
 #[test]
 fn dict_wrapper() {
-    run("test_dict_wrapper.py");
+    run("test_dict_wrapper.py", &[]);
 }
 
 #[test]
 fn sql_rows() {
-    run("test_sql_rows.py");
+    run("test_sql_rows.py", &[]);
 }
 
 #[test]
 fn hash_client_survives_a_death() {
-    run("test_hash_client.py");
+    run("test_hash_client.py", &[]);
+}
+
+#[test]
+fn asyncio_clients() {
+    run("test_asyncio.py", &[&needs::OPENSSL]);
+}
+
+#[test]
+fn pylibmc_and_django() {
+    run_with("test_pylibmc_django.py", &[], &[&PYLIBMC]);
+}
+
+#[test]
+fn memcached_of_node() {
+    run_with("test_node.py", &[&needs::NODE], &[&NODE]);
 }
 
 #[test]
 fn meta_commands() {
-    run("test_meta.py");
+    run("test_meta.py", &[]);
 }
 
 #[test]
 fn tls() {
-    run("test_tls.py");
+    run("test_tls.py", &[&needs::OPENSSL]);
 }
 
 #[test]
 fn telnet_session() {
-    if has_program("telnet", "inetutils-telnet", "FERROCACHED_WITHOUT_TELNET") {
-        run("test_telnet.py");
-    }
+    run("test_telnet.py", &[&needs::TELNET]);
 }
 
 #[test]
 fn administrators_tools() {
-    if has_program("memcstat", "libmemcached-tools", "FERROCACHED_WITHOUT_TOOLS") {
-        run("test_tools.py");
-    }
+    run("test_tools.py", &[&needs::DEBIANS_MEMCACHED, &needs::LIBMEMCACHED]);
 }
 
 #[test]
 fn dumps_beside_writers() {
-    run("test_dump.py");
+    run("test_dump.py", &[]);
 }
 
 #[test]
 fn many_nodes_behind_twemproxy() {
-    if has_program("nutcracker", "nutcracker", "FERROCACHED_WITHOUT_TWEMPROXY") {
-        run("test_many_nodes_twemproxy.py");
-    }
+    run("test_many_nodes_twemproxy.py", &[&needs::TWEMPROXY]);
 }
 
 #[test]
 fn key_prefixes() {
-    run("test_key_prefixes.py");
+    run("test_key_prefixes.py", &[]);
 }
 
 #[test]
 fn logging_in() {
-    run("test_login.py");
+    run("test_login.py", &[]);
 }
 
 #[test]
 fn abuse_goes_unnoticed() {
-    run("test_abuse.py");
+    run("test_abuse.py", &[]);
 }
 
 #[test]
@@ -109,20 +117,33 @@ fn every_file_of_tests_is_run() {
     for entry in fs::read_dir(tests()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if name.starts_with("test_") && name.ends_with(".py") {
-            assert!(source.contains(&format!("run(\"{name}\")")), "{name} has no test in clients.rs");
+            assert!(source.contains(&format!("(\"{name}\", ")), "{name} has no test in clients.rs");
             files += 1;
         }
     }
     assert!(files > 0);
 }
 
-/// Runs one file of tests; panics with all its output unless they ran, all of them, and passed.
+/// Runs one file of tests; panics with all its output unless they ran, all of them, and passed. Without `needs`, or what
+/// all of them need, it is left out.
 #[track_caller]
-fn run(file: &str) {
-    let python = match environment() {
-        Ok(python) => python,
-        Err(why) => return leave_out(why, "python3 with venv, and PyPI, or", "FERROCACHED_WITHOUT_PYTHON"),
-    };
+fn run(file: &str, needs: &[&needs::Need]) {
+    run_with(file, needs, &[]);
+}
+
+/// The same with more than all of them need.
+#[track_caller]
+fn run_with(file: &str, needs: &[&needs::Need], fetched: &[&Fetched]) {
+    if !needs::are_there(&[&[&needs::PYTHON], needs].concat()) {
+        return;
+    }
+    let mut variables = Vec::new();
+    for fetched in [&[&PYTHON], fetched].concat() {
+        match fetched.directory() {
+            Ok(directory) => variables.push((fetched.variable, directory.join(fetched.path))),
+            Err(why) => return needs::leave_out(fetched.need, why),
+        }
+    }
     let server = env::var_os("FERROCACHED_TEST_SERVER")
         .unwrap_or_else(|| OsStr::new(env!("CARGO_BIN_EXE_ferrocached")).to_owned());
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -133,7 +154,7 @@ fn run(file: &str) {
     let _ = fs::remove_file(&report);
 
     let words = File::create(&output).unwrap();
-    let mut pytest = Command::new(python);
+    let mut pytest = Command::new(variables[0].1.join("bin/python"));
     pytest
         .args(["-m", "pytest", "--verbose", "--durations=5", "--config-file"])
         .arg(tests().join("pytest.ini"))
@@ -146,6 +167,7 @@ fn run(file: &str) {
         .env_remove("PYTEST_ADDOPTS")
         .env_remove("PYTHONPATH")
         .env_remove("PYTHONHOME")
+        .envs(variables)
         .stdin(Stdio::null())
         .stderr(words.try_clone().unwrap())
         .stdout(words);
@@ -162,76 +184,6 @@ fn run(file: &str) {
     for shortcoming in ["skipped", "failures", "errors"] {
         assert_eq!(count(&report, shortcoming), 0, "{file}: {shortcoming}\n{output}");
     }
-}
-
-/// The python of an environment that holds what `requirements.txt` asks for, or why there is none.
-fn environment() -> Result<&'static Path, &'static str> {
-    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let python = PYTHON.get_or_init(make_environment);
-    python.as_deref().map_err(String::as_str)
-}
-
-fn make_environment() -> Result<PathBuf, String> {
-    let directory = target().join("clients-venv");
-    let python = directory.join("bin/python");
-    let requirements = tests().join("requirements.txt");
-
-    // Other test processes may want the same environment at the same moment.
-    let lock = File::create(target().join("clients-venv.lock")).map_err(|error| error.to_string())?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error.to_string())?;
-
-    // An environment does not survive a change of python either, so its version is part of the stamp.
-    let version = finish(Command::new("python3").arg("--version"))?;
-    let wanted = version + &fs::read_to_string(&requirements).map_err(|error| error.to_string())?;
-    let stamp = directory.join("ferrocached.stamp");
-    if fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
-        return Ok(python);
-    }
-    finish(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    finish(pip.arg(&requirements))?;
-    // Last, so that an environment left half made is made again.
-    fs::write(&stamp, wanted).map_err(|error| error.to_string())?;
-    Ok(python)
-}
-
-/// Runs a command to its end; gives what it said, or as the error what it could not do.
-fn finish(command: &mut Command) -> Result<String, String> {
-    let shown = format!("{command:?}");
-    let output = command
-        .stdin(Stdio::null())
-        .env_remove("PYTHONPATH")
-        .env_remove("PYTHONHOME")
-        .output()
-        .map_err(|error| format!("{shown}: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
-        return Ok(said);
-    }
-    Err(format!("{shown}: {}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr)))
-}
-
-#[track_caller]
-fn has_program(name: &str, package: &str, known_absent: &str) -> bool {
-    // Debian keeps daemons in /usr/sbin, which an ordinary user's PATH leaves out.
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).chain(["/usr/sbin".into()]).any(|place| place.join(name).is_file());
-    if !found {
-        let remedy = format!("Debian's package {package}, or");
-        leave_out(&format!("{name} is not on the PATH"), &remedy, known_absent);
-    }
-    found
-}
-
-/// Panics, unless the absence is known and this is not CI: then says on standard error what did not run.
-#[track_caller]
-fn leave_out(why: &str, remedy: &str, known_absent: &str) {
-    let is_set = |name: &str, value: &str| env::var_os(name).is_some_and(|set| set == value);
-    assert!(!is_set("CI", "true"), "clients: NOT RUN, and CI=true asks for all: {why}");
-    assert!(is_set(known_absent, "1"), "clients: NOT RUN: {why}\nProvide {remedy} set {known_absent}=1.");
-    #[expect(clippy::explicit_write, reason = "the harness hides what eprintln! says in a test that passes")]
-    writeln!(io::stderr(), "clients: NOT RUN: {why}").unwrap();
 }
 
 /// Waits for pytest; past the limit ends it, and gives nothing.

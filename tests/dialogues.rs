@@ -40,6 +40,7 @@
 //! exchanges means that the dialogue cannot be held with memcached.
 
 mod dialogue;
+mod needs;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,7 +52,7 @@ use std::time::Duration;
 use dialogue::bare::{Bare, Cut, cut_positions, settings};
 use dialogue::differences::{Difference, find};
 use dialogue::pattern::{Caught, Pattern};
-use dialogue::socket::{Server, Transport, on_path};
+use dialogue::socket::{Server, Transport};
 use dialogue::text::{Dialogue, Exchange, load};
 use dialogue::walk::walk;
 
@@ -119,12 +120,10 @@ fn the_server_keeps_to_every_dialogue_over_tls() {
 
 #[test]
 fn memcached_differs_only_where_it_is_listed() {
-    let Some(memcached) = on_path("memcached") else {
-        let must = std::env::var("CI").is_ok_and(|value| value == "true");
-        assert!(!must, "with CI=true a memcached must be on the PATH, to compare with");
-        eprintln!("no memcached on the PATH: nothing is compared with it");
+    if !needs::are_there(&[&needs::MEMCACHED]) {
         return;
-    };
+    }
+    let memcached = needs::on_path("memcached").expect("it was just found");
     let list =
         std::fs::read_to_string(directory().join("differences.txt")).expect("the list is part of the source");
     let differences = find(&list, &load(&directory())).unwrap_or_else(|error| panic!("{error}"));

@@ -201,3 +201,23 @@ def program():
         return path
 
     return find
+
+
+@pytest.fixture
+def version_1_certificate(tmp_path):
+    """A directory with ca.pem, and server.pem and server.key of X.509 version 1, which has no extensions."""
+
+    def openssl(*words):
+        done = subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-subj", "/CN=authority", "-days", "2", "-out", "ca.pem")
+    openssl("req", *key, "-keyout", "server.key", "-subj", "/CN=localhost", "-out", "server.csr")
+    signed = ["-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2", "-out", "server.pem"]
+    openssl("x509", "-req", *signed, "-CAcreateserial")
+    if "Version: 1 (" not in openssl("x509", "-in", "server.pem", "-noout", "-text"):
+        # Newer ones make version 3 unless they are told.
+        openssl("req", "-x509v1", *signed)
+    assert "Version: 1 (" in openssl("x509", "-in", "server.pem", "-noout", "-text")
+    return tmp_path

@@ -1,7 +1,6 @@
 //! A server behind a socket as a peer: the real binary, or a real memcached.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -314,12 +313,4 @@ fn certificates(directory: &Path) -> Result<(String, Arc<ClientConfig>), String>
         .map_err(|error| format!("cannot write {file:?}: {error}"))?;
     let config = certificates::client_config(&authority, None, ALL_VERSIONS);
     Ok((format!("ssl_chain_cert={}", file.display()), config))
-}
-
-/// Where on the PATH a program is.
-pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(OsStr::new(&path))
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
 }

@@ -5,6 +5,7 @@ use std::io::{BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,8 +141,7 @@ fn what_is_no_file_any_more_is_not_waited_for() {
     let server = users.start();
     fs::remove_file(users.path()).unwrap();
     // Whoever opens it for reading waits for somebody who writes.
-    let made = Command::new("mkfifo").arg(users.path()).status().unwrap();
-    assert!(made.success());
+    mkfifo(Path::new(&users.path()), Mode::S_IRWXU).unwrap();
     reload(&server, "could not be read again: Could not open authfile");
     assert_eq!(server.connect().ask(&login("ann sesame")), "STORED");
     fs::remove_file(users.path()).unwrap();

@@ -9,6 +9,8 @@ mod few_addresses;
 mod login;
 mod memory;
 mod memory_there_is;
+#[path = "../needs/mod.rs"]
+mod needs;
 mod network;
 mod privileges;
 mod protected;

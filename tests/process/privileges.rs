@@ -17,6 +17,7 @@ use nix::unistd::{Pid, execve};
 
 use ferrocached::process::restrict_system_calls;
 
+use crate::needs;
 use crate::server::*;
 
 /// The value of one line of `/proc/<pid>/task/<tid>/status`, for each thread.
@@ -172,8 +173,7 @@ fn id(option: &str, user: &str) -> String {
 
 #[test]
 fn what_root_had_is_gone_for_good_in_every_thread() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("left out: only root can become somebody else");
+    if !needs::are_there(&[&needs::ROOT, &needs::UTIL_LINUX]) {
         return;
     }
     let directory = Directory::new();
@@ -213,8 +213,7 @@ fn what_root_had_is_gone_for_good_in_every_thread() {
 
 #[test]
 fn groups_that_cannot_be_given_up_are_told() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("left out: only root has groups to give up");
+    if !needs::are_there(&[&needs::ROOT, &needs::UTIL_LINUX]) {
         return;
     }
     let directory = Directory::new();
@@ -233,8 +232,7 @@ fn groups_that_cannot_be_given_up_are_told() {
 
 #[test]
 fn root_cannot_be_had_back() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("left out: only root can become somebody else");
+    if !needs::are_there(&[&needs::ROOT, &needs::UTIL_LINUX]) {
         return;
     }
     if env::var(DEED).is_ok_and(|deed| deed == "become nobody") {
@@ -260,12 +258,13 @@ fn root_cannot_be_had_back() {
 fn without_root_a_user_to_become_is_ignored() {
     let directory = Directory::new();
     let ports = directory.file("ports");
-    let mut command = match nix::unistd::geteuid().is_root() {
-        true => Command::new("setpriv"),
-        false => Command::new("env"),
-    };
-    if nix::unistd::geteuid().is_root() {
-        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root && !needs::are_there(&[&needs::UTIL_LINUX]) {
+        return;
+    }
+    let mut command = Command::new(if is_root { "setpriv" } else { "env" });
+    if is_root {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     }
     let child = command
         .args([BINARY, "-p", "-1", "-l", "127.0.0.1", "-u", "nobody-of-this-name"])

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
+use crate::needs;
 use crate::server::*;
 
 #[test]
@@ -97,6 +98,9 @@ fn shutdown_stops_it_where_it_is_allowed() {
 
 #[test]
 fn it_listens_on_every_address_given() {
+    if !needs::are_there(&[&needs::IPV6]) {
+        return;
+    }
     let directory = Directory::new();
     let ports = directory.file("ports");
     let mut child = Command::new(BINARY)
@@ -287,7 +291,7 @@ fn a_connection_limit_the_system_forbids_is_lowered_with_a_warning() {
 
 #[test]
 fn as_root_without_a_user_it_becomes_somebody_harmless() {
-    if !nix::unistd::geteuid().is_root() {
+    if !needs::are_there(&[&needs::ROOT]) {
         return; // nothing to give up
     }
     let server = Server::start(&[]);

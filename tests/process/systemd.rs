@@ -21,28 +21,13 @@ use nix::sys::signal::Signal;
 use rustls::ALL_VERSIONS;
 
 use crate::certificates::{Authority, client_config};
+use crate::needs;
 use crate::server::*;
 use crate::tls::{client, tls_options, write};
 
 /// The units of the README.
 const SERVICE: &str = include_str!("ferrocached.service");
 const SOCKET: &str = include_str!("ferrocached.socket");
-
-/// Whether `program` is there. When it is not, that is told, and is only good outside of continuous integration or
-/// where `FERROCACHED_WITHOUT_SYSTEMD=1` says that it is known.
-fn has_program(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if found.is_ok() {
-        return true;
-    }
-    let is_known = env::var_os("FERROCACHED_WITHOUT_SYSTEMD").is_some() && env::var_os("CI").is_none();
-    assert!(
-        is_known,
-        "{program} (Debian's package systemd) is missing; or set FERROCACHED_WITHOUT_SYSTEMD=1"
-    );
-    eprintln!("left out, as there is no {program}");
-    false
-}
 
 /// Where a service manager listens.
 struct Manager(UnixDatagram);
@@ -224,7 +209,7 @@ fn what_cannot_be_listened_on_is_told_with_exit_code_71() {
 
 #[test]
 fn systemds_own_tool_hands_a_socket_in() {
-    if !has_program("systemd-socket-activate") {
+    if !needs::are_there(&[&needs::SYSTEMD]) {
         return;
     }
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -244,7 +229,7 @@ fn systemds_own_tool_hands_a_socket_in() {
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
-    if !has_program("systemd-analyze") {
+    if !needs::are_there(&[&needs::SYSTEMD]) {
         return;
     }
     let directory = Directory::new();
@@ -269,20 +254,27 @@ const BECOMES: &str = "FERROCACHED_TEST_BECOMES";
 
 /// Runs `command`, words for a shell, as a unit would that has what both units have: `ProtectSystem=full`, `PrivateTmp=`
 /// (but for `directory`), `PrivateDevices=`, `ProtectKernelModules=`, `ProtectKernelTunables=`, `ProtectControlGroups=`,
-/// `NoNewPrivileges=`, and such capabilities: `setpriv` are arguments of setpriv(1). `/usr/bin/memcached` is this server.
-/// `None` where that is not allowed.
+/// `NoNewPrivileges=`, and such capabilities: `setpriv` are arguments of setpriv(1). Under Debian's unit
+/// `/usr/bin/memcached` is this server. `None` where that is not allowed, and then the test is left out.
+#[track_caller]
 fn confined(directory: &Directory, role: &str, setpriv: &str, command: &str) -> Option<Command> {
-    let is_allowed = Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
-    if !nix::unistd::geteuid().is_root() || !is_allowed.is_ok_and(|status| status.success()) {
-        eprintln!("left out: only root may put a unit's restrictions on");
+    if !needs::are_there(&[&needs::ROOT, &needs::UTIL_LINUX]) {
         return None;
     }
+    let tried = Command::new("unshare").args(["--mount", "true"]).output().unwrap();
+    if !tried.status.success() {
+        needs::leave_out(&needs::NAMESPACES, &said(&tried).1);
+        return None;
+    }
+    let debians =
+        if role == "debian" { format!("mount --bind {BINARY} /usr/bin/memcached") } else { String::new() };
     // Root without capabilities may not be able to reach it where it is.
     let role_program = directory.file("role");
     fs::copy(env::current_exe().unwrap(), &role_program).unwrap();
     let script = format!(
         "set -eu
-        mount --bind /usr /usr; mount --bind /etc /etc; mount --bind {BINARY} /usr/bin/memcached
+        mount --bind /usr /usr; mount --bind /etc /etc
+        {debians}
         mount -t tmpfs tmpfs /boot; mount --bind /proc/sys /proc/sys; mount --bind /sys /sys
         for place in /usr /etc /boot /proc/sys /sys; do mount -o remount,bind,ro $place; done
         [ ! -d /usr/lib/modules ] || mount -t tmpfs -o mode=0 tmpfs /usr/lib/modules
@@ -425,10 +417,10 @@ const OF_DEBIANS_UNIT: [&str; 15] = [
 
 #[test]
 fn nothing_in_debians_unit_is_forgotten_here() {
-    let Ok(unit) = fs::read_to_string("/lib/systemd/system/memcached.service") else {
-        eprintln!("left out, as there is no unit of Debian's package memcached");
+    if !needs::are_there(&[&needs::DEBIANS_MEMCACHED]) {
         return;
-    };
+    }
+    let unit = fs::read_to_string("/lib/systemd/system/memcached.service").unwrap();
     let service = unit.split_once("\n[Service]\n").unwrap().1.split_once("\n[Install]\n").unwrap().0;
     let lines = service.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     assert_eq!(lines.collect::<BTreeSet<_>>(), BTreeSet::from(OF_DEBIANS_UNIT));
@@ -436,6 +428,9 @@ fn nothing_in_debians_unit_is_forgotten_here() {
 
 #[test]
 fn it_runs_under_debians_unit_by_debians_wrapper() {
+    if !needs::are_there(&[&needs::DEBIANS_MEMCACHED]) {
+        return;
+    }
     let directory = Directory::new();
     let settings = directory.file("memcached.conf");
     let pidfile = directory.file("pid");
@@ -471,14 +466,16 @@ fn it_runs_under_debians_unit_by_debians_wrapper() {
 
 #[test]
 fn it_runs_under_the_readmes_unit() {
-    if !has_program("systemd-analyze") {
+    if !needs::are_there(&[&needs::SYSTEMD]) {
         return;
     }
     let directory = Directory::new();
     let manager = Manager::listening(&directory.file("notify"));
-    let nobody = "--reuid=nobody --regid=nogroup --clear-groups --bounding-set=-all";
-    let command = "/usr/bin/memcached -p -1 -l 127.0.0.1 -o drop_privileges -v";
-    let Some(mut unit) = confined(&directory, "readme", nobody, command) else { return };
+    fs::copy(BINARY, directory.file("ferrocached")).unwrap();
+    let nobody = "--reuid=65534 --regid=65534 --clear-groups --bounding-set=-all";
+    let command = "ferrocached -p -1 -l 127.0.0.1 -o drop_privileges -v";
+    let command = format!("{}/{command}", directory.0.display());
+    let Some(mut unit) = confined(&directory, "readme", nobody, &command) else { return };
     let log = fs::File::create(directory.file("log")).unwrap();
     let child = unit.env("NOTIFY_SOCKET", directory.file("notify")).stderr(log).spawn().unwrap();
     let mut server = Server { child, directory, port: 0 };

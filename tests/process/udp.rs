@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::needs;
 use crate::network::in_own_network;
 use crate::server::{Directory, PATIENCE, Server, run, said, wait_for};
 
@@ -470,15 +470,10 @@ impl Drop for Memcached {
 
 #[test]
 fn memcached_answers_the_same() {
-    let memcached = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .map(|directory| directory.join("memcached"))
-        .find(|file: &PathBuf| file.is_file());
-    let Some(memcached) = memcached else {
-        let must = std::env::var("CI").is_ok_and(|value| value == "true");
-        assert!(!must, "with CI=true a memcached must be on the PATH, to compare with");
-        eprintln!("no memcached on the PATH: nothing is compared with it");
+    if !needs::are_there(&[&needs::MEMCACHED]) {
         return;
-    };
+    }
+    let memcached = needs::on_path("memcached").expect("it was just found");
     let directory = Directory::new();
     let ports = directory.file("ports");
     // One thread: several may answer out of order.

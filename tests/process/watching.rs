@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 
+use crate::needs;
 use crate::server::*;
 
 /// The lines of `stats conns` about the connection that asks, and about what is listened on.
@@ -24,6 +25,9 @@ fn own_seat<S: Read + Write>(client: &mut Client<S>) -> (Vec<String>, Vec<String
 
 #[test]
 fn who_is_connected_is_shown_with_both_addresses() {
+    if !needs::are_there(&[&needs::IPV6]) {
+        return;
+    }
     let server = Server::start(&["-l", "[::1]", "-t", "2"]);
     let port = server.port;
     let mut client = server.connect();

@@ -1,0 +1,135 @@
+"""pylibmc, which is libmemcached, in the text protocol; alone, and as Django has it."""
+
+import time
+
+import pylibmc
+import pytest
+from django.conf import settings
+from django.core.cache import CacheHandler
+
+settings.configure()
+
+BEHAVIORS = {"cas": True, "tcp_nodelay": True, "connect_timeout": 5000, "receive_timeout": 10_000_000}
+
+
+@pytest.fixture
+def client(server):
+    client = pylibmc.Client([server.name], binary=False, behaviors=BEHAVIORS)
+    yield client
+    client.disconnect_all()
+
+
+@pytest.fixture
+def django(server):
+    backend = "django.core.cache.backends.memcached.PyLibMCCache"
+    # Every option but these is what Django and pylibmc make it: the text protocol, and keys with a version.
+    return CacheHandler({"default": {"BACKEND": backend, "LOCATION": server.name, "TIMEOUT": 60}})["default"]
+
+
+def test_pylibmc_works(server, client):
+    assert client.get("page") is None
+    assert client.set("page", {"title": "Ünï", "rows": [1, 2.5, None]}, time=60)
+    assert client.get("page") == {"title": "Ünï", "rows": [1, 2.5, None]}
+    assert client.add("page", "again") is False
+    assert client.replace("nothing", "x") is False
+    assert client.delete("page") is True and client.delete("page") is False
+
+    values = {f"key{number}": f"value {number}" for number in range(500)}
+    assert client.set_multi(values, time=60) == []
+    assert client.get_multi([*values, "nothing"]) == values
+    assert client.delete_multi(list(values)) is True
+
+    assert client.set("visits", 10)
+    assert [client.incr("visits"), client.incr("visits", 5), client.decr("visits", 6)] == [11, 16, 10]
+    with pytest.raises(pylibmc.NotFound):
+        client.incr("nothing")
+
+    value, token = client.gets("visits")
+    assert value == 10
+    assert client.cas("visits", 11, token) is True
+    assert client.cas("visits", 12, token) is False
+    assert client.set("text", b"middle")
+    assert client.append("text", b" end") and client.prepend("text", b"start ")
+    assert client.get("text") == b"start middle end"
+    large = bytes(range(256)) * 4000
+    assert client.set("large", large)
+    assert client.get("large") == large
+    compressible = "x" * 3_000_000
+    assert client.set("compressed", compressible, min_compress_len=1000)
+    assert client.get("compressed") == compressible
+    [(_, stats)] = client.get_stats()
+    assert stats["pid"] == b"%d" % server.pid
+    assert client.flush_all() is True
+    assert client.get("large") is None
+
+
+def test_writes_that_wait_for_no_answer_are_made(server):
+    client = pylibmc.Client([server.name], behaviors={"no_block": True, "_buffer_requests": True, "_noreply": True})
+    for number in range(1000):
+        client.set(f"key{number}", b"%d" % number)
+    reader = pylibmc.Client([server.name])
+    # Whatever still waits goes out with the client's first question.
+    assert client.get("key999") == b"999"
+    found = reader.get_multi([f"key{number}" for number in range(1000)])
+    assert found == {f"key{number}": b"%d" % number for number in range(1000)}
+    client.disconnect_all()
+    reader.disconnect_all()
+
+
+def test_after_its_second_an_item_is_missing(client, django):
+    for round in range(3):
+        client.set("pylibmc", "x", time=1)
+        django.set("django", "x", timeout=1)
+        django.set("touched", "x")
+        assert django.touch("touched", 1)
+        assert client.get("pylibmc") == django.get("django") == django.get("touched") == "x"
+        time.sleep(1)
+        assert client.get("pylibmc") is None
+        assert django.get_many(["django", "touched"]) == {}
+        assert "django" not in django
+
+
+def test_django_works(django):
+    asked = []
+
+    def articles():
+        asked.append(1)
+        return [{"title": "Ünï"}]
+
+    for _ in range(3):
+        assert django.get_or_set("articles", articles, timeout=60) == [{"title": "Ünï"}]
+    assert asked == [1]
+    values = {f"key{number}": number for number in range(300)}
+    assert django.set_many(values, timeout=60) == []
+    assert django.get_many([*values, "nothing"]) == values
+    django.delete_many(["key1", "key2"])
+    assert django.get_many(["key1", "key2", "key3"]) == {"key3": 3}
+    assert [django.incr("key3"), django.incr("key3", 10), django.decr("key3", 4)] == [4, 14, 10]
+    with pytest.raises(ValueError, match="not found"):
+        django.incr("nothing")
+    assert django.add("key3", 0) is False
+    # For ever, and for longer than the 30 days after which memcached takes a moment for a time to live.
+    django.set("for-ever", "x", timeout=None)
+    django.set("quarter", "x", timeout=90 * 24 * 60 * 60)
+    assert django.get("for-ever") == django.get("quarter") == "x"
+    assert django.incr_version("quarter") == 2
+    assert django.get("quarter") is None and django.get("quarter", version=2) == "x"
+    assert django.delete("quarter", version=2) is True
+    django.clear()
+    assert django.get("for-ever", default="gone") == "gone"
+
+
+def test_a_timeout_of_0_stores_what_has_expired(django):
+    django.set("key", "old", timeout=60)
+    django.set("key", "new", timeout=0)
+    assert django.get("key") is None
+    django.set("key", "old", timeout=60)
+    django.set("key", "new", timeout=-1)
+    assert django.get("key") is None
+    assert django.add("key", "added", timeout=0) is True
+    assert django.get("key") is None
+    assert django.set_many({"key": 1, "other": 2}, timeout=0) == []
+    assert django.get_many(["key", "other"]) == {}
+    django.set("key", "stays", timeout=60)
+    assert django.touch("key", timeout=0)
+    assert django.get("key") is None
