@@ -152,7 +152,7 @@ def test_aiocache_moves_many_counts_and_locks(server):
             found = await shop.multi_get([f"item{number}" for number in range(51)])
             assert found == [{"price": number} for number in range(50)] + [None]
             assert await other.get("item1") is None
-            assert await other.get("shop:item1") == '{"price":1}'
+            assert await other.get("shop:item1") == '{"price": 1}'
             with pytest.raises(ValueError, match="already exists"):
                 await shop.add("item1", 0)
             assert [await shop.delete("item1"), await shop.delete("item1")] == [1, 0]

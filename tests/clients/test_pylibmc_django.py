@@ -64,7 +64,7 @@ def test_pylibmc_works(server, client):
 
 
 def test_writes_that_wait_for_no_answer_are_made(server):
-    client = pylibmc.Client([server.name], behaviors={"no_block": True, "_buffer_requests": True, "_noreply": True})
+    client = pylibmc.Client([server.name], behaviors={"no_block": True, "buffer_requests": True, "_noreply": True})
     for number in range(1000):
         client.set(f"key{number}", b"%d" % number)
     reader = pylibmc.Client([server.name])
