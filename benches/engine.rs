@@ -41,6 +41,9 @@ struct Options {
     /// Rounds of each workload; the one that took least counts
     #[arg(long, default_value_t = 51)]
     rounds: usize,
+    /// The workload of this name only, to count its instructions with valgrind --tool=callgrind
+    #[arg(long)]
+    only: Option<String>,
     /// Given by cargo bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -159,7 +162,7 @@ fn main() -> Result<()> {
     let mut table = Table::new(["CPU ns per key", "10,000 keys", "1,000,000 keys"]);
     let mut bares = KEYS.map(|keys| (keys, Bare::filled(keys)));
     let mut random = Random::seeded(5);
-    for workload in &WORKLOADS {
+    for workload in WORKLOADS.iter().filter(|one| options.only.as_ref().is_none_or(|name| name == one.name)) {
         let mut row = vec![workload.name.to_owned()];
         for (keys, bare) in &mut bares {
             let bare = bare.as_mut().map_err(|error| error.to_string())?;

@@ -124,7 +124,7 @@ pub(super) static OPTIONS: &[Row] = &[
     option('R', "max-reqs-per-event", Group::Connections)
         .takes("NUM")
         .default("20")
-        .says("How many requests of one connection are answered before others have their turn.")
+        .says("How many requests of one connection are answered, in batches of up to 64, before others have their turn.")
         .sets(|config, given| {
             let number = given.count("Number of requests per event must be greater than 0");
             number.map(|number| config.settings.requests_per_event = number)
