@@ -32,7 +32,7 @@ const USES_UNTIL_OWN: u64 = 1024;
 /// How many numbers of their own all workers together have at most: 8 MB of them.
 const OWN_TALLIES_MAX: usize = 131_072;
 
-/// How many prefixes one slice of a dump tells: at most some 90 KiB, and mostly a tenth of that.
+/// How many prefixes one slice of a dump tells: at most some 45 KiB, and mostly a tenth of that.
 const SLICE_PREFIXES: usize = 128;
 
 /// How many prefixes a session remembers, so that a client which uses a few of them in turn finds each at hand.

@@ -9,7 +9,7 @@ use super::{Engine, Session};
 use crate::clock::Tick;
 use crate::protocol::{Owed, reply};
 
-/// How many sockets one slice of `stats conns` lists. Some 60 KiB, or four times that with the longest addresses.
+/// How many sockets one slice of `stats conns` lists. Some 15 KiB, or four times that with the longest addresses.
 const SEATS_PER_SLICE: usize = 64;
 
 /// What carries a connection.

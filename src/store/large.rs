@@ -45,7 +45,7 @@ pub(super) struct Pool {
     alive: AtomicU64,
     /// What of that belongs to items, in bytes.
     owned: AtomicU64,
-    /// The pages of spare blocks, in bytes. Changed under the lock of the classes.
+    /// The pages of spare blocks, in bytes. Added to before a block becomes a spare, and taken from once it is none.
     spare: AtomicU64,
     classes: Mutex<Vec<Class>>,
     this: Weak<Pool>,

@@ -63,8 +63,8 @@ impl TlsStream {
         SockRef::from(&self.socket)
     }
 
-    /// Agrees with the client on how to go on, each time it has said something in a turn that is called by `turns`; `false` if it left
-    /// without a word, as health checks do.
+    /// Agrees with the client on how to go on; `false` if it left without a word, as health checks do. Each piece that it
+    /// sends is looked at once `turns` calls that.
     ///
     /// # Errors
     /// When they do not agree. The client was told, if it listens.
