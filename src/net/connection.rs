@@ -7,18 +7,19 @@
 //!   left over at the end of a turn (a cut-off request, a reply the socket would not take) is kept;
 //! - a client that does not take what it is owed is not read from.
 
+mod held;
 mod wait;
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BufMut, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::{debug, trace};
 
 use super::clients::Client;
@@ -32,9 +33,6 @@ use wait::Wait;
 
 /// How much one read may bring, in bytes: with the requests in it, about a tenth of a millisecond's work.
 const READ_BYTES_MAX: usize = 32 << 10;
-
-/// How much a read of a long request may bring, in bytes: it is only copied.
-const LONG_READ_BYTES_MAX: usize = 64 << 10;
 
 /// Up to this length, in bytes, an unfinished request is put before the next read in the scratch space; a longer
 /// one gets a buffer of its own, so that tiny writes cannot have it copied over and over.
@@ -150,7 +148,7 @@ impl Connection {
         let ended = poll_fn(|cx| {
             let served = SCRATCH.with_borrow_mut(|scratch| self.poll_serve(cx, scratch));
             if served.is_pending() {
-                self.standing.note_pending();
+                self.note_pending();
             }
             served
         });
@@ -289,50 +287,6 @@ impl Connection {
         Poll::Ready(Ok(Some(turn)))
     }
 
-    /// Holds `left` until more comes, of which what is held now is the head if it `is_more`; `false` when there is no
-    /// room for it.
-    fn hold(&mut self, left: &[u8], is_more: bool) -> bool {
-        let now = self.client.last_turn();
-        let held = self.held.len();
-        match left.len().checked_sub(held) {
-            Some(more) if is_more && held > 0 => self.client.burden.advance(more, now),
-            _ => self.client.burden.begin(now),
-        }
-        let more = left.len().saturating_sub(held);
-        if more > 0 && !self.shared.may_hold(&self.client, held, more) {
-            return false;
-        }
-        self.held.clear();
-        self.held.extend_from_slice(left);
-        self.note_held();
-        true
-    }
-
-    /// Reads a piece of a long request into a buffer of its own, which grows with what arrives, not with what was
-    /// announced. `false` at the end of the stream.
-    fn poll_long(&mut self, cx: &mut Context<'_>, bytes_min: usize) -> Poll<io::Result<bool>> {
-        let more = (bytes_min - self.held.len()).min(LONG_READ_BYTES_MAX);
-        if self.held.capacity() - self.held.len() < more {
-            // Twice as much each time: so it is copied as often as its length doubles.
-            let more = (bytes_min - self.held.len()).min(self.held.len().max(LONG_READ_BYTES_MAX));
-            if !self.shared.may_hold(&self.client, self.held.len(), more) {
-                self.owed.say(reply::OUT_OF_MEMORY_READING);
-                self.ended = Some(Reason::Error);
-                self.next = Next::Close;
-                return Poll::Ready(Ok(true));
-            }
-            self.held.reserve(more);
-            self.note_held();
-        }
-        let mut room = (&mut self.held).limit(more);
-        let read = ready!(pin!(self.stream.read_buf(&mut room)).poll(cx))?;
-        let now = self.shared.clock.now();
-        self.client.touch(now);
-        self.client.burden.advance(read, now);
-        self.standing.note_turn(read == more);
-        Poll::Ready(Ok(read > 0))
-    }
-
     #[cold]
     fn begin_to_watch(&mut self) -> Next {
         let wants_to_quit = self.shared.engine.wants_to_quit(&mut self.session, &self.held);
@@ -386,11 +340,12 @@ impl Connection {
         if turn.consumed > 0 {
             self.client.burden.begin(now);
         }
-        self.held.advance(turn.consumed);
-        if self.held.is_empty() || self.held.capacity() / 4 > self.held.len().max(READ_BYTES_MAX) {
-            // Gives back what a long request needed. Only where most of it is free, or a long pipeline behind
-            // such a request would be copied again after every turn.
-            self.held = BytesMut::from(&self.held[..]);
+        if turn.consumed == self.held.len() {
+            // All of the buffer is free again, for a long request that may come right behind this one.
+            self.held.clear();
+        } else {
+            self.held.advance(turn.consumed);
+            self.shrink_held();
         }
         self.note_held();
         turn
@@ -422,16 +377,6 @@ impl Connection {
             }
         }
         Ok(())
-    }
-
-    /// Keeps the note of what is held true.
-    #[inline]
-    fn note_held(&mut self) {
-        let bytes = if self.held.is_empty() { 0 } else { self.held.capacity() };
-        if bytes != self.held_noted {
-            self.shared.note_input(&self.client, bytes);
-            self.held_noted = bytes;
-        }
     }
 
     /// Tells everybody who wants to know that the handshake failed.

@@ -104,6 +104,12 @@ impl Standing {
         Poll::Ready(())
     }
 
+    /// Whether it will be called.
+    #[inline]
+    pub(super) fn is_queued(&self) -> bool {
+        matches!(self, Standing::Queued(_))
+    }
+
     /// Notes that its socket has nothing for it now. Who was called in vain has to queue once more.
     #[inline]
     pub(super) fn note_pending(&mut self) {
