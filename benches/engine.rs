@@ -13,9 +13,9 @@ mod common;
 use bytes::Buf;
 use clap::Parser;
 use ferrocached::clock::{Epoch, Tick};
-use ferrocached::engine::settings::Settings;
 use ferrocached::engine::{Engine, Session};
 use ferrocached::protocol::Owed;
+use ferrocached::settings::Settings;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::common::batch::Batch;

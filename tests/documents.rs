@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ferrocached::config::{example, readme_tables};
+use ferrocached::engine::access::rights::{Allowed, Rights};
 use ferrocached::engine::admin::COMMANDS;
-use ferrocached::engine::rights::{Allowed, Rights};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)

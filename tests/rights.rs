@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use ferrocached::clock::{Epoch, Tick};
+use ferrocached::engine::access::rights::{Allowed, Rights};
 use ferrocached::engine::admin::COMMANDS;
-use ferrocached::engine::rights::{Allowed, Rights};
-use ferrocached::engine::settings::Settings;
 use ferrocached::engine::{Engine, Session, Then};
 use ferrocached::protocol::Owed;
+use ferrocached::settings::Settings;
 
 const RIGHTS: [&str; 4] = ["rw", "ro", "prefix=a", "ro,prefix=a"];
 

@@ -9,10 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ferrocached::clock::{Epoch, Tick};
-use ferrocached::engine::rights::Rights;
-use ferrocached::engine::settings::Settings;
+use ferrocached::engine::access::rights::Rights;
 use ferrocached::engine::{Engine, Session, Then};
 use ferrocached::protocol::Owed;
+use ferrocached::settings::Settings;
 
 /// What the connections may do. Some prefixes begin with others, and two connections have the same.
 const RIGHTS: [&str; 7] = ["prefix=a", "prefix=ab", "prefix=b", "rw", "prefix=a", "ro,prefix=ab", "ro"];

@@ -2,9 +2,9 @@
 
 use bytes::Buf;
 use ferrocached::clock::{Epoch, Tick};
-use ferrocached::engine::settings::Settings;
 use ferrocached::engine::{Engine, OWED_BYTES_MAX, Session, Then, Turn};
 use ferrocached::protocol::Owed;
+use ferrocached::settings::Settings;
 
 /// The most requests that are decoded at a time.
 const BATCH_REQUESTS: usize = 64;

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::Config;
 use super::fault::Fault;
 use super::given::Given;
-use crate::engine::settings::{ListenAddress, TlsPrefix};
+use crate::settings::{ListenAddress, TlsPrefix};
 
 /// Adds the entries of one `-l` to those of the same source; the first of a source takes the place of what
 /// weaker sources said.

@@ -26,7 +26,7 @@ use thiserror::Error;
 pub use documents::{example, help, readme_tables};
 pub use row::{Group, Row, Verdict};
 
-use crate::engine::settings::{Protocol, Settings, TcpPort, TlsPrefix, TlsSettings, VERSION, VerifyMode};
+use crate::settings::{Protocol, Settings, TcpPort, TlsPrefix, TlsSettings, VERSION, VerifyMode};
 use fault::Fault;
 use sources::Source;
 

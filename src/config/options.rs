@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::given::{COUNT_MAX, Given};
 use super::row::{Group, Row, named, option};
 use super::{Config, LogFormat, listen, processors, suboptions};
-use crate::engine::settings::{Protocol, TcpPort};
+use crate::settings::{Protocol, TcpPort};
 
 /// Permission bits a file can have.
 const MODE_MAX: u32 = 0o777;

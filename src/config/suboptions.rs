@@ -6,7 +6,7 @@ use super::Config;
 use super::fault::Fault;
 use super::given::{COUNT_MAX, Given};
 use super::row::{Group, Row, named};
-use crate::engine::settings::{Compat, TlsVersion, VerifyMode};
+use crate::settings::{Compat, TlsVersion, VerifyMode};
 
 /// The bounds of `hashpower`. Source: memcached.
 const HASH_POWER_MIN: i64 = 12;

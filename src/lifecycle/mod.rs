@@ -24,12 +24,12 @@ use tracing::{debug, info, warn};
 
 use crate::config::{self, Config, Parsed, Process};
 use crate::engine::Engine;
-use crate::engine::auth::Users;
-use crate::engine::settings::Settings;
+use crate::engine::access::users::Users;
 use crate::engine::stats::Usage;
 use crate::net::tls::{Tls, TlsError};
 use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
 use crate::process::{self, ProcessError};
+use crate::settings::Settings;
 use crate::store::share_heap;
 use log::Log;
 use reload::{Reload, reload_when};

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::reload::Reload;
 use crate::engine::Engine;
-use crate::engine::auth::{USERS_FILE_BYTES_MAX, Users, UsersError};
+use crate::engine::access::users::{USERS_FILE_BYTES_MAX, Users, UsersError};
 
 /// The permission bits that let others than owner and group read a file, or write to it.
 const OTHERS: u32 = 0o006;

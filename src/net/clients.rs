@@ -10,12 +10,12 @@ use dashmap::DashMap;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
-use super::burden::Burden;
 use super::datagram::{self, Door};
 use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
 use crate::engine::Engine;
-use crate::engine::roster::{Reason, Remote, Roster, Seat, State, Transport};
+use crate::engine::stats::connections::{Reason, Remote, Roster, Seat, State, Transport};
+use crate::net::slow_clients::Burden;
 
 /// The states of clients, by number. Those who listen are not clients.
 const STATES: [State; 4] = [State::Reading, State::ReadingValue, State::Writing, State::Watching];

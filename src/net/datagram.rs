@@ -28,9 +28,9 @@ use super::connection::shown;
 use super::listen::{BindError, Endpoint, bind_each};
 use super::{Shared, guard};
 use crate::clock::Tick;
-use crate::engine::settings::Settings;
 use crate::engine::{Session, Then};
 use crate::protocol::{Owed, reply};
+use crate::settings::Settings;
 
 /// The most that one datagram can bring, in bytes: its length, header of UDP included, is a number of 16 bits (RFC 768).
 const REQUEST_BYTES_MAX: usize = 64 << 10;

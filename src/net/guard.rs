@@ -12,9 +12,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tracing::{debug, warn};
 
 use super::listen::{Accepted, Endpoint, Listener};
-use super::seldom::Seldom;
 use crate::clock::Tick;
-use crate::engine::settings::Settings;
+use crate::net::log_throttle::Seldom;
+use crate::settings::Settings;
 
 /// Networks that no router of the public Internet brings anybody from, with the lengths of their prefixes. What is
 /// not here is public.
@@ -96,7 +96,7 @@ mod tests {
 
     use super::super::listen;
     use super::*;
-    use crate::engine::settings::{ListenAddress, TlsPrefix};
+    use crate::settings::{ListenAddress, TlsPrefix};
 
     #[test]
     fn private_are_these_networks_up_to_their_edges_and_public_is_the_rest() {

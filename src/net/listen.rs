@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::stream::Handover;
 use super::tls::{Asked, Tls};
-use crate::engine::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
+use crate::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
 
 /// How many bytes the system takes of what cannot be sent yet, for each connection, in bytes: without this it takes 3 to
 /// 4 MB of a client that does not read, where nothing counts them. What is on its way to a client that reads is not

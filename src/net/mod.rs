@@ -1,18 +1,18 @@
 //! All that waits: listeners, the workers they hand connections to, and the clock.
 //!
-//! The runtime of [`Server::run`] accepts; each worker is a thread with a runtime of its own and its own
+//! The runtime of [`Running::serve`] accepts; each worker is a thread with a runtime of its own and its own
 //! connections. Nothing moves between workers, so nothing is shared on the way of a request but the store.
 
-mod burden;
+mod blocking;
 mod clients;
 mod clock;
 mod connection;
 mod datagram;
-mod errand;
-mod farewell;
 mod guard;
 mod listen;
-mod seldom;
+mod log_throttle;
+mod refuse;
+mod slow_clients;
 mod stream;
 pub mod tls;
 mod turns;
@@ -30,18 +30,18 @@ use tracing::{debug, error, warn};
 
 use crate::clock::TICKS_PER_SECOND;
 use crate::engine::Engine;
-use crate::engine::certificates::Certificates;
-use crate::engine::roster::Roster;
+use crate::engine::admin::certificates::Certificates;
+use crate::engine::stats::connections::Roster;
+use crate::net::blocking::Errands;
+use crate::net::log_throttle::Seldom;
+use crate::net::refuse::Farewells;
 use crate::protocol::reply;
 use clients::{Client, Clients, Place};
 pub use clock::Clock;
 use connection::Connection;
 use datagram::{Datagrams, Door};
-use errand::Errands;
-use farewell::Farewells;
 use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
-use seldom::Seldom;
 use stream::Stream;
 use tls::{HANDSHAKE_SECONDS_MAX, Tls};
 use turns::turns;

@@ -39,7 +39,7 @@ enum WantedExptime {
 }
 
 /// The next key of a `get` written as clients write it: one space before it, a space or CRLF behind. `None`, and
-/// nothing done, for everything else, which [`line`] and [`keys`] decode as well as this.
+/// nothing done, for everything else, which [`line()`] and [`keys`] decode as well as this.
 #[inline(always)]
 pub(super) fn plain_key<'a>(mode: &mut Mode, input: &'a [u8]) -> Option<(Fetch<'a>, usize)> {
     const GET: Retrieval = Retrieval { with_cas: false, exptime: WantedExptime::Keep, any_key: true };

@@ -9,6 +9,7 @@ mod login;
 mod meta;
 mod replies;
 mod tokens;
+pub(crate) mod uri;
 
 pub use login::{LoginStep, login_step};
 pub use meta::{Flags, KeyBuffer, Letters, MetaHit, SecondsLeft, Shown, decode_key, encode_key};

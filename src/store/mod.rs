@@ -8,8 +8,7 @@
 //! evicted. The store reads no clock: callers say what time it is.
 
 mod budget;
-mod empty;
-mod evicted;
+mod evicted_keys;
 mod flushes;
 mod header;
 mod hint;
@@ -19,23 +18,24 @@ mod large;
 mod memory;
 mod policy;
 mod put;
-mod queues;
-mod room;
+mod queue_stats;
+mod reclaim;
 mod segment;
 mod shard;
+mod sizing;
 mod slot;
 mod walk;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub use empty::NoAddresses;
-pub use evicted::{EVICTIONS_MAX, Eviction};
+pub use crate::store::evicted_keys::{EVICTIONS_MAX, Eviction};
+pub use crate::store::queue_stats::{QueueStats, QueuesStats};
+pub use crate::store::sizing::NoAddresses;
 pub use flushes::{FLUSHES_MAX, FLUSHES_OWN_MAX, TooManyFlushes};
 pub use hint::Hashed;
 pub use item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
 pub use memory::{HeldAddresses, share_heap, trim_heap};
-pub use queues::{QueueStats, QueuesStats};
 pub use walk::{Cursor, Entry, Verdict};
 
 use crate::clock::Tick;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrocached::clock::{Epoch, TICKS_PER_SECOND, Tick};
-use ferrocached::engine::auth::Users;
-use ferrocached::engine::rights::Rights;
-use ferrocached::engine::settings::{Protocol, Settings};
+use ferrocached::engine::access::rights::Rights;
+use ferrocached::engine::access::users::Users;
 use ferrocached::engine::{Engine, Then};
+use ferrocached::settings::{Protocol, Settings};
 
 use super::connection::Connection;
 use super::walk::{More, Peer};

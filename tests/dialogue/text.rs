@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use ferrocached::engine::rights::Rights;
+use ferrocached::engine::access::rights::Rights;
 
 use super::pattern::Pattern;
 

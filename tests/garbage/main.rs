@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ferrocached::clock::Epoch;
 use ferrocached::engine::Engine;
-use ferrocached::engine::settings::Settings;
+use ferrocached::settings::Settings;
 
 use dialogue::connection::Connection;
 use dialogue::pattern::{Caught, shown};

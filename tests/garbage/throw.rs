@@ -1,8 +1,8 @@
 //! Bytes thrown at two engines in different pieces: they must answer the same, within their limits.
 
 use ferrocached::clock::{Epoch, Tick};
-use ferrocached::engine::settings::Settings;
 use ferrocached::engine::{Engine, Then};
+use ferrocached::settings::Settings;
 
 use super::Connection;
 

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
-use ferrocached::engine::prefixes::PREFIXES_MAX;
+use ferrocached::engine::watching::prefixes::PREFIXES_MAX;
 
 use crate::server::*;
 

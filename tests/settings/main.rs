@@ -11,7 +11,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use ferrocached::config::{Config, Parsed, Stop, parse};
-use ferrocached::engine::settings::Settings;
+use ferrocached::settings::Settings;
 
 /// What the words of `line` mean under these variables.
 fn parsed(line: &str, variables: &[(&str, &str)]) -> Result<Parsed, Stop> {

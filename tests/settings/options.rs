@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ferrocached::config::{
     Config, LogFormat, Parsed, Row, Verdict, help, option_table, parse, suboption_table,
 };
-use ferrocached::engine::settings::{Compat, Protocol, Settings, TcpPort, VERSION};
+use ferrocached::settings::{Compat, Protocol, Settings, TcpPort, VERSION};
 
 use super::{config, config_with, hosts, parsed, settings, shown, stop};
 

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use ferrocached::config::{Config, Parsed, parse, parse_reading};
-use ferrocached::engine::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
+use ferrocached::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
 
 use super::{ConfFile, DEBIAN_CONF, config, config_with, hosts, stop, stop_with};
 

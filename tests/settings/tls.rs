@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ferrocached::engine::settings::{TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
+use ferrocached::settings::{TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
 
 use super::{config, settings, stop};
 

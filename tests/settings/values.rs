@@ -1,6 +1,6 @@
 //! Values at their limits, and what is said about those beyond.
 
-use ferrocached::engine::settings::{ListenAddress, TlsPrefix};
+use ferrocached::settings::{ListenAddress, TlsPrefix};
 
 use super::{ConfFile, config, config_of, config_with, settings, stop, stop_of};
 

@@ -3,8 +3,8 @@
 use super::fetch::key_mark;
 use super::{exact, plain, say};
 use crate::clock::{Deadline, Tick};
-use crate::engine::events::Seen;
-use crate::engine::room::NoRoomYet;
+use crate::engine::turn::retry::NoRoomYet;
+use crate::engine::watching::events::Seen;
 use crate::engine::{Engine, Session};
 use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup, Marks};

@@ -6,10 +6,8 @@ use std::sync::atomic::Ordering;
 use super::Lines;
 use crate::clock::Tick;
 use crate::engine::Engine;
-use crate::engine::settings::{
-    ListenAddress, Protocol, Settings, TcpPort, TlsSettings, TlsVersion, VerifyMode,
-};
 use crate::protocol::{Owed, reply};
+use crate::settings::{ListenAddress, Protocol, Settings, TcpPort, TlsSettings, TlsVersion, VerifyMode};
 
 impl Engine {
     /// `stats settings`.

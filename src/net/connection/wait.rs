@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{Connection, Next, SHORT_BYTES_MAX, Scratch};
 use crate::clock::Tick;
-use crate::engine::roster::State;
-use crate::net::errand::Underway;
+use crate::engine::stats::connections::State;
+use crate::net::blocking::Underway;
 
 /// What a connection waits for.
 pub(super) enum Wait {

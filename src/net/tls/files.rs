@@ -14,7 +14,7 @@ use rustls::server::VerifierBuilderError;
 use rustls::sign::CertifiedKey;
 
 use super::version1;
-use crate::engine::settings::TlsSettings;
+use crate::settings::TlsSettings;
 
 /// How long a file may be, in bytes. All issuers that the world's browsers trust take about 220 KB.
 const FILE_BYTES_MAX: u64 = 4 << 20;

@@ -21,8 +21,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use tracing::{error, info, warn};
 
-use crate::engine::certificates::Certificates;
-use crate::engine::settings::{Settings, TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
+use crate::engine::admin::certificates::Certificates;
+use crate::settings::{Settings, TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
 pub use files::TlsError;
 use files::{Files, Loaded, Stamps};
 pub(super) use stream::TlsStream;

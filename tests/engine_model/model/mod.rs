@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use ferrocached::clock::{Deadline, Epoch, TICKS_PER_SECOND, Tick};
-use ferrocached::engine::settings::Settings;
 use ferrocached::engine::{Engine, Session, Then};
 use ferrocached::protocol::Owed;
+use ferrocached::settings::Settings;
 use ferrocached::store::{Access, FLUSHES_MAX, Lookup, Marks};
 
 const UNIX_START: u64 = 1_700_000_000;

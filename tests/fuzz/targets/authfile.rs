@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 
-use ferrocached::engine::auth::{PASSWORDS_PER_USER_MAX, Token, USER_LINE_BYTES_MAX, Users, UsersError};
-use ferrocached::engine::rights::{PREFIX_BYTES_MAX, Rights, SEPARATOR};
+use ferrocached::engine::access::rights::{PREFIX_BYTES_MAX, Rights, SEPARATOR};
+use ferrocached::engine::access::users::{
+    PASSWORDS_PER_USER_MAX, Token, USER_LINE_BYTES_MAX, Users, UsersError,
+};
 
 /// The longest message: longer ones would be showing something of the file.
 const MESSAGE_BYTES_MAX: usize = 200;

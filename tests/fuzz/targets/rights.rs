@@ -3,9 +3,9 @@
 
 use ferrocached::clock::{Epoch, Tick};
 use ferrocached::engine::Engine;
-use ferrocached::engine::auth::Users;
-use ferrocached::engine::rights::Rights;
-use ferrocached::engine::settings::{Protocol, Settings};
+use ferrocached::engine::access::rights::Rights;
+use ferrocached::engine::access::users::Users;
+use ferrocached::settings::{Protocol, Settings};
 
 use super::session::connection::Connection;
 

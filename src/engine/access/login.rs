@@ -1,0 +1,279 @@
+//! Logging in: the one thing that a session may do before anything else, where there is a file of users.
+//!
+//! Rules:
+//! - whatever can be told in microseconds is told at once; the rest, and every refusal, is an errand;
+//! - a refusal comes late, and later each time in a row, for those who mistype and for simple robots. Who does not wait for
+//!   it but connects anew is slowed down only where passwords are hashed with argon2, by these being verified one at a
+//!   time: success comes at once, so a client need not be told to know that it was wrong.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Buf;
+
+use crate::engine::access::rights::Rights;
+use crate::engine::access::users::{Token, Users};
+use crate::engine::stats::connections::Reason;
+use crate::engine::turn::blocking::{Errand, Kind};
+use crate::engine::turn::session::Stage;
+use crate::engine::{Engine, OWED_BYTES_MAX, Session, Then};
+use crate::protocol::{LoginStep, Owed, login_step, reply};
+
+/// How long the first refusal on a connection takes. Short enough not to annoy who mistypes, and long enough that a
+/// client that listens has ten guesses a second at most.
+const REFUSAL_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// How long a refusal takes at most: each takes twice as long as the one before, up to this.
+const REFUSAL_PAUSE_MAX: Duration = Duration::from_millis(3200);
+
+/// How often a password is looked at, where the users change each time that this is done.
+const LOOKS_MAX: usize = 4;
+
+/// Those who may log in, until others may.
+pub(in crate::engine) type CurrentUsers = Arc<RwLock<Arc<Users>>>;
+
+/// What a session knows of its attempts to log in.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Login {
+    /// Refusals so far.
+    refusals: u32,
+    /// How many bytes of a value that is too long are still to be thrown away.
+    unwanted: u64,
+}
+
+impl Engine {
+    /// Has these users log in from now on, and no others: those who wait for it included. Sessions that have logged in go
+    /// on as they are.
+    pub fn set_users(&self, users: Users) {
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
+    }
+
+    /// A turn of a session that has not logged in: how many bytes of input it used up, and what comes then.
+    pub(in crate::engine) fn turn_of_login(
+        &self,
+        session: &mut Session,
+        input: &[u8],
+        owed: &mut Owed,
+    ) -> (usize, Then) {
+        let owed_max = owed.remaining() + OWED_BYTES_MAX;
+        let mut consumed = 0;
+        for _ in 0..self.settings.requests_per_event {
+            let Stage::LoggingIn(login) = &mut session.stage else { break };
+            let rest = &input[consumed..];
+            if login.unwanted > 0 {
+                let used = usize::try_from(login.unwanted).unwrap_or(usize::MAX).min(rest.len());
+                login.unwanted -= used as u64;
+                consumed += used;
+                if login.unwanted > 0 {
+                    return (consumed, Then::Read { bytes_min: 1 });
+                }
+                continue;
+            }
+            let (step, used) = login_step(rest);
+            consumed += used;
+            match step {
+                LoginStep::Incomplete { bytes_min } => return (consumed, Then::Read { bytes_min }),
+                LoginStep::Hopeless => {
+                    session.reason = Reason::Error;
+                    return (consumed, Then::Close);
+                }
+                LoginStep::Say(words) => owed.say(words),
+                LoginStep::TooLong(bytes) => {
+                    login.unwanted = bytes + 2;
+                    owed.say(reply::AUTH_TOKEN_TOO_LONG);
+                }
+                LoginStep::Token(text) => {
+                    if let Some(then) = self.log_in(session, text, owed) {
+                        return (consumed, then);
+                    }
+                }
+            }
+            if owed.remaining() >= owed_max {
+                break;
+            }
+        }
+        (consumed, if consumed < input.len() { Then::Again } else { Then::Read { bytes_min: 1 } })
+    }
+
+    /// Logs the session in with `text`, or has that looked into.
+    fn log_in(&self, session: &mut Session, text: &[u8], owed: &mut Owed) -> Option<Then> {
+        let Some(token) = Token::parse(text) else {
+            owed.say(reply::BAD_AUTH_TOKEN);
+            return None;
+        };
+        session.counters.auth_cmds.add(1);
+        let text = token.kept();
+        let users = now(&self.users);
+        if let Some(rights) = Token::parse(&text).and_then(|token| users.verify_at_once(token)) {
+            session.admit(rights, owed);
+            return None;
+        }
+        let users = Arc::clone(&self.users);
+        let Stage::LoggingIn(Login { refusals, .. }) = session.stage else { return None };
+        Some(session.send(Attempt { users, text, refusals, verdict: Verdict::Open }))
+    }
+}
+
+fn now(users: &RwLock<Arc<Users>>) -> Arc<Users> {
+    Arc::clone(&users.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Session {
+    /// Has it do from now on what `rights` say.
+    fn admit(&mut self, rights: Arc<Rights>, owed: &mut Owed) {
+        self.set_rights(rights);
+        self.stage = Stage::Serving;
+        owed.say(reply::STORED);
+    }
+}
+
+/// An attempt to log in that takes time.
+struct Attempt {
+    users: CurrentUsers,
+    text: Box<[u8]>,
+    /// How many on this connection were refused before.
+    refusals: u32,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    Open,
+    Refused,
+    Admitted(Arc<Rights>),
+}
+
+/// What becomes of a login with `text`, by what is the `current` file.
+fn verdict(text: &[u8], current: impl Fn() -> Arc<Users>) -> Verdict {
+    for _ in 0..LOOKS_MAX {
+        let users = current();
+        let rights = Token::parse(text).and_then(|token| users.verify(token));
+        // It may have waited long and taken long: whose password was taken away meanwhile must not come in.
+        if Arc::ptr_eq(&users, &current()) {
+            return rights.map_or(Verdict::Refused, Verdict::Admitted);
+        }
+    }
+    Verdict::Open
+}
+
+impl Errand for Attempt {
+    fn kind(&self) -> Kind {
+        Kind::Computing
+    }
+
+    fn run(&mut self) {
+        self.verdict = verdict(&self.text, || now(&self.users));
+    }
+
+    fn pause(&self) -> Duration {
+        match self.verdict {
+            Verdict::Refused => {
+                let doubled = 2u32.saturating_pow(self.refusals);
+                REFUSAL_PAUSE_MIN.saturating_mul(doubled).min(REFUSAL_PAUSE_MAX)
+            }
+            Verdict::Open | Verdict::Admitted(_) => Duration::ZERO,
+        }
+    }
+
+    fn finish(self: Box<Self>, _: &Engine, session: &mut Session, owed: &mut Owed) {
+        match self.verdict {
+            Verdict::Admitted(rights) => return session.admit(rights, owed),
+            Verdict::Open => owed.say(reply::TOO_MANY_LOGINS),
+            Verdict::Refused => {
+                if let Stage::LoggingIn(login) = &mut session.stage {
+                    login.refusals = login.refusals.saturating_add(1);
+                }
+                owed.say(reply::AUTH_FAILURE);
+            }
+        }
+        session.counters.auth_errors.add(1);
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Attempt").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+
+    use crate::clock::Epoch;
+    use crate::engine::access::login::*;
+    use crate::settings::Settings;
+
+    /// "password" with as little of argon2 as there can be.
+    const QUICK: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$";
+
+    #[test]
+    fn each_refusal_takes_twice_as_long_up_to_the_longest() {
+        let pause = |refusals| {
+            let users = CurrentUsers::default();
+            Attempt { users, text: Box::default(), refusals, verdict: Verdict::Refused }.pause()
+        };
+        for (refusals, milliseconds) in
+            [(0, 100), (1, 200), (4, 1600), (5, 3200), (6, 3200), (u32::MAX, 3200)]
+        {
+            assert_eq!(pause(refusals), Duration::from_millis(milliseconds), "{refusals}");
+        }
+    }
+
+    #[test]
+    fn one_that_nobody_had_time_for_is_told_so_and_may_try_again() {
+        let (epoch, now) = Epoch::starting_at(1_700_000_000);
+        let engine = Engine::new(Settings { auth_file: Some("users".into()), ..Settings::default() }, epoch);
+        engine.set_users(Users::parse(b"ann:sesame").unwrap());
+        let mut session = engine.session(0);
+        let mut owed = Owed::default();
+        let turn = engine.turn(&mut session, b"set a 0 0 9\r\nann wrong\r\n", &mut owed, now);
+        assert_eq!(turn.then, Then::Wait);
+        let never_run = session.take_errand().unwrap();
+        session.give_back(never_run);
+        engine.turn(&mut session, b"", &mut owed, now);
+        engine.turn(&mut session, b"set a 0 0 10\r\nann sesame\r\n", &mut owed, now);
+        let said = String::from_utf8(owed.into_bytes().to_vec()).unwrap();
+        assert_eq!(said, "SERVER_ERROR too many clients log in at once, try again later\r\nSTORED\r\n");
+    }
+
+    #[test]
+    fn whose_password_is_taken_away_while_it_waits_is_not_let_in() {
+        let (epoch, tick) = Epoch::starting_at(1_700_000_000);
+        let engine = Engine::new(Settings { auth_file: Some("users".into()), ..Settings::default() }, epoch);
+        let hash = {
+            let params = argon2::Params::new(8, 1, 1, None).unwrap();
+            let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+            let mut hash = [0; 32];
+            argon2.hash_password_into(b"password", b"somesalt", &mut hash).unwrap();
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD_NO_PAD.encode(hash)
+        };
+        let users = |rights| Users::parse(format!("ann:{QUICK}{hash}:{rights}\n").as_bytes()).unwrap();
+        let input = b"set auth 0 0 12\r\nann password\r\n";
+        for (after, said) in
+            [(users("ro"), &b"STORED\r\n"[..]), (Users::parse(b"bob:x\n").unwrap(), reply::AUTH_FAILURE)]
+        {
+            engine.set_users(users("rw"));
+            let (mut session, mut owed) = (engine.session(0), Owed::default());
+            let turn = engine.turn(&mut session, input, &mut owed, tick);
+            assert_eq!((turn.then, owed.remaining()), (Then::Wait, 0));
+            engine.set_users(after);
+            session.run_errand();
+            engine.turn(&mut session, b"", &mut owed, tick);
+            assert_eq!(owed.into_bytes(), said);
+            assert!(session.rights().is_none_or(|rights| !rights.may_write()), "those of the new file");
+        }
+    }
+
+    #[test]
+    fn one_whose_file_is_another_each_time_it_is_looked_at_may_try_again() {
+        let looks = std::cell::Cell::new(0);
+        let another = || {
+            looks.set(looks.get() + 1);
+            Arc::new(Users::parse(b"ann:sesame").unwrap())
+        };
+        assert!(matches!(verdict(b"ann sesame", another), Verdict::Open));
+        assert_eq!(looks.get(), 2 * LOOKS_MAX);
+    }
+}

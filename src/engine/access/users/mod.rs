@@ -1,0 +1,281 @@
+//! Who may log in: the users of a file (`-Y`), and whether what a client sends is one of their passwords.
+//!
+//! A line of the file is `user:password` or `user:password:rights`. The first colon ends the user. What stands behind
+//! the last one is the [`Rights`] if it is exactly that, and otherwise the end of a password that holds colons. As in
+//! memcached there are no comments and no blank lines: a user's name may well begin with `#`.
+//!
+//! Rules:
+//! - a password is never kept as it was written, and no error shows one;
+//! - comparing takes as long whatever differs, and refusing takes as long whether there is such a user or not.
+
+mod password;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::engine::access::rights::Rights;
+pub use crate::engine::access::users::password::{
+    ARGON2_LANES_MAX, ARGON2_MEMORY_KIB_MAX, ARGON2_PASSES_MAX, SecretError,
+};
+use crate::engine::access::users::password::{Cost, Secret, SessionKey};
+
+/// The longest file of users, in bytes: room for [`USERS_MAX`] lines with an argon2 hash in each.
+pub const USERS_FILE_BYTES_MAX: usize = 16 << 20;
+/// How many lines a file of users may have.
+pub const USERS_MAX: usize = 100_000;
+/// The longest line, in bytes without its end. An argon2 hash takes about 100; memcached takes 255 in all.
+pub const USER_LINE_BYTES_MAX: usize = 1024;
+/// How many passwords one user may have at a time: as many as memcached's file has lines. Each is tried in turn, so
+/// each makes refusing slower.
+pub const PASSWORDS_PER_USER_MAX: usize = 8;
+
+/// What some editors put before a file's first byte to say that it is UTF-8 (RFC 3629, section 6). No part of a name.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// What is wrong with a file of users.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UsersError {
+    /// The file is longer than [`USERS_FILE_BYTES_MAX`].
+    #[error("it has more than {USERS_FILE_BYTES_MAX} bytes, which is the most")]
+    FileTooLong,
+    /// Nothing is in the file: nobody could log in. memcached says of that what it says of a wrong line.
+    #[error("has a malformed entry. Should be 'user:password'; it is empty")]
+    Empty,
+    /// The file has more lines than [`USERS_MAX`].
+    #[error("it has more than {USERS_MAX} lines, which is the most")]
+    TooManyUsers,
+    /// One of its lines is wrong.
+    #[error("line {line}: {wrong}")]
+    Line {
+        /// Which one, counted from 1.
+        line: usize,
+        /// How.
+        wrong: LineError,
+    },
+}
+
+/// What is wrong with a line of a file of users.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LineError {
+    /// It has no colon; a blank line has none either. The words are memcached's.
+    #[error("has a malformed entry. Should be 'user:password'; comments and blank lines are none")]
+    Malformed,
+    /// It is longer than [`USER_LINE_BYTES_MAX`].
+    #[error("is longer than {USER_LINE_BYTES_MAX} bytes")]
+    TooLong,
+    /// Nothing before the first colon.
+    #[error("the user is empty")]
+    UserEmpty,
+    /// Nothing behind the first colon.
+    #[error("the password is empty")]
+    PasswordEmpty,
+    /// A space or a control character, with which nobody could log in: clients send the two words `user password`.
+    #[error("a user or password may hold no space and no control character")]
+    Unsendable,
+    /// The password has the form of a hash and is none.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The user has more than [`PASSWORDS_PER_USER_MAX`].
+    #[error("that is more than {PASSWORDS_PER_USER_MAX} passwords for one user")]
+    TooManyPasswords,
+}
+
+/// What a client sends to log in: `user password`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token<'a> {
+    user: &'a [u8],
+    password: &'a [u8],
+}
+
+impl<'a> Token<'a> {
+    /// The first two words of `text`; as in memcached, further ones have no meaning. `None` if there are not two.
+    pub fn parse(text: &'a [u8]) -> Option<Token<'a>> {
+        let mut words = crate::protocol::Words::new(text);
+        Some(Token { user: words.next()?, password: words.next()? })
+    }
+
+    /// The two words, to be parsed again when there is time to. As each connection may have one waiting, none is large:
+    /// what is longer than any line of a file becomes nothing at all, which is nobody's password.
+    pub(in crate::engine) fn kept(&self) -> Box<[u8]> {
+        match self.user.len() + 1 + self.password.len() {
+            ..=USER_LINE_BYTES_MAX => [self.user, b" ", self.password].concat().into(),
+            _ => Box::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Token").finish_non_exhaustive()
+    }
+}
+
+/// The users of a file, by name.
+///
+/// ```
+/// use ferrocached::engine::access::users::{Token, Users};
+///
+/// let users = Users::parse(b"ann:sesame\nbob:a:b:ro\n")?;
+/// let may_write = |login: &'static [u8]| users.verify(Token::parse(login)?).map(|rights| rights.may_write());
+/// assert_eq!(may_write(b"ann sesame"), Some(true));
+/// assert_eq!(may_write(b"bob a:b"), Some(false));
+/// assert_eq!(may_write(b"ann a:b"), None);
+/// # Ok::<(), ferrocached::engine::access::users::UsersError>(())
+/// ```
+#[derive(Default)]
+pub struct Users {
+    /// What a password opens: a user has one entry for each.
+    entries: HashMap<Box<[u8]>, Vec<Entry>>,
+    passwords: usize,
+    key: SessionKey,
+    /// What refusing takes: the cost of all the passwords of the user for whom that is most.
+    cost_of_refusal: Cost,
+}
+
+struct Entry {
+    secret: Secret,
+    rights: Arc<Rights>,
+}
+
+impl Users {
+    /// The users in `text`, which is that of a file.
+    ///
+    /// A last line without its end counts, as it does not in memcached, and a line may end in CRLF.
+    ///
+    /// # Errors
+    /// At the first line that is wrong, and if there are none or too many of them.
+    pub fn parse(text: &[u8]) -> Result<Users, UsersError> {
+        if text.len() > USERS_FILE_BYTES_MAX {
+            return Err(UsersError::FileTooLong);
+        }
+        let mut users = Users { key: session_key(), ..Users::default() };
+        let mut rights_known = RightsKnown::default();
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        if text.is_empty() {
+            return Err(UsersError::Empty);
+        }
+        for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
+            if index == USERS_MAX {
+                return Err(UsersError::TooManyUsers);
+            }
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            users
+                .add(line, &mut rights_known)
+                .map_err(|wrong| UsersError::Line { line: index + 1, wrong })?;
+        }
+        let costs = users.entries.values().map(|entries| cost(entries));
+        users.cost_of_refusal = costs.max().unwrap_or_default();
+        Ok(users)
+    }
+
+    fn add<'a>(&mut self, line: &'a [u8], rights_known: &mut RightsKnown<'a>) -> Result<(), LineError> {
+        if line.len() > USER_LINE_BYTES_MAX {
+            return Err(LineError::TooLong);
+        }
+        let colon = line.iter().position(|&byte| byte == b':').ok_or(LineError::Malformed)?;
+        let (user, rest) = (&line[..colon], &line[colon + 1..]);
+        let (password, rights) = split_rights(rest, rights_known);
+        if user.is_empty() {
+            return Err(LineError::UserEmpty);
+        }
+        if password.is_empty() {
+            return Err(LineError::PasswordEmpty);
+        }
+        if line.iter().any(|byte| *byte == b' ' || byte.is_ascii_control()) {
+            return Err(LineError::Unsendable);
+        }
+        let secret = Secret::parse(password, &self.key)?;
+        let entries = self.entries.entry(user.into()).or_default();
+        if entries.len() == PASSWORDS_PER_USER_MAX {
+            return Err(LineError::TooManyPasswords);
+        }
+        entries.push(Entry { secret, rights });
+        self.passwords += 1;
+        Ok(())
+    }
+
+    /// How many lines there were.
+    pub fn len(&self) -> usize {
+        self.passwords
+    }
+
+    /// Whether nobody can log in.
+    pub fn is_empty(&self) -> bool {
+        self.passwords == 0
+    }
+
+    /// What the password of `token` lets its user do, if that can be told in microseconds: unless it is right and
+    /// hashed with argon2 and has not been seen before. `None` is not a refusal: only [`Users::verify`] refuses.
+    pub fn verify_at_once(&self, token: Token<'_>) -> Option<Arc<Rights>> {
+        let matches = |entry: &&Entry| entry.secret.is_known_to_be(token.password, &self.key);
+        self.of(token.user).iter().find(matches).map(|entry| Arc::clone(&entry.rights))
+    }
+
+    /// What the password of `token` lets its user do; `None` if it is wrong or there is no such user. Takes as long as
+    /// argon2 takes: with the parameters of the file, often tenths of a second.
+    pub fn verify(&self, token: Token<'_>) -> Option<Arc<Rights>> {
+        let known = self.verify_at_once(token);
+        if known.is_some() {
+            return known;
+        }
+        let entries = self.of(token.user);
+        let found = entries.iter().find(|entry| entry.secret.is(token.password, &self.key));
+        if found.is_none() {
+            self.cost_of_refusal.less(cost(entries)).spend(token.password);
+        }
+        found.map(|entry| Arc::clone(&entry.rights))
+    }
+
+    fn of(&self, user: &[u8]) -> &[Entry] {
+        self.entries.get(user).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl fmt::Debug for Users {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Users").field("passwords", &self.passwords).finish_non_exhaustive()
+    }
+}
+
+fn cost(entries: &[Entry]) -> Cost {
+    entries.iter().fold(Cost::default(), |sum, entry| sum.and(entry.secret.cost()))
+}
+
+/// The rights that lines had so far: users with the same ones share them.
+#[derive(Default)]
+struct RightsKnown<'a> {
+    all: Arc<Rights>,
+    by_field: HashMap<&'a [u8], Arc<Rights>>,
+}
+
+/// The password and the rights of what stands behind a user's colon.
+fn split_rights<'a>(rest: &'a [u8], known: &mut RightsKnown<'a>) -> (&'a [u8], Arc<Rights>) {
+    if let Some(colon) = rest.iter().rposition(|&byte| byte == b':') {
+        let (password, field) = (&rest[..colon], &rest[colon + 1..]);
+        if let Some(rights) = known.by_field.get(field) {
+            return (password, Arc::clone(rights));
+        }
+        if let Some(Ok(rights)) = std::str::from_utf8(field).ok().map(Rights::parse) {
+            return (password, Arc::clone(known.by_field.entry(field).or_insert(Arc::new(rights))));
+        }
+    }
+    (rest, Arc::clone(&known.all))
+}
+
+/// Something that nobody outside of this process knows.
+fn session_key() -> SessionKey {
+    let random = RandomState::new();
+    let mut key = SessionKey::default();
+    for (number, part) in key.chunks_exact_mut(size_of::<u64>()).enumerate() {
+        part.copy_from_slice(&random.hash_one(number).to_le_bytes());
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The certificates that the network shows to clients: the engine says when they are to be read again, and tells how
+//! TLS fares; it never sees them.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::engine::admin::Call;
+use crate::engine::stats::{ConnectionTotals, Lines};
+use crate::engine::turn::blocking::{Errand, Kind};
+use crate::engine::{Engine, Session, Then};
+use crate::protocol::{Owed, reply};
+
+/// Certificates that were read from files.
+pub trait Certificates: Debug + Send + Sync {
+    /// Reads them again, for connections to come. It may wait for the disk.
+    ///
+    /// # Errors
+    /// What is wrong with them, in one line; the old ones stay.
+    fn refresh(&self) -> Result<(), String>;
+
+    /// How long ago they were read, in seconds.
+    fn age_seconds(&self) -> u64;
+}
+
+impl Engine {
+    /// Has the engine know that there is TLS; the first certificates stay.
+    pub fn set_certificates(&self, certificates: Arc<dyn Certificates>) {
+        // Only a test could do so twice.
+        let _ = self.certificates.set(certificates);
+    }
+
+    /// The lines of `stats` that servers with TLS have.
+    pub(in crate::engine) fn say_tls(
+        &self,
+        lines: &mut Lines<'_>,
+        totals: ConnectionTotals,
+        base: ConnectionTotals,
+    ) {
+        let Some(certificates) = self.certificates.get() else { return };
+        if self.settings.tls.session_cache {
+            lines.number("ssl_new_sessions", totals.tls_sessions - base.tls_sessions);
+        }
+        lines.number("ssl_handshake_errors", totals.tls_handshake_errors - base.tls_handshake_errors);
+        lines.number("ssl_proto_errors", totals.tls_protocol_errors - base.tls_protocol_errors);
+        lines.number("time_since_server_cert_refresh", certificates.age_seconds());
+    }
+}
+
+/// `refresh_certs`: an errand, for a disk may be slow.
+pub(in crate::engine) fn refresh(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    let Some(certificates) = engine.certificates.get() else {
+        call.owed.say(reply::ERROR);
+        return None;
+    };
+    Some(call.session.send(Refresh { certificates: Arc::clone(certificates), outcome: None }))
+}
+
+/// To read the certificates again.
+#[derive(Debug)]
+struct Refresh {
+    certificates: Arc<dyn Certificates>,
+    outcome: Option<Result<(), String>>,
+}
+
+impl Errand for Refresh {
+    fn kind(&self) -> Kind {
+        Kind::Reading
+    }
+
+    fn run(&mut self) {
+        self.outcome = Some(self.certificates.refresh());
+    }
+
+    fn finish(self: Box<Self>, _: &Engine, _: &mut Session, owed: &mut Owed) {
+        match self.outcome {
+            Some(Ok(())) => owed.say(reply::OK),
+            Some(Err(why)) => {
+                // Paths and errors come from outside: whatever they hold, this is one line.
+                owed.say(why.replace(['\r', '\n'], " ").as_bytes());
+                owed.say(b"\r\n");
+            }
+            None => owed.say(b"SERVER_ERROR too busy to read certificates, try again later\r\n"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::Epoch;
+    use crate::engine::admin::certificates::*;
+    use crate::protocol::Owed;
+    use crate::settings::Settings;
+
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Certificates for Broken {
+        fn refresh(&self) -> Result<(), String> {
+            Err("what is\r\nwrong".to_owned())
+        }
+
+        fn age_seconds(&self) -> u64 {
+            7
+        }
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_said_in_one_line() {
+        let (epoch, now) = Epoch::starting_at(1_700_000_000);
+        let engine = Engine::new(Settings::default(), epoch);
+        let mut session = engine.session(0);
+        let mut ask = |words: &[u8]| {
+            let mut owed = Owed::default();
+            if engine.turn(&mut session, words, &mut owed, now).then == Then::Wait {
+                session.run_errand();
+                engine.turn(&mut session, b"", &mut owed, now);
+            }
+            String::from_utf8(owed.into_bytes().to_vec()).unwrap()
+        };
+        assert_eq!(ask(b"refresh_certs\r\n"), "ERROR\r\n");
+        assert!(!ask(b"stats\r\n").contains("ssl_"));
+        engine.set_certificates(Arc::new(Broken));
+        assert_eq!(ask(b"refresh_certs\r\n"), "what is  wrong\r\n");
+        assert!(ask(b"stats\r\n").contains("STAT time_since_server_cert_refresh 7\r\n"));
+    }
+}

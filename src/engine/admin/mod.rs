@@ -1,0 +1,453 @@
+//! The administrative commands: a table, a row each, and the functions its rows name.
+
+pub mod certificates;
+#[cfg(feature = "debugtime")]
+pub(super) mod debugtime;
+pub(super) mod listing;
+mod lru_crawler;
+mod slabs;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use crate::clock::Tick;
+use crate::engine::access::rights::Allowed;
+use crate::engine::admin::listing::{Keys, Purpose};
+use crate::engine::stats::connections::Reason;
+use crate::engine::watching::hot_keys::Subject;
+use crate::engine::watching::watch::{Stream, Streams};
+use crate::engine::{Engine, Session, Then};
+use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, cut_exptime, decode_key, reply, unsigned};
+use crate::settings::{MEMORY_BYTES_MIN, VERSION};
+use crate::store::TooManyFlushes;
+
+/// The highest level that the `verbosity` command can set. Source: memcached (`MAX_VERBOSITY_LEVEL`).
+const VERBOSITY_MAX: u64 = 2;
+
+/// The greatest number of megabytes that `cache_memlimit` takes for one. Source: memcached.
+const MEMORY_MEGABYTES_MAX: u64 = 1_000_000_000;
+
+/// The last slab class there can be. Source: memcached (`MAX_NUMBER_OF_SLAB_CLASSES`).
+const CLASS_MAX: u64 = 63;
+
+const FLUSH_LATER_BY_PREFIX: &[u8] = b"CLIENT_ERROR flush_all of a user with a prefix cannot be delayed\r\n";
+
+/// The commands for some users only that answer whatever their last word is.
+const NEVER_QUIET: &[&str] = &["debugtime", "shutdown", "stats", "watch"];
+
+/// An administrative command.
+#[derive(Debug)]
+pub struct Command {
+    /// Its first word.
+    pub name: &'static str,
+    /// The words that may follow, for people.
+    pub arguments: &'static str,
+    /// What it does, in a sentence.
+    pub help: &'static str,
+    /// Whom it is for.
+    pub allowed: Allowed,
+    /// Whether it may take as long as many requests, so that its turn ends with it.
+    pub(super) is_long: bool,
+    pub(super) run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
+}
+
+/// One use of a command: what it was given, and where its reply goes.
+pub(super) struct Call<'r, 'w> {
+    pub(super) words: Words<'w>,
+    pub(super) session: &'r mut Session,
+    pub(super) owed: &'r mut Owed,
+    pub(super) now: Tick,
+}
+
+/// Whom each kind of `stats` is for. What shows numbers of the whole server is for everyone, as it tells nothing of
+/// single keys or clients.
+const STATS: &[(&str, Allowed)] = &[
+    ("", Allowed::Everyone),
+    ("cachedump", Allowed::Everyone),
+    ("conns", Allowed::Overseers),
+    ("detail", Allowed::ByWord(&[("dump", Allowed::Overseers)])),
+    ("hotkeys", Allowed::Overseers),
+    ("items", Allowed::Everyone),
+    ("network", Allowed::Everyone),
+    ("prefixes", Allowed::Overseers),
+    ("settings", Allowed::Everyone),
+    ("sizes", Allowed::Everyone),
+    ("slabs", Allowed::Everyone),
+];
+
+/// Every administrative command.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "cache_memlimit",
+        arguments: "<megabytes> [noreply]",
+        help: "sets the memory limit; what no longer fits is evicted",
+        allowed: Allowed::Operators,
+        is_long: true,
+        run: cache_memlimit,
+    },
+    Command {
+        name: "flush_all",
+        arguments: "[exptime] [noreply]",
+        help: "drops everything stored so far, now or when exptime is reached",
+        allowed: Allowed::Writers,
+        is_long: true,
+        run: flush_all,
+    },
+    Command {
+        name: "flush_prefix",
+        arguments: "<prefix> [noreply]",
+        help: "drops everything stored so far under keys that begin with prefix",
+        allowed: Allowed::Writers,
+        is_long: true,
+        run: flush_prefix,
+    },
+    Command {
+        name: "lru",
+        arguments: "tune <hot %> <warm %> <hot factor> <warm factor> | mode flat|segmented | temp_ttl <seconds>",
+        help: "checks and shows what memcached would tune; there are no LRU lists",
+        allowed: Allowed::Operators,
+        is_long: false,
+        run: slabs::lru,
+    },
+    Command {
+        name: "lru_crawler",
+        arguments: "metadump|mgdump <classes|all|hash> [prefix] | crawl <classes|all> | enable|disable | \
+                    sleep <microseconds> | tocrawl <items>",
+        help: "lists all keys, or those with a prefix; frees what has expired; switches the search for it",
+        allowed: Allowed::ByWord(&[("metadump", Allowed::Everyone), ("mgdump", Allowed::Everyone)]),
+        is_long: true,
+        run: lru_crawler::lru_crawler,
+    },
+    Command {
+        name: "me",
+        arguments: "<key> [b]",
+        help: "shows what is known of an item beside its value",
+        allowed: Allowed::Everyone,
+        is_long: false,
+        run: me,
+    },
+    Command {
+        name: "mn",
+        arguments: "",
+        help: "answers MN: what was asked before is answered",
+        allowed: Allowed::Everyone,
+        is_long: false,
+        run: |_, call| say(false, b"MN\r\n", call),
+    },
+    Command {
+        name: "quit",
+        arguments: "",
+        help: "closes the connection",
+        allowed: Allowed::Everyone,
+        is_long: false,
+        run: |_, _| Some(Then::Close),
+    },
+    Command {
+        name: "refresh_certs",
+        arguments: "",
+        help: "reads the certificates of TLS again, for connections to come",
+        allowed: Allowed::Operators,
+        is_long: true,
+        run: certificates::refresh,
+    },
+    Command {
+        name: "shutdown",
+        arguments: "[graceful]",
+        help: "stops the server, if it was started with -A",
+        allowed: Allowed::Operators,
+        is_long: false,
+        run: shutdown,
+    },
+    Command {
+        name: "slabs",
+        arguments: "reassign <class> <class> | automove <0|1|2>",
+        help: "checks what memcached would move; there are no slab classes",
+        allowed: Allowed::Operators,
+        is_long: false,
+        run: slabs::slabs,
+    },
+    Command {
+        name: "stats",
+        arguments: "[cachedump <class> <limit>|conns|detail on|off|dump|hotkeys|items|network|prefixes|reset|settings|sizes|slabs]",
+        help: "shows what has been counted, zeroes it, shows the settings, lists items or who is connected, counts by key prefix, or shows what is asked for most and who was turned away",
+        allowed: Allowed::ByWord(STATS),
+        is_long: true,
+        run: stats,
+    },
+    Command {
+        name: "verbosity",
+        arguments: "<level> [noreply]",
+        help: "sets how much is logged: 0 to 2",
+        allowed: Allowed::Operators,
+        is_long: false,
+        run: verbosity,
+    },
+    Command {
+        name: "version",
+        arguments: "",
+        help: "tells the version",
+        allowed: Allowed::Everyone,
+        is_long: false,
+        run: |_, call| {
+            for words in [b"VERSION ", VERSION.as_bytes(), b"\r\n"] {
+                call.owed.say(words);
+            }
+            None
+        },
+    },
+    Command {
+        name: "watch",
+        arguments: "[fetchers] [mutations] [evictions] [connevents] [deletions]",
+        help: "streams what happens, a line for each event, until the connection is closed",
+        allowed: Allowed::Overseers,
+        is_long: false,
+        run: watch,
+    },
+    #[cfg(feature = "debugtime")]
+    crate::engine::admin::debugtime::COMMAND,
+];
+
+impl<'w> Call<'_, 'w> {
+    /// Whether the last word asks for silence.
+    fn is_quiet(&self) -> bool {
+        is_quiet(&self.words)
+    }
+
+    /// What its user calls `key` as the store knows it; `None` if that is too long.
+    fn stored_key(&self, key: &[u8]) -> Option<KeyBuffer> {
+        let mut stored = KeyBuffer::new();
+        stored.try_extend_from_slice(self.session.prefix()).ok()?;
+        stored.try_extend_from_slice(key).ok()?;
+        Some(stored)
+    }
+
+    /// The next word, unless it is the one that asks for silence.
+    fn argument(&mut self) -> Option<&'w [u8]> {
+        let quiet = self.is_quiet();
+        let mut rest = self.words.clone();
+        let word = rest.next()?;
+        if quiet && rest.clone().next().is_none() {
+            return None;
+        }
+        self.words = rest;
+        Some(word)
+    }
+}
+
+fn is_quiet(words: &Words<'_>) -> bool {
+    words.last_word() == Some(b"noreply")
+}
+
+impl Engine {
+    /// Runs the administrative command on `line`.
+    pub(super) fn administer(
+        &self,
+        session: &mut Session,
+        line: &[u8],
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Option<Then> {
+        let mut words = Words::new(line);
+        let name = words.next()?;
+        let Some(command) = COMMANDS.iter().find(|command| command.name.as_bytes() == name) else {
+            // A browser tricked into talking to a cache must not get to say more.
+            if words.last_word().is_some_and(|word| word.starts_with(b"HTTP/")) {
+                session.reason = Reason::Error;
+                return Some(Then::Close);
+            }
+            owed.say(reply::ERROR);
+            return None;
+        };
+        let allowed = command.allowed.with(words.clone());
+        if let Some(refusal) = session.rights().and_then(|rights| allowed.refusal(rights)) {
+            if NEVER_QUIET.contains(&command.name) || !is_quiet(&words) {
+                owed.say(refusal);
+            }
+            return None;
+        }
+        let then = (command.run)(self, &mut Call { words, session, owed, now });
+        then.or(command.is_long.then_some(Then::Again))
+    }
+}
+
+fn cache_memlimit(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    let quiet = call.is_quiet();
+    let words: &[u8] = match call.argument().and_then(unsigned) {
+        None => reply::ERROR,
+        Some(megabytes) if megabytes > MEMORY_MEGABYTES_MAX => {
+            b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n"
+        }
+        Some(megabytes) if megabytes << 20 < MEMORY_BYTES_MIN => {
+            b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n"
+        }
+        Some(megabytes) if engine.store.set_memory_bytes(megabytes << 20) => reply::OK,
+        Some(_) => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
+    };
+    say(quiet, words, call)
+}
+
+fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    let quiet = call.is_quiet();
+    call.session.counters.cmd_flush.add(1);
+    if !engine.settings.flush_enabled {
+        return say(quiet, b"CLIENT_ERROR flush_all not allowed\r\n", call);
+    }
+    let delay = match call.argument() {
+        None => 0,
+        Some(word) => match cut_exptime(word) {
+            Some(delay) => delay.into(),
+            None => return say(quiet, reply::BAD_EXPTIME, call),
+        },
+    };
+    if !call.session.prefix().is_empty() {
+        let words =
+            if delay > 0 { FLUSH_LATER_BY_PREFIX } else { flush_keys(engine, call, call.session.prefix()) };
+        return say(quiet, words, call);
+    }
+    // What is asked for behind it in the same turn must not find what a moment that has passed was to drop.
+    match engine.epoch.flush_moment(delay, call.now) {
+        moment if moment > call.now => engine.flush_later(moment),
+        _ => engine.flush_now(call.now),
+    }
+    say(quiet, reply::OK, call)
+}
+
+fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    let quiet = call.is_quiet();
+    call.session.counters.cmd_flush_prefix.add(1);
+    if !engine.settings.flush_enabled {
+        return say(quiet, b"CLIENT_ERROR flush_prefix not allowed\r\n", call);
+    }
+    let words: &[u8] = match call.argument() {
+        None => b"CLIENT_ERROR usage: flush_prefix <prefix> [noreply]\r\n",
+        Some(prefix) => match call.stored_key(prefix) {
+            Some(prefix) => flush_keys(engine, call, &prefix),
+            None => reply::BAD_LINE,
+        },
+    };
+    say(quiet, words, call)
+}
+
+/// Drops everything stored so far under keys that begin with `prefix`, and says how that went.
+fn flush_keys(engine: &Engine, call: &Call<'_, '_>, prefix: &[u8]) -> &'static [u8] {
+    match engine.store.flush_prefix_within(call.session.prefix(), prefix) {
+        Ok(()) => reply::OK,
+        Err(TooManyFlushes) => b"SERVER_ERROR too many prefixes are being flushed, try again later\r\n",
+    }
+}
+
+fn me(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    call.session.counters.cmd_meta.add(1);
+    let key = call.words.next().filter(|key| key.len() <= KEY_BYTES_MAX);
+    let is_binary = call.words.any(|word| word == b"b");
+    let buffer = &mut KeyBuffer::new();
+    let key = if is_binary { key.and_then(|key| decode_key(key, buffer)) } else { key };
+    match key.and_then(|key| call.stored_key(key)) {
+        Some(key) => engine.say_about(call.session, &key, call.owed, call.now),
+        None => call.owed.say(reply::BAD_LINE),
+    }
+    None
+}
+
+fn shutdown(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    if !engine.settings.shutdown_enabled {
+        return say(false, b"SERVER_ERROR: shutdown not enabled\r\n", call);
+    }
+    match (call.words.next(), call.words.next()) {
+        (None, _) => Some(Then::Shutdown { graceful: false }),
+        (Some(b"graceful"), None) => Some(Then::Shutdown { graceful: true }),
+        _ => say(false, b"CLIENT_ERROR invalid shutdown mode\r\n", call),
+    }
+}
+
+fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    match call.words.next() {
+        None => engine.say_stats(call.owed, call.now),
+        Some(b"cachedump") => return cachedump(engine, call),
+        Some(b"conns") => {
+            let conns = engine.conns(call.session);
+            return call.session.begin(conns);
+        }
+        Some(b"items") => engine.say_items(call.owed, call.now),
+        Some(b"network") => engine.say_own_network(call.owed),
+        Some(b"settings") => engine.say_settings(call.owed, call.now),
+        Some(b"sizes") => {
+            let keys = Keys::under(b"", call.session);
+            let sizes = Purpose::Sizes { keys, counts: BTreeMap::new() };
+            return call.session.begin(engine.listings.start(sizes));
+        }
+        Some(b"slabs") => engine.say_slabs(call.owed),
+        Some(b"reset") => {
+            engine.statistics.reset();
+            engine.store.reset_stats();
+            engine.listings.reset();
+            engine.prefixes.reset();
+            engine.hot.reset(call.now);
+            engine.watch.reset_stats();
+            call.owed.say(b"RESET\r\n");
+        }
+        Some(b"detail") => return engine.detail(call.session, call.words.next(), call.owed),
+        Some(b"hotkeys") => engine.say_ranking(Subject::Keys, call.owed, call.now),
+        Some(b"prefixes") => engine.say_ranking(Subject::Prefixes, call.owed, call.now),
+        Some(_) => call.owed.say(reply::ERROR),
+    }
+    None
+}
+
+/// `stats cachedump`: a listing of keys older than `lru_crawler metadump`. All of it, where memcached stops at 2 MB.
+fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    if !engine.settings.dump_enabled {
+        return say(false, b"CLIENT_ERROR stats cachedump not allowed\r\n", call);
+    }
+    let (Some(class), Some(limit)) = (call.words.next(), call.words.next()) else {
+        return say(false, b"CLIENT_ERROR bad command line\r\n", call);
+    };
+    let words = match (unsigned(class), unsigned(limit)) {
+        (Some(1), Some(limit)) => {
+            let items_left = if limit == 0 { u64::MAX } else { limit };
+            let keys = Keys::under(b"", call.session);
+            return call.session.begin(engine.listings.start(Purpose::Cachedump { keys, items_left }));
+        }
+        (Some(0..=CLASS_MAX), Some(_)) => reply::END,
+        (Some(_), Some(_)) => b"CLIENT_ERROR Illegal slab id\r\n",
+        _ => reply::BAD_LINE,
+    };
+    say(false, words, call)
+}
+
+fn verbosity(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    let quiet = call.is_quiet();
+    let Some(level) = call.argument().and_then(unsigned) else {
+        return say(quiet, reply::BAD_LINE, call);
+    };
+    let level = u8::try_from(level.min(VERBOSITY_MAX)).expect("at most VERBOSITY_MAX");
+    engine.verbosity.store(level, Ordering::Relaxed);
+    say(quiet, reply::OK, call)
+}
+
+fn watch(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    if !engine.settings.watch_enabled {
+        return say(false, b"CLIENT_ERROR watch commands not allowed\r\n", call);
+    }
+    let mut words = call.words.clone().peekable();
+    let streams = if words.peek().is_none() {
+        Some(Streams::of(Stream::Fetchers))
+    } else {
+        words.try_fold(Streams::NONE, |streams, word| Streams::named(word).map(|more| streams.with(more)))
+    };
+    let Some(streams) = streams else {
+        return say(false, reply::ERROR, call);
+    };
+    if !engine.begin_to_watch(call.session, streams) {
+        return say(false, b"WATCHER_TOO_MANY log watcher limit reached\r\n", call);
+    }
+    call.owed.say(reply::OK);
+    Some(Then::Watch)
+}
+
+fn say(quiet: bool, words: &[u8], call: &mut Call<'_, '_>) -> Option<Then> {
+    if !quiet {
+        call.owed.say(words);
+    }
+    None
+}

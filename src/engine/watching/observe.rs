@@ -1,0 +1,136 @@
+//! What is looked at beside the replies: the prefixes of `stats detail`, and the sample behind `stats hotkeys` and
+//! `stats prefixes`.
+//!
+//! Rule: a request that nobody looks at pays one branch for it.
+
+use crate::clock::Tick;
+use crate::engine::stats::Lines;
+use crate::engine::watching::hot_keys::{Ranked, Ranking, SAMPLE_INTERVAL, Subject};
+use crate::engine::watching::prefixes::Use;
+use crate::engine::{Engine, Session, Then, keyvalue};
+use crate::protocol::uri;
+use crate::protocol::{KeyBuffer, Owed, Put, Request, reply};
+use crate::store::Hashed;
+
+impl Engine {
+    /// [`Engine::execute`], with a note of which key it was about and how it went.
+    #[cold]
+    pub(in crate::engine) fn execute_observed(
+        &self,
+        session: &mut Session,
+        request: &Request<'_>,
+        hashed: Hashed,
+        is_sampled: bool,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Option<Then> {
+        self.observed(session, request, is_sampled, now, |session| {
+            self.execute(session, request, hashed, owed, now)
+        })
+    }
+
+    /// Has `request` executed by `execute`, and notes which key it was about and how it went.
+    pub(in crate::engine) fn observed(
+        &self,
+        session: &mut Session,
+        request: &Request<'_>,
+        is_sampled: bool,
+        now: Tick,
+        execute: impl FnOnce(&mut Session) -> Option<Then>,
+    ) -> Option<Then> {
+        // The counters are this worker's own: what they have grown by is this request's doing.
+        let hits = |session: &Session| {
+            session.counters.get_hits.value().wrapping_add(session.counters.touch_hits.value())
+        };
+        let hits_before = hits(session);
+        let then = execute(session);
+        if then == Some(Then::Room) {
+            return then; // it is looked at once it has happened
+        }
+        let buffer = &mut KeyBuffer::new();
+        let key = keyvalue::stored_key(request, buffer);
+        let used = match request {
+            Request::Fetch(_) => Use::Get { is_hit: hits(session) != hits_before },
+            Request::Put(_) => Use::Set,
+            Request::Delete(_) => Use::Delete,
+            Request::Count(_) | Request::Touch(_) => Use::Other,
+            Request::Admin { .. } => return then,
+        };
+        if self.prefixes.is_on() {
+            self.prefixes.count(&mut session.prefixes, session.worker, key, used);
+        }
+        if is_sampled {
+            self.hot.note(session.worker, key, used, now);
+        }
+        then
+    }
+
+    /// Notes a value that was refused before it came.
+    #[cold]
+    pub(in crate::engine) fn observe_refused(&self, session: &mut Session, put: &Put<'_>) {
+        if self.prefixes.is_on() {
+            let buffer = &mut KeyBuffer::new();
+            let key = put.style.flags().plain_key(put.key, buffer);
+            self.prefixes.count(&mut session.prefixes, session.worker, key, Use::Set);
+        }
+    }
+
+    /// `stats detail`.
+    pub(in crate::engine) fn detail(
+        &self,
+        session: &mut Session,
+        word: Option<&[u8]>,
+        owed: &mut Owed,
+    ) -> Option<Then> {
+        let words = match word {
+            _ if !self.settings.dump_enabled => b"CLIENT_ERROR stats detail not allowed\r\n",
+            Some(b"on") => {
+                self.prefixes.switch(true);
+                reply::OK
+            }
+            Some(b"off") => {
+                self.prefixes.switch(false);
+                reply::OK
+            }
+            Some(b"dump") => return session.begin(self.prefixes.dump()),
+            _ => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
+        };
+        owed.say(words);
+        None
+    }
+
+    /// `stats hotkeys` and `stats prefixes`.
+    pub(in crate::engine) fn say_ranking(&self, subject: Subject, owed: &mut Owed, now: Tick) {
+        if !self.settings.dump_enabled {
+            return owed.say(match subject {
+                Subject::Keys => b"CLIENT_ERROR stats hotkeys not allowed\r\n",
+                Subject::Prefixes => b"CLIENT_ERROR stats prefixes not allowed\r\n",
+            });
+        }
+        let Ranking { seconds, samples, error, ranked } = self.hot.ranking(subject, now);
+        let per_second =
+            |samples: u64| format!("{:.1}", samples as f64 * f64::from(SAMPLE_INTERVAL) / seconds);
+        let lines = &mut Lines(owed);
+        lines.text("window_seconds", &format!("{seconds:.1}"));
+        lines.number("sample_interval", u64::from(SAMPLE_INTERVAL));
+        lines.number("samples", samples);
+        lines.text("error_per_second", &per_second(error));
+        if subject == Subject::Prefixes {
+            lines.number("cmd_flush_prefix", self.statistics.prefix_flushes());
+            lines.number("flush_prefix_waiting", self.store.stats().flushes_waiting);
+        }
+        let mut say = |name: &[u8], what: &str| {
+            owed.say(b"STAT ");
+            uri::encode(name, |piece| owed.say(piece));
+            owed.say(what.as_bytes());
+            owed.say(b"\r\n");
+        };
+        for Ranked { name, samples, gets, hits } in &ranked {
+            say(name, &format!(":per_second {}", per_second(*samples)));
+            if *gets > 0 {
+                say(name, &format!(":hit_ratio {:.3}", *hits as f64 / *gets as f64));
+            }
+        }
+        owed.say(reply::END);
+    }
+}

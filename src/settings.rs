@@ -1,0 +1,362 @@
+//! What an operator chose: plain values, checked where they were parsed, and read-only from then on.
+
+use std::path::PathBuf;
+
+/// What `version` and `stats` tell. It begins with a memcached version because clients compare it.
+pub const VERSION: &str = concat!("1.6.45-ferrocached-", env!("CARGO_PKG_VERSION"));
+/// The smallest memory limit `cache_memlimit` accepts, in bytes. Source: memcached's protocol document.
+pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
+/// The default of `-I`, in bytes.
+pub const ITEM_BYTES_MAX_DEFAULT: u64 = 1 << 20;
+
+/// What memcached has of its slab pages, in bytes.
+const SLAB_PAGE_BYTES: u64 = 1 << 20;
+
+/// The buffers of all connections may take one part in so many of the memory limit, unless the operator chooses.
+const BUFFER_PARTS: u64 = 4;
+/// Or this, where it is more, in bytes: the default of `-m`.
+pub(crate) const BUFFER_BYTES_MIN: u64 = 64 << 20;
+
+/// Which TCP port to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpPort {
+    /// `-p 0`: no TCP at all.
+    Off,
+    /// `-p -1`: one the system chooses; `MEMCACHED_PORT_FILENAME` tells which.
+    Ephemeral,
+    /// This one.
+    Fixed(u16),
+}
+
+/// One entry of `-l`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// A name or a numeric address, without brackets; `*` is every address.
+    pub host: String,
+    /// The port of `host:port`; `None` takes that of `-p`.
+    pub port: Option<u16>,
+    /// What its prefix says about TLS.
+    pub tls: TlsPrefix,
+}
+
+/// What a prefix of `-l` says about TLS. Without `-Z` there is only the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsPrefix {
+    /// Nothing: TLS with `-Z`, and client certificates as `ssl_verify_mode` says.
+    #[default]
+    AsChosen,
+    /// `notls:`, no TLS.
+    Notls,
+    /// `btls:`, TLS, and no client certificate is asked for.
+    Btls,
+    /// `mtls:`, TLS, and a client certificate is required.
+    Mtls,
+}
+
+impl TlsPrefix {
+    /// The prefix that says so.
+    pub fn text(self) -> &'static str {
+        match self {
+            TlsPrefix::AsChosen => "",
+            TlsPrefix::Notls => "notls:",
+            TlsPrefix::Btls => "btls:",
+            TlsPrefix::Mtls => "mtls:",
+        }
+    }
+}
+
+/// What is asked of clients (`ssl_verify_mode`). The names are memcached's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifyMode {
+    /// 0: no certificate.
+    #[default]
+    None,
+    /// 1: a certificate, which has to be good if there is one.
+    Request,
+    /// 2: a good certificate.
+    Require,
+    /// 3: as 2; there is no renegotiation at which it could be asked for again.
+    Once,
+}
+
+/// The oldest version of TLS that clients may speak (`ssl_min_version`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2.
+    #[default]
+    V1_2,
+    /// 1.3.
+    V1_3,
+}
+
+/// Everything about TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `-Z`: TCP listeners speak TLS.
+    pub enabled: bool,
+    /// `ssl_chain_cert`: the server's certificate and those that lead to its issuer, in PEM.
+    pub chain_cert: Option<PathBuf>,
+    /// `ssl_key`: its private key, in PEM; `None` when it is in the file of the certificates.
+    pub key: Option<PathBuf>,
+    /// `ssl_ca_cert`: those who may issue client certificates, in PEM.
+    pub ca_cert: Option<PathBuf>,
+    /// `ssl_verify_mode`.
+    pub verify_mode: VerifyMode,
+    /// `ssl_min_version`.
+    pub min_version: TlsVersion,
+    /// `ssl_session_cache`.
+    pub session_cache: bool,
+    /// `ssl_ciphers`; has no effect.
+    pub ciphers: Option<String>,
+    /// `ssl_wbuf_size`, in bytes; has no effect.
+    pub write_buffer_bytes: u64,
+    /// `ssl_kernel_tls`; has no effect.
+    pub kernel_tls: bool,
+}
+
+impl Default for TlsSettings {
+    fn default() -> TlsSettings {
+        TlsSettings {
+            enabled: false,
+            chain_cert: None,
+            key: None,
+            ca_cert: None,
+            verify_mode: VerifyMode::None,
+            min_version: TlsVersion::V1_2,
+            session_cache: false,
+            ciphers: None,
+            write_buffer_bytes: 16 << 10,
+            kernel_tls: false,
+        }
+    }
+}
+
+/// Which protocols a connection may speak (`-B`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Decided by the first byte of each connection; one that is not text is closed.
+    Auto,
+    /// Text only.
+    Ascii,
+}
+
+/// Everything the engine and the network need to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `-p`.
+    pub port: TcpPort,
+    /// `-U`; `None` is no UDP at all, 0 is a port the system chooses.
+    pub udp_port: Option<u16>,
+    /// `-l`, all of them; empty means every address of both families.
+    pub listen: Vec<ListenAddress>,
+    /// `-s`; turns TCP off.
+    pub unix_socket: Option<PathBuf>,
+    /// `-a`: permission bits of the socket file.
+    pub unix_mask: u32,
+    /// `-b`: the listen(2) backlog.
+    pub backlog: u32,
+    /// `-A`.
+    pub shutdown_enabled: bool,
+    /// `-m`, in bytes.
+    pub memory_bytes: u64,
+    /// Off with `-M`: refuse to store rather than evict.
+    pub evictions_enabled: bool,
+    /// `-c`.
+    pub connections_max: u32,
+    /// `-o maxconns_fast`: over the limit, tell the client and close, instead of leaving it in the backlog.
+    pub maxconns_fast: bool,
+    /// `-v`, counted.
+    pub verbosity: u8,
+    /// `-t`.
+    pub threads: usize,
+    /// `-R`.
+    pub requests_per_event: u32,
+    /// Off with `-C`: `gets` reports 0.
+    pub cas_enabled: bool,
+    /// `-B`.
+    pub protocol: Protocol,
+    /// `-I`, in bytes: the most an item may take, key and header included.
+    pub item_bytes_max: u64,
+    /// `-Y`: the file of those who may log in. With it, who has not logged in may do nothing else; until
+    /// [`Engine::set_users`](crate::engine::Engine::set_users) is called, that is nobody.
+    pub auth_file: Option<PathBuf>,
+    /// Off with `-F`.
+    pub flush_enabled: bool,
+    /// Off with `-X`.
+    pub dump_enabled: bool,
+    /// Off with `-W`.
+    pub watch_enabled: bool,
+    /// `-D`.
+    pub prefix_delimiter: u8,
+    /// On with `-D`.
+    pub detail_enabled: bool,
+    /// `-o idle_timeout`, in seconds; 0 is never.
+    pub idle_seconds_max: u32,
+    /// `-o read_buf_mem_limit`, in bytes over all connections; 0 is no limit. See
+    /// [`buffer_bytes_max`](Settings::buffer_bytes_max).
+    pub read_buffer_bytes_max: Option<u64>,
+    /// Off with `-o no_lru_crawler`: dead items are then found only when read or when room is needed.
+    pub sweep_enabled: bool,
+    /// Off with `-o no_protected_mode`: whoever has neither chosen an address to listen on nor asks for a password
+    /// serves public addresses, too.
+    pub protected_mode: bool,
+    /// `-o drop_privileges`: give up the system calls that a running server does not need.
+    pub drop_privileges: bool,
+    /// `-Z` and the `ssl_` sub-options.
+    pub tls: TlsSettings,
+    /// Options that have no meaning without slab classes, kept so that `stats settings` can tell what was given.
+    pub compat: Compat,
+}
+
+/// What `stats settings` shows of options that have no effect here. The defaults are memcached's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compat {
+    /// `-f`.
+    pub growth_factor: f64,
+    /// `-n`, in bytes.
+    pub chunk_bytes: u32,
+    /// `-o hashpower`.
+    pub hash_power_init: u32,
+    /// `-o slab_reassign`.
+    pub slab_reassign: bool,
+    /// `-o slab_automove`.
+    pub slab_automove: u32,
+    /// `-o slab_automove_ratio`.
+    pub slab_automove_ratio: f64,
+    /// `-o slab_automove_window`.
+    pub slab_automove_window: u32,
+    /// `-o slab_chunk_max`, in bytes.
+    pub slab_chunk_bytes_max: u64,
+    /// `-o lru_crawler_sleep`, in microseconds.
+    pub lru_crawler_sleep: u32,
+    /// `-o lru_crawler_tocrawl`.
+    pub lru_crawler_tocrawl: u32,
+    /// `-o tail_repair_time`, in seconds.
+    pub tail_repair_seconds: u32,
+    /// `-o hash_algorithm`.
+    pub hash_algorithm: String,
+    /// `-o lru_maintainer`.
+    pub lru_maintainer: bool,
+    /// `-o lru_segmented`.
+    pub lru_segmented: bool,
+    /// `-o hot_lru_pct`.
+    pub hot_lru_percent: u32,
+    /// `-o warm_lru_pct`.
+    pub warm_lru_percent: u32,
+    /// `-o hot_max_factor`.
+    pub hot_max_factor: f64,
+    /// `-o warm_max_factor`.
+    pub warm_max_factor: f64,
+    /// `-o temporary_ttl`, in seconds; `None` is off.
+    pub temporary_ttl: Option<u32>,
+    /// `-o watcher_logbuf_size`, in bytes.
+    pub watcher_logbuf_bytes: u64,
+    /// `-o worker_logbuf_size`, in bytes.
+    pub worker_logbuf_bytes: u64,
+    /// `-o track_sizes`.
+    pub track_sizes: bool,
+    /// `-N`.
+    pub napi_ids: u32,
+    /// `-e`.
+    pub memory_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The most that the buffers of all connections may take in all, in bytes; 0 is no limit.
+    ///
+    /// Where the operator did not choose, that is in proportion to the memory limit, but enough for some uploads at
+    /// once where that is small, and for one of the largest there may be, whose buffer doubles as it grows.
+    pub fn buffer_bytes_max(&self) -> u64 {
+        let default = (self.memory_bytes / BUFFER_PARTS).max(2 * self.item_bytes_max).max(BUFFER_BYTES_MIN);
+        self.read_buffer_bytes_max.unwrap_or(default)
+    }
+
+    /// The defaults of memcached 1.4 (`-o no_modern`), where there is anything that they change or that shows them.
+    /// Source: `stats settings` of memcached 1.6.18.
+    pub fn predate_modern(&mut self) {
+        self.maxconns_fast = false;
+        self.sweep_enabled = false;
+        self.compat.slab_reassign = false;
+        self.compat.slab_automove = 0;
+        self.compat.slab_chunk_bytes_max = SLAB_PAGE_BYTES;
+        self.compat.hash_algorithm = "jenkins".to_owned();
+        self.compat.lru_maintainer = false;
+        self.compat.lru_segmented = false;
+    }
+
+    /// Has `-l`, `-s` and `-U` mean nothing, because sockets were handed in. Above all an `-l` that is not listened on
+    /// does not say whom these sockets are for.
+    pub fn forget_addresses(&mut self) {
+        self.listen.clear();
+        self.unix_socket = None;
+        self.udp_port = None;
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            port: TcpPort::Fixed(11211),
+            udp_port: None,
+            listen: Vec::new(),
+            unix_socket: None,
+            unix_mask: 0o700,
+            backlog: 1024,
+            shutdown_enabled: false,
+            memory_bytes: 64 << 20,
+            evictions_enabled: true,
+            connections_max: 1024,
+            maxconns_fast: true,
+            verbosity: 0,
+            threads: 4,
+            requests_per_event: 20,
+            cas_enabled: true,
+            protocol: Protocol::Auto,
+            item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
+            auth_file: None,
+            flush_enabled: true,
+            dump_enabled: true,
+            watch_enabled: true,
+            prefix_delimiter: b':',
+            detail_enabled: false,
+            idle_seconds_max: 0,
+            read_buffer_bytes_max: None,
+            sweep_enabled: true,
+            protected_mode: true,
+            drop_privileges: false,
+            tls: TlsSettings::default(),
+            compat: Compat::default(),
+        }
+    }
+}
+
+impl Default for Compat {
+    fn default() -> Compat {
+        Compat {
+            growth_factor: 1.25,
+            chunk_bytes: 48,
+            hash_power_init: 16,
+            slab_reassign: true,
+            slab_automove: 1,
+            slab_automove_ratio: 0.8,
+            slab_automove_window: 10,
+            slab_chunk_bytes_max: 512 << 10,
+            lru_crawler_sleep: 100,
+            lru_crawler_tocrawl: 0,
+            tail_repair_seconds: 0,
+            hash_algorithm: "murmur3".to_owned(),
+            lru_maintainer: true,
+            lru_segmented: true,
+            hot_lru_percent: 20,
+            warm_lru_percent: 40,
+            hot_max_factor: 0.2,
+            warm_max_factor: 2.0,
+            temporary_ttl: None,
+            watcher_logbuf_bytes: 256 << 10,
+            worker_logbuf_bytes: 64 << 10,
+            track_sizes: false,
+            napi_ids: 0,
+            memory_file: None,
+        }
+    }
+}
