@@ -160,7 +160,19 @@ pub struct Delete<'a> {
     pub style: Style<'a>,
 }
 
+/// The flags of `mg` that may change the item, or tell the client that it is the one to change it.
+const CHANGING: Letters = Letters::of(b"NRT");
+
 impl Request<'_> {
+    /// Whether it may change an item. A read-only user may send no request that does.
+    pub fn changes(&self) -> bool {
+        match self {
+            Request::Fetch(fetch) => fetch.changes(),
+            Request::Put(_) | Request::Count(_) | Request::Touch(_) | Request::Delete(_) => true,
+            Request::Admin { .. } => false,
+        }
+    }
+
     /// Whether its client wants to hear neither how it ended nor of an error. A meta request hides only success.
     pub fn is_silent(&self) -> bool {
         match self {
@@ -170,6 +182,14 @@ impl Request<'_> {
             Request::Touch(touch) => touch.quiet,
             Request::Fetch(_) | Request::Admin { .. } => false,
         }
+    }
+}
+
+impl Fetch<'_> {
+    /// Whether it may change the item, so that a look at it is not enough.
+    #[inline]
+    pub fn changes(&self) -> bool {
+        self.exptime.is_some() || self.style.flags().has_any(CHANGING)
     }
 }
 

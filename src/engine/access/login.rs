@@ -200,8 +200,8 @@ impl fmt::Debug for Attempt {
 mod tests {
     use bytes::Buf;
 
+    use super::*;
     use crate::clock::Epoch;
-    use crate::engine::access::login::*;
     use crate::settings::Settings;
 
     /// "password" with as little of argon2 as there can be.

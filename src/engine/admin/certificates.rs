@@ -86,8 +86,8 @@ impl Errand for Refresh {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::clock::Epoch;
-    use crate::engine::admin::certificates::*;
     use crate::protocol::Owed;
     use crate::settings::Settings;
 

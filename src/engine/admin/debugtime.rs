@@ -70,8 +70,8 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::clock::Epoch;
-    use crate::engine::admin::debugtime::*;
     use crate::protocol::Owed;
     use crate::settings::Settings;
 

@@ -244,9 +244,9 @@ fn say_all(owed: &mut Owed, words: &[&[u8]], number: u64) {
 mod tests {
     use bytes::Buf;
 
+    use super::*;
     use crate::clock::Deadline;
     use crate::engine::OWED_BYTES_MAX;
-    use crate::engine::admin::listing::*;
     use crate::store::Item;
 
     #[test]

@@ -3,13 +3,8 @@
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
-use crate::protocol::{
-    Fetch, Flags, ItemReply, KeyBuffer, Letters, MetaHit, Owed, SecondsLeft, Shown, Style,
-};
+use crate::protocol::{Fetch, Flags, ItemReply, KeyBuffer, MetaHit, Owed, SecondsLeft, Shown, Style};
 use crate::store::{Access, Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
-
-/// The flags of `mg` that may change the item, and so cannot be served by a look at it.
-const CHANGING: Letters = Letters::of(b"NRT");
 
 /// What was known of an item before it was looked at: what `h` and `l` show.
 #[derive(Clone, Copy, Debug)]
@@ -94,31 +89,27 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) {
-        if fetch.exptime.is_some() {
+        if fetch.changes() {
             return self.fetch_and_change(session, fetch, fetch.key, None, hashed, owed, now);
         }
         if session.is_watched() {
-            return self.fetch_as(session, fetch, (fetch.key, hashed), owed, now);
+            return self.fetch_watched(session, fetch, hashed, owed, now);
         }
-        self.read(session, fetch, (fetch.key, hashed), owed, now, |_| ());
+        self.read(session, fetch, hashed, owed, now, |_| ());
     }
 
-    /// A classic retrieval of what is stored under `key`, to be shown under the key that it asks for.
     #[cold]
-    pub(in crate::engine) fn fetch_as(
+    fn fetch_watched(
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        (key, hashed): (&[u8], Hashed),
+        hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
     ) {
-        if fetch.exptime.is_some() {
-            return self.fetch_and_change(session, fetch, key, None, hashed, owed, now);
-        }
-        let seen = self.read(session, fetch, (key, hashed), owed, now, |found| session.see(found));
+        let seen = self.read(session, fetch, hashed, owed, now, |found| session.see(found));
         if let Some(seen) = seen {
-            self.log_lookup(session, key, seen, now);
+            self.log_lookup(session, fetch.key, seen, now);
         }
     }
 
@@ -129,18 +120,18 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        (key, hashed): (&[u8], Hashed),
+        hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
         see: impl FnOnce(&Lookup<'_>) -> R,
     ) -> R {
         let counters = &session.counters;
         counters.cmd_get.add(1);
-        self.store.read(hashed, key, now, Access::Use, |found| {
+        self.store.read(hashed, fetch.key, now, Access::Use, |found| {
             match &found {
                 Lookup::Hit(item) => {
                     counters.get_hits.add(1);
-                    owed.say_item(self.item_reply(fetch, item));
+                    owed.say_item(self.item_reply(session, fetch, item));
                 }
                 Lookup::Miss => counters.get_misses.add(1),
                 Lookup::Expired => {
@@ -165,7 +156,7 @@ impl Engine {
     ) {
         let buffer = &mut KeyBuffer::new();
         let (key, hashed) = plain(&self.store, fetch.style, fetch.key, hashed, buffer);
-        if flags.has_any(CHANGING) {
+        if fetch.changes() {
             return self.fetch_and_change(session, fetch, key, None, hashed, owed, now);
         }
         let access = if flags.has(b'u') { Access::Peek } else { Access::Use };
@@ -229,7 +220,7 @@ impl Engine {
                 return (change, if won { Ending::Created } else { Ending::Missed { expired } });
             };
             match fetch.style {
-                Style::Classic => owed.say_item(self.item_reply(fetch, &item)),
+                Style::Classic => owed.say_item(self.item_reply(session, fetch, &item)),
                 Style::Meta(flags) => {
                     left.before = item.deadline.seconds_left(now);
                     if let Some(Before { marks, last_access }) = before {
@@ -293,9 +284,10 @@ impl Engine {
     }
 
     #[inline]
-    fn item_reply<'r>(&self, fetch: &Fetch<'r>, item: &Item<'r>) -> ItemReply<'r> {
+    fn item_reply<'r>(&self, session: &Session, fetch: &Fetch<'r>, item: &Item<'r>) -> ItemReply<'r> {
         let cas = fetch.with_cas.then_some(if self.settings.cas_enabled { item.cas } else { 0 });
-        ItemReply { key: fetch.key, flags: item.flags, cas, value: item.value, shared: item.shared }
+        let key = session.shown_key(fetch.key);
+        ItemReply { key, flags: item.flags, cas, value: item.value, shared: item.shared }
     }
 
     /// Says what `mg` shows of an item that is there.

@@ -173,8 +173,8 @@ fn say_seat(lines: &mut Lines<'_>, descriptor: i32, seat: &Seat, state: &str) {
 mod tests {
     use bytes::Buf;
 
+    use super::*;
     use crate::clock::Epoch;
-    use crate::engine::stats::connections::*;
     use crate::engine::{OWED_BYTES_MAX, Then};
     use crate::settings::Settings;
 

@@ -4,24 +4,20 @@
 //! memory is on its way, executes them and words the replies. What takes longer than a turn may last goes on in the next
 //! ones ([`long_reply`]), off the worker ([`blocking`]), or once there is room (`retry`); the [`session`] knows which.
 
+mod batch;
 pub mod blocking;
 pub mod long_reply;
 pub(in crate::engine) mod retry;
 pub mod session;
 
-use arrayvec::ArrayVec;
 use bytes::Buf;
 
-use super::{Engine, keyvalue};
+use super::Engine;
+use super::access::rights::admission::Unrestricted;
 use crate::clock::Tick;
-use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
-use crate::store::Hashed;
+use crate::protocol::Owed;
 pub use session::Session;
 use session::Stage;
-
-/// How many requests (keys, in a retrieval) are decoded before they are executed. Enough to hide the latency
-/// of memory behind one another, few enough to stay in the nearest cache.
-pub(in crate::engine) const BATCH_REQUESTS_MAX: usize = 64;
 
 /// When this many bytes are owed, the rest of the turn waits until the client has taken them.
 pub const OWED_BYTES_MAX: usize = 128 << 10;
@@ -71,12 +67,6 @@ pub enum Then {
     },
 }
 
-/// One step of a turn, decoded.
-pub(in crate::engine) enum Work<'a> {
-    Run(Request<'a>),
-    Say(&'static [u8]),
-}
-
 impl Engine {
     /// Runs the requests at the head of `input` and appends what is owed for them to `owed`.
     ///
@@ -96,13 +86,14 @@ impl Engine {
         let then = loop {
             let owed_max = owed_before + OWED_BYTES_MAX;
             let rest = &input[consumed..];
-            let (done, then) = if session.rights.is_none() {
-                self.batch(session, rest, owed, owed_max, now, &mut requests)
+            let batch = if session.rights.is_none() {
+                self.batch(session, rest, Unrestricted, owed, owed_max, now)
             } else {
-                self.batch_by_rights(session, rest, owed, owed_max, now, &mut requests)
+                self.batch_by_rights(session, rest, owed, owed_max, now)
             };
-            consumed += done;
-            if let Some(then) = then {
+            consumed += batch.consumed;
+            requests += batch.requests;
+            if let Some(then) = batch.then {
                 break then;
             }
             if owed.remaining() >= owed_max || requests >= requests_max && consumed < input.len() {
@@ -118,157 +109,4 @@ impl Engine {
         let work = consumed + owes + requests * REQUEST_WORK_BYTES;
         Turn { consumed, then, is_long: yields || then == Then::Again || work >= LONG_WORK_BYTES }
     }
-
-    /// Decodes and executes at most [`BATCH_REQUESTS_MAX`] steps; says how many bytes that used up and, if the
-    /// turn is over, what comes then.
-    fn batch(
-        &self,
-        session: &mut Session,
-        input: &[u8],
-        owed: &mut Owed,
-        owed_max: usize,
-        now: Tick,
-        requests: &mut usize,
-    ) -> (usize, Option<Then>) {
-        let start = session.decoder;
-        let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
-        // One for each step; that of nothing where it has no key.
-        let mut keys = ArrayVec::<Hashed, BATCH_REQUESTS_MAX>::new();
-        let mut consumed = 0;
-        let last = loop {
-            if work.is_full() {
-                break None;
-            }
-            if let Some((fetch, used)) = session.decoder.plain_fetch(&input[consumed..]) {
-                consumed += used;
-                work.push(Work::Run(Request::Fetch(fetch)));
-                keys.push(self.store.hash(fetch.key));
-                continue;
-            }
-            let (step, used) = session.decoder.step(&input[consumed..]);
-            consumed += used;
-            match step {
-                Step::Request(request) => {
-                    work.push(Work::Run(request));
-                    keys.push(self.store.hash(keyvalue::key(&request)));
-                }
-                Step::Say(words) => {
-                    work.push(Work::Say(words));
-                    keys.push(self.store.hash(b""));
-                }
-                Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => break Some(step),
-            }
-        };
-        self.hint(&mut keys);
-        let sampled = session.counters.sampler.choose(work.len());
-        for (index, (step, &hashed)) in work.iter().zip(&keys).enumerate() {
-            let then = match step {
-                // One branch, and asked anew for each request: the one before may have switched it.
-                Work::Run(request) if self.prefixes.is_on() | (index == sampled) => {
-                    let is_sampled = index == sampled;
-                    self.execute_observed(session, request, hashed, is_sampled, owed, now)
-                }
-                Work::Run(request) => self.execute(session, request, hashed, owed, now),
-                Work::Say(words) => {
-                    owed.say(words);
-                    None
-                }
-            };
-            *requests += 1;
-            // What ends a turn ends it right behind the request it comes from, or before one that awaits room.
-            if then.is_some() {
-                let done = index + usize::from(then != Some(Then::Room));
-                return (again_up_to(start, done, session, input), then);
-            }
-            if owed.remaining() >= owed_max && index + 1 < work.len() {
-                return (again_up_to(start, index + 1, session, input), Some(Then::Again));
-            }
-        }
-        let then = last.map(|step| match step {
-            Step::Announced { put, line_bytes } => self.announced(session, &put, line_bytes, owed, now),
-            _ => session.wait_or_close(step),
-        });
-        (consumed, then)
-    }
-
-    /// Tells the store that `keys` are about to be asked for.
-    #[inline(always)]
-    pub(in crate::engine) fn hint(&self, keys: &mut ArrayVec<Hashed, BATCH_REQUESTS_MAX>) {
-        // Loops of their own, short enough for the processor to have several page walks under way: among the
-        // instructions of decoding, each hint would wait for its own.
-        if keys.len() > 1 {
-            keys.iter_mut().for_each(|key| self.store.hint_index(key));
-            let mut late = ArrayVec::<u8, BATCH_REQUESTS_MAX>::new();
-            for (number, key) in keys.iter_mut().enumerate() {
-                if self.store.hint_item(key) {
-                    late.push(number as u8);
-                }
-            }
-            // One more look will do: where chains are longer there are few of them.
-            for &number in &late {
-                let _ = self.store.hint_item(&mut keys[usize::from(number)]);
-            }
-        }
-    }
-
-    /// A value that has not arrived in full: worth waiting for, or to be refused now and thrown away as it comes.
-    pub(in crate::engine) fn announced(
-        &self,
-        session: &mut Session,
-        put: &Put<'_>,
-        line_bytes: usize,
-        owed: &mut Owed,
-        now: Tick,
-    ) -> Then {
-        if self.refuses(session, put, owed, now) {
-            self.observe_refused(session, put);
-            session.decoder.swallow(line_bytes, put.value_bytes.into());
-            return Then::Again;
-        }
-        let value_bytes = put.value_bytes as usize;
-        Then::Read { bytes_min: line_bytes + value_bytes + 2 }
-    }
-
-    // Always, for the cold caller's sake not to be the hot one's loss: a call here costs 2 of a get's 61 ns.
-    #[inline(always)]
-    pub(in crate::engine) fn execute(
-        &self,
-        session: &mut Session,
-        request: &Request<'_>,
-        hashed: Hashed,
-        owed: &mut Owed,
-        now: Tick,
-    ) -> Option<Then> {
-        match request {
-            Request::Fetch(fetch) => {
-                self.fetch(session, fetch, hashed, owed, now);
-                if fetch.is_last {
-                    owed.say(reply::END);
-                }
-            }
-            Request::Put(put) => {
-                if self.put(session, put, hashed, owed, now).is_err() {
-                    return Some(session.await_room(now));
-                }
-            }
-            Request::Count(count) => self.count(session, count, hashed, owed, now),
-            Request::Touch(touch) => self.touch(session, touch, hashed, owed, now),
-            Request::Delete(delete) => self.delete(session, delete, hashed, owed, now),
-            Request::Admin { line } => return self.administer(session, line, owed, now),
-        }
-        None
-    }
-}
-
-/// Rare: a batch ends after `steps` of its steps, though more were decoded. Decodes once more up to there, from `start`,
-/// to stand where the client's next turn begins; says how many bytes that uses up.
-#[cold]
-pub(in crate::engine) fn again_up_to(
-    start: Decoder,
-    steps: usize,
-    session: &mut Session,
-    input: &[u8],
-) -> usize {
-    session.decoder = start;
-    (0..steps).fold(0, |at, _| at + session.decoder.step(&input[at..]).1)
 }

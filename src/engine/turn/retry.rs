@@ -65,10 +65,10 @@ mod tests {
 
     use bytes::Buf;
 
+    use super::*;
     use crate::clock::Epoch;
     use crate::engine::Turn;
     use crate::engine::access::rights::Rights;
-    use crate::engine::turn::retry::*;
     use crate::protocol::Owed;
     use crate::settings::Settings;
 

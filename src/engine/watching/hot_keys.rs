@@ -286,7 +286,7 @@ impl Sketch {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::watching::hot_keys::*;
+    use super::*;
 
     const HIT: Use = Use::Get { is_hit: true };
     const MISS: Use = Use::Get { is_hit: false };

@@ -65,7 +65,7 @@ impl Allowed {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::access::rights::allowed::*;
+    use super::*;
 
     #[test]
     fn words_decide_and_unknown_ones_are_for_operators() {

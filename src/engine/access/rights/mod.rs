@@ -9,8 +9,8 @@
 //! The one taken is the delimiter of memcached's prefix statistics, so that `stats prefixes` and
 //! `stats detail` count users apart by themselves.
 
+pub(in crate::engine) mod admission;
 mod allowed;
-mod batch;
 
 use thiserror::Error;
 
@@ -138,7 +138,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::access::rights::*;
+    use super::*;
 
     fn check(field: &str, may_write: bool, prefix: &str) {
         let rights = Rights::parse(field).unwrap_or_else(|error| panic!("{field}: {error}"));

@@ -1,0 +1,88 @@
+//! What a request has to pass before it is executed.
+//!
+//! Rule: an admitted request has the key under which the store knows it, and every reply shows keys without the prefix;
+//! one that is not admitted has no effect but its refusal.
+
+use crate::engine::{Session, keyvalue};
+use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Request, reply};
+
+/// How many bytes the keys of a batch take together with their prefixes; it ends when the longest may not fit any
+/// more. Enough for a full batch of keys of 30 bytes, few enough to cost a single get little.
+const KEYS_BYTES_MAX: usize = 2048;
+
+/// What a request has to pass before it is executed.
+pub(in crate::engine) trait Admission<'a> {
+    /// Whether it takes another request, whatever its key.
+    fn takes_more(&self) -> bool;
+
+    /// `request` with the key under which the store knows it.
+    ///
+    /// # Errors
+    /// What its client is told instead.
+    fn admit(&mut self, session: &Session, request: Request<'a>) -> Result<Request<'a>, &'static [u8]>;
+}
+
+/// Every request is admitted as it came: that of a session without rights, which may do everything. Costs nothing.
+pub(in crate::engine) struct Unrestricted;
+
+impl<'a> Admission<'a> for Unrestricted {
+    #[inline(always)]
+    fn takes_more(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn admit(&mut self, _: &Session, request: Request<'a>) -> Result<Request<'a>, &'static [u8]> {
+        Ok(request)
+    }
+}
+
+/// Where the keys of a batch are put together with the prefix of their user.
+pub(in crate::engine) struct PrefixedKeys([u8; KEYS_BYTES_MAX]);
+
+impl PrefixedKeys {
+    pub(in crate::engine) fn new() -> PrefixedKeys {
+        PrefixedKeys([0; KEYS_BYTES_MAX])
+    }
+}
+
+/// Requests are admitted as their session's rights say. Administrative commands are left to their table.
+pub(in crate::engine) struct ByRights<'a> {
+    free: &'a mut [u8],
+}
+
+impl<'a> ByRights<'a> {
+    pub(in crate::engine) fn new(keys: &'a mut PrefixedKeys) -> ByRights<'a> {
+        ByRights { free: &mut keys.0 }
+    }
+}
+
+impl<'a> Admission<'a> for ByRights<'a> {
+    fn takes_more(&self) -> bool {
+        self.free.len() >= KEY_BYTES_MAX
+    }
+
+    fn admit(&mut self, session: &Session, request: Request<'a>) -> Result<Request<'a>, &'static [u8]> {
+        if let Request::Admin { .. } = request {
+            return Ok(request);
+        }
+        if !session.may_write() && request.changes() {
+            return Err(reply::NOT_BY_READER);
+        }
+        let prefix = session.prefix();
+        if prefix.is_empty() {
+            return Ok(request);
+        }
+        let decoded = &mut KeyBuffer::new();
+        let name = keyvalue::stored_key(&request, decoded);
+        if prefix.len() + name.len() > KEY_BYTES_MAX {
+            return Err(reply::BAD_LINE);
+        }
+        let (key, free) = std::mem::take(&mut self.free).split_at_mut(prefix.len() + name.len());
+        self.free = free;
+        let (head, tail) = key.split_at_mut(prefix.len());
+        head.copy_from_slice(prefix);
+        tail.copy_from_slice(name);
+        Ok(keyvalue::with_key(&request, key))
+    }
+}

@@ -1,0 +1,229 @@
+//! The one loop over requests: a batch is decoded, its keys hinted to the store, and then executed in order.
+
+use arrayvec::ArrayVec;
+use bytes::Buf;
+
+use super::{Session, Then};
+use crate::clock::Tick;
+use crate::engine::access::rights::admission::{Admission, ByRights, PrefixedKeys};
+use crate::engine::{Engine, keyvalue};
+use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
+use crate::store::Hashed;
+
+/// How many requests (keys, in a retrieval) are decoded before they are executed. Enough to hide the latency
+/// of memory behind one another, few enough to stay in the nearest cache.
+const BATCH_REQUESTS_MAX: usize = 64;
+
+/// How a batch ended.
+pub(super) struct Batch {
+    /// How many bytes of the input it has used up.
+    pub(super) consumed: usize,
+    /// How many requests it has executed or refused.
+    pub(super) requests: usize,
+    /// What comes then, if the turn is over.
+    pub(super) then: Option<Then>,
+}
+
+/// One step of a batch, decoded and admitted.
+enum Work<'a> {
+    Run(Request<'a>),
+    Say(&'static [u8]),
+}
+
+/// What ends a batch before it is full.
+enum End<'a> {
+    /// A step that is no whole request.
+    Step(Step<'a>),
+    /// A request that is not admitted, and what its client is told.
+    Refused(Request<'a>, &'static [u8]),
+}
+
+impl Engine {
+    /// [`Engine::batch`] of a session with rights.
+    // Out of line, so that all others pay one branch for it.
+    #[inline(never)]
+    pub(super) fn batch_by_rights(
+        &self,
+        session: &mut Session,
+        input: &[u8],
+        owed: &mut Owed,
+        owed_max: usize,
+        now: Tick,
+    ) -> Batch {
+        let mut keys = PrefixedKeys::new();
+        self.batch(session, input, ByRights::new(&mut keys), owed, owed_max, now)
+    }
+
+    /// Decodes and executes at most [`BATCH_REQUESTS_MAX`] steps, each once it is admitted.
+    #[inline(always)]
+    pub(super) fn batch<'a, A: Admission<'a>>(
+        &self,
+        session: &mut Session,
+        input: &'a [u8],
+        mut admission: A,
+        owed: &mut Owed,
+        owed_max: usize,
+        now: Tick,
+    ) -> Batch {
+        let start = session.decoder;
+        let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
+        // One for each step; that of nothing where it has no key.
+        let mut keys = ArrayVec::<Hashed, BATCH_REQUESTS_MAX>::new();
+        let mut consumed = 0;
+        let end = loop {
+            if work.is_full() || !admission.takes_more() {
+                break None;
+            }
+            let (step, used) = match session.decoder.plain_fetch(&input[consumed..]) {
+                Some((fetch, used)) => (Step::Request(Request::Fetch(fetch)), used),
+                None => session.decoder.step(&input[consumed..]),
+            };
+            consumed += used;
+            match step {
+                Step::Request(request) => match admission.admit(session, request) {
+                    Ok(admitted) => {
+                        work.push(Work::Run(admitted));
+                        keys.push(self.store.hash(keyvalue::key(&admitted)));
+                    }
+                    Err(words) => break Some(End::Refused(request, words)),
+                },
+                Step::Say(words) => {
+                    work.push(Work::Say(words));
+                    keys.push(self.store.hash(b""));
+                }
+                Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => {
+                    break Some(End::Step(step));
+                }
+            }
+        };
+        self.hint(&mut keys);
+        let sampled = session.counters.sampler.choose(work.len());
+        for (index, (step, &hashed)) in work.iter().zip(&keys).enumerate() {
+            let then = match step {
+                // One branch, and asked anew for each request: the one before may have switched it.
+                Work::Run(request) if self.prefixes.is_on() | (index == sampled) => {
+                    let is_sampled = index == sampled;
+                    self.execute_observed(session, request, hashed, is_sampled, owed, now)
+                }
+                Work::Run(request) => self.execute(session, request, hashed, owed, now),
+                Work::Say(words) => {
+                    owed.say(words);
+                    None
+                }
+            };
+            let is_last = index + 1 == work.len() && !matches!(end, Some(End::Refused(..)));
+            // What ends a turn ends it right behind the request it comes from, or before one that is to be retried.
+            if then.is_some() || owed.remaining() >= owed_max && !is_last {
+                let done = index + usize::from(then != Some(Then::Room));
+                let consumed = again_up_to(start, done, session, input);
+                return Batch { consumed, requests: index + 1, then: then.or(Some(Then::Again)) };
+            }
+        }
+        let mut requests = work.len();
+        let then = match end {
+            None => None,
+            Some(End::Refused(request, words)) => {
+                requests += 1;
+                refuse(session, &request, words, owed);
+                None
+            }
+            Some(End::Step(Step::Announced { put, line_bytes })) => {
+                Some(match admission.admit(session, Request::Put(put)) {
+                    Ok(Request::Put(admitted)) => self.announced(session, &admitted, line_bytes, owed, now),
+                    Ok(_) => unreachable!("what is admitted is of the same kind"),
+                    Err(words) => {
+                        refuse(session, &Request::Put(put), words, owed);
+                        session.decoder.swallow(line_bytes, put.value_bytes.into());
+                        Then::Again
+                    }
+                })
+            }
+            Some(End::Step(step)) => Some(session.wait_or_close(step)),
+        };
+        Batch { consumed, requests, then }
+    }
+
+    /// Tells the store that `keys` are about to be asked for.
+    #[inline(always)]
+    fn hint(&self, keys: &mut ArrayVec<Hashed, BATCH_REQUESTS_MAX>) {
+        // Loops of their own, short enough for the processor to have several page walks under way: among the
+        // instructions of decoding, each hint would wait for its own.
+        if keys.len() > 1 {
+            keys.iter_mut().for_each(|key| self.store.hint_index(key));
+            let mut late = ArrayVec::<u8, BATCH_REQUESTS_MAX>::new();
+            for (number, key) in keys.iter_mut().enumerate() {
+                if self.store.hint_item(key) {
+                    late.push(number as u8);
+                }
+            }
+            // One more look will do: where chains are longer there are few of them.
+            for &number in &late {
+                let _ = self.store.hint_item(&mut keys[usize::from(number)]);
+            }
+        }
+    }
+
+    /// A value that has not arrived in full: worth waiting for, or to be refused now and thrown away as it comes.
+    fn announced(
+        &self,
+        session: &mut Session,
+        put: &Put<'_>,
+        line_bytes: usize,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Then {
+        if self.refuses(session, put, owed, now) {
+            self.observe_refused(session, put);
+            session.decoder.swallow(line_bytes, put.value_bytes.into());
+            return Then::Again;
+        }
+        let value_bytes = put.value_bytes as usize;
+        Then::Read { bytes_min: line_bytes + value_bytes + 2 }
+    }
+
+    // Always, for the cold caller's sake not to be the hot one's loss: a call here costs 2 of a get's 61 ns.
+    #[inline(always)]
+    pub(in crate::engine) fn execute(
+        &self,
+        session: &mut Session,
+        request: &Request<'_>,
+        hashed: Hashed,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Option<Then> {
+        match request {
+            Request::Fetch(fetch) => {
+                self.fetch(session, fetch, hashed, owed, now);
+                if fetch.is_last {
+                    owed.say(reply::END);
+                }
+            }
+            Request::Put(put) => {
+                if self.put(session, put, hashed, owed, now).is_err() {
+                    return Some(session.await_room(now));
+                }
+            }
+            Request::Count(count) => self.count(session, count, hashed, owed, now),
+            Request::Touch(touch) => self.touch(session, touch, hashed, owed, now),
+            Request::Delete(delete) => self.delete(session, delete, hashed, owed, now),
+            Request::Admin { line } => return self.administer(session, line, owed, now),
+        }
+        None
+    }
+}
+
+/// Tells the client why `request` has no effect. The rest of a retrieval line has none either.
+fn refuse(session: &mut Session, request: &Request<'_>, words: &'static [u8], owed: &mut Owed) {
+    if !request.is_silent() {
+        owed.say(words);
+    }
+    session.decoder.refuse_keys();
+}
+
+/// Rare: a batch ends after `steps` of its steps, though more were decoded. Decodes once more up to there, from `start`,
+/// to stand where the client's next turn begins; says how many bytes that uses up.
+#[cold]
+fn again_up_to(start: Decoder, steps: usize, session: &mut Session, input: &[u8]) -> usize {
+    session.decoder = start;
+    (0..steps).fold(0, |at, _| at + session.decoder.step(&input[at..]).1)
+}
