@@ -7,7 +7,7 @@ use crate::settings::{BUFFER_BYTES_MIN, Settings};
 const BASE_ADDRESS_BYTES: u64 = 64 << 20;
 /// Address space for the stack of a thread, and what it keeps of the heap for itself, in bytes.
 const THREAD_ADDRESS_BYTES: u64 = 4 << 20;
-/// Threads beside the workers: for the log, ticks, certificates, files of users, and two kinds of errands.
+/// Threads beside the workers: for the log, ticks, certificates, files of users, and two kinds of blocking tasks.
 const HELPER_THREADS: u64 = 6;
 /// Address space for a connection, and with TLS, in the middle of its handshake, in bytes.
 const CONNECTION_ADDRESS_BYTES: u64 = 8 << 10;

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use crate::engine::turn::blocking::{Errand, Kind};
+use crate::engine::turn::blocking::{BlockingTask, Kind};
 
 /// How many of each kind run at once. Each may take a processor and, for argon2, the memory of
 /// [`ARGON2_MEMORY_KIB_MAX`](crate::engine::access::users::ARGON2_MEMORY_KIB_MAX).
@@ -34,7 +34,7 @@ pub(super) struct Errands {
 
 /// An errand that was sent. Dropping it calls it off, unless it runs already.
 pub(super) struct Underway {
-    task: JoinHandle<Option<Box<dyn Errand>>>,
+    task: JoinHandle<Option<Box<dyn BlockingTask>>>,
     is_running: Arc<AtomicBool>,
 }
 
@@ -47,7 +47,7 @@ impl Errands {
     }
 
     /// Has `errand` run as soon as it is its turn.
-    pub(super) fn send(&self, errand: Box<dyn Errand>) -> Underway {
+    pub(super) fn send(&self, errand: Box<dyn BlockingTask>) -> Underway {
         let turn = Arc::clone(match errand.kind() {
             Kind::Computing => &self.computing,
             Kind::Reading => &self.reading,
@@ -71,7 +71,7 @@ impl Errands {
     }
 
     /// Has `errand`, which has run, come back after `pause`.
-    pub(super) fn pause(&self, errand: Box<dyn Errand>, pause: Duration) -> Underway {
+    pub(super) fn pause(&self, errand: Box<dyn BlockingTask>, pause: Duration) -> Underway {
         let task = self.main.spawn(async move {
             tokio::time::sleep(pause).await;
             Some(errand)
@@ -81,7 +81,10 @@ impl Errands {
 }
 
 /// Runs it; `None` if it panicked. The permit goes with it: called off or not, nothing else runs meanwhile.
-async fn run(mut errand: Box<dyn Errand>, permit: OwnedSemaphorePermit) -> Option<Box<dyn Errand>> {
+async fn run(
+    mut errand: Box<dyn BlockingTask>,
+    permit: OwnedSemaphorePermit,
+) -> Option<Box<dyn BlockingTask>> {
     let running = tokio::task::spawn_blocking(move || {
         errand.run();
         drop(permit);
@@ -97,7 +100,7 @@ impl Underway {
     }
 
     /// The errand, once it is back; `None` if it panicked.
-    pub(super) fn poll_back(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<dyn Errand>>> {
+    pub(super) fn poll_back(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<dyn BlockingTask>>> {
         Pin::new(&mut self.task).poll(cx).map(|back| back.ok().flatten())
     }
 }
@@ -119,7 +122,7 @@ mod tests {
     #[derive(Debug)]
     struct Deed(Arc<AtomicBool>);
 
-    impl Errand for Deed {
+    impl BlockingTask for Deed {
         fn kind(&self) -> Kind {
             Kind::Computing
         }

@@ -184,7 +184,7 @@ impl Datagrams {
                 Then::Read { .. } | Then::Close => return Ok(()),
                 // Nobody could leave the one or be told of the other, and anybody could say that he is somebody else to do
                 // the third.
-                Then::Watch | Then::Wait | Then::Room | Then::Shutdown { .. } => {
+                Then::Watch | Then::Wait | Then::Retry | Then::Shutdown { .. } => {
                     return Err(reply::NOT_OVER_UDP);
                 }
                 Then::Again => {

@@ -78,6 +78,12 @@ pub enum Lookup<'s> {
 }
 
 impl<'s> Lookup<'s> {
+    /// Whether there is a live item.
+    #[inline]
+    pub fn is_hit(&self) -> bool {
+        matches!(self, Lookup::Hit(_))
+    }
+
     /// The live item, if there is one.
     pub fn item(self) -> Option<Item<'s>> {
         match self {

@@ -86,8 +86,8 @@ impl Connection {
                         return Err("the engine asks for another turn but does nothing in it".to_owned());
                     }
                 }
-                Then::Wait => self.session.run_errand(),
-                Then::Room => return Err("it is not patient, and is to wait for room".to_owned()),
+                Then::Wait => self.session.run_task(),
+                Then::Retry => return Err("it is not patient, and is to wait for room".to_owned()),
                 Then::Watch => {
                     self.is_watching = true;
                     let quits = engine.wants_to_quit(&mut self.session, &self.input);

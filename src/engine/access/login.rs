@@ -1,7 +1,7 @@
 //! Logging in: the one thing that a session may do before anything else, where there is a file of users.
 //!
 //! Rules:
-//! - whatever can be told in microseconds is told at once; the rest, and every refusal, is an errand;
+//! - whatever can be told in microseconds is told at once; the rest, and every refusal, is a blocking task;
 //! - a refusal comes late, and later each time in a row, for those who mistype and for simple robots. Who does not wait for
 //!   it but connects anew is slowed down only where passwords are hashed with argon2, by these being verified one at a
 //!   time: success comes at once, so a client need not be told to know that it was wrong.
@@ -15,8 +15,7 @@ use bytes::Buf;
 use crate::engine::access::rights::Rights;
 use crate::engine::access::users::{Token, Users};
 use crate::engine::stats::connections::Reason;
-use crate::engine::turn::blocking::{Errand, Kind};
-use crate::engine::turn::session::Stage;
+use crate::engine::turn::blocking::{BlockingTask, Kind};
 use crate::engine::{Engine, OWED_BYTES_MAX, Session, Then};
 use crate::protocol::{LoginStep, Owed, login_step, reply};
 
@@ -59,7 +58,7 @@ impl Engine {
         let owed_max = owed.remaining() + OWED_BYTES_MAX;
         let mut consumed = 0;
         for _ in 0..self.settings.requests_per_event {
-            let Stage::LoggingIn(login) = &mut session.stage else { break };
+            let Some(login) = session.login() else { break };
             let rest = &input[consumed..];
             if login.unwanted > 0 {
                 let used = usize::try_from(login.unwanted).unwrap_or(usize::MAX).min(rest.len());
@@ -75,8 +74,7 @@ impl Engine {
             match step {
                 LoginStep::Incomplete { bytes_min } => return (consumed, Then::Read { bytes_min }),
                 LoginStep::Hopeless => {
-                    session.reason = Reason::Error;
-                    return (consumed, Then::Close);
+                    return (consumed, session.close(Reason::Error));
                 }
                 LoginStep::Say(words) => owed.say(words),
                 LoginStep::TooLong(bytes) => {
@@ -102,16 +100,16 @@ impl Engine {
             owed.say(reply::BAD_AUTH_TOKEN);
             return None;
         };
-        session.counters.auth_cmds.add(1);
+        session.counters().auth_cmds.add(1);
         let text = token.kept();
         let users = now(&self.users);
         if let Some(rights) = Token::parse(&text).and_then(|token| users.verify_at_once(token)) {
-            session.admit(rights, owed);
+            admit(session, rights, owed);
             return None;
         }
         let users = Arc::clone(&self.users);
-        let Stage::LoggingIn(Login { refusals, .. }) = session.stage else { return None };
-        Some(session.send(Attempt { users, text, refusals, verdict: Verdict::Open }))
+        let refusals = session.login().map_or(0, |login| login.refusals);
+        Some(session.block_on(Attempt { users, text, refusals, verdict: Verdict::Open }))
     }
 }
 
@@ -119,13 +117,10 @@ fn now(users: &RwLock<Arc<Users>>) -> Arc<Users> {
     Arc::clone(&users.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-impl Session {
-    /// Has it do from now on what `rights` say.
-    fn admit(&mut self, rights: Arc<Rights>, owed: &mut Owed) {
-        self.set_rights(rights);
-        self.stage = Stage::Serving;
-        owed.say(reply::STORED);
-    }
+/// Tells the client of `session` that it is logged in.
+fn admit(session: &mut Session, rights: Arc<Rights>, owed: &mut Owed) {
+    session.admit(rights);
+    owed.say(reply::STORED);
 }
 
 /// An attempt to log in that takes time.
@@ -156,7 +151,7 @@ fn verdict(text: &[u8], current: impl Fn() -> Arc<Users>) -> Verdict {
     Verdict::Open
 }
 
-impl Errand for Attempt {
+impl BlockingTask for Attempt {
     fn kind(&self) -> Kind {
         Kind::Computing
     }
@@ -177,16 +172,16 @@ impl Errand for Attempt {
 
     fn finish(self: Box<Self>, _: &Engine, session: &mut Session, owed: &mut Owed) {
         match self.verdict {
-            Verdict::Admitted(rights) => return session.admit(rights, owed),
+            Verdict::Admitted(rights) => return admit(session, rights, owed),
             Verdict::Open => owed.say(reply::TOO_MANY_LOGINS),
             Verdict::Refused => {
-                if let Stage::LoggingIn(login) = &mut session.stage {
+                if let Some(login) = session.login() {
                     login.refusals = login.refusals.saturating_add(1);
                 }
                 owed.say(reply::AUTH_FAILURE);
             }
         }
-        session.counters.auth_errors.add(1);
+        session.counters().auth_errors.add(1);
     }
 }
 
@@ -229,7 +224,7 @@ mod tests {
         let mut owed = Owed::default();
         let turn = engine.turn(&mut session, b"set a 0 0 9\r\nann wrong\r\n", &mut owed, now);
         assert_eq!(turn.then, Then::Wait);
-        let never_run = session.take_errand().unwrap();
+        let never_run = session.take_task().unwrap();
         session.give_back(never_run);
         engine.turn(&mut session, b"", &mut owed, now);
         engine.turn(&mut session, b"set a 0 0 10\r\nann sesame\r\n", &mut owed, now);
@@ -259,10 +254,13 @@ mod tests {
             let turn = engine.turn(&mut session, input, &mut owed, tick);
             assert_eq!((turn.then, owed.remaining()), (Then::Wait, 0));
             engine.set_users(after);
-            session.run_errand();
+            session.run_task();
             engine.turn(&mut session, b"", &mut owed, tick);
             assert_eq!(owed.into_bytes(), said);
-            assert!(session.rights().is_none_or(|rights| !rights.may_write()), "those of the new file");
+            assert!(
+                session.granted().limits().is_none_or(|rights| !rights.may_write()),
+                "those of the new file"
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::admin::Call;
 use crate::engine::stats::{ConnectionTotals, Lines};
-use crate::engine::turn::blocking::{Errand, Kind};
+use crate::engine::turn::blocking::{BlockingTask, Kind};
 use crate::engine::{Engine, Session, Then};
 use crate::protocol::{Owed, reply};
 
@@ -46,13 +46,13 @@ impl Engine {
     }
 }
 
-/// `refresh_certs`: an errand, for a disk may be slow.
+/// `refresh_certs`: a blocking task, because a disk may be slow.
 pub(in crate::engine) fn refresh(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let Some(certificates) = engine.certificates.get() else {
         call.owed.say(reply::ERROR);
         return None;
     };
-    Some(call.session.send(Refresh { certificates: Arc::clone(certificates), outcome: None }))
+    Some(call.session.block_on(Refresh { certificates: Arc::clone(certificates), outcome: None }))
 }
 
 /// To read the certificates again.
@@ -62,7 +62,7 @@ struct Refresh {
     outcome: Option<Result<(), String>>,
 }
 
-impl Errand for Refresh {
+impl BlockingTask for Refresh {
     fn kind(&self) -> Kind {
         Kind::Reading
     }
@@ -112,7 +112,7 @@ mod tests {
         let mut ask = |words: &[u8]| {
             let mut owed = Owed::default();
             if engine.turn(&mut session, words, &mut owed, now).then == Then::Wait {
-                session.run_errand();
+                session.run_task();
                 engine.turn(&mut session, b"", &mut owed, now);
             }
             String::from_utf8(owed.into_bytes().to_vec()).unwrap()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::{Epoch, Tick};
-use crate::engine::turn::long_reply::{Job, Progress, SLICE_SLOTS};
+use crate::engine::turn::long_reply::{LongReply, Progress, SLICE_SLOTS};
 use crate::engine::{Engine, Session};
 use crate::protocol::uri;
 use crate::protocol::{Owed, encode_key, reply};
@@ -50,7 +50,7 @@ pub(in crate::engine) struct Keys {
 impl Keys {
     /// Those that the user of `session` may see and that, as it knows them, begin with `prefix`.
     pub(in crate::engine) fn under(prefix: &[u8], session: &Session) -> Keys {
-        let hidden = session.prefix();
+        let hidden = session.granted().prefix();
         Keys { prefix: [hidden, prefix].concat().into(), hidden_bytes: hidden.len() }
     }
 
@@ -117,7 +117,7 @@ impl Listings {
     }
 }
 
-impl Job for Listing {
+impl LongReply for Listing {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress {
         if let Some(cursor) = &mut self.cursor {
             let line = Line { epoch: engine.epoch, has_cas: engine.settings.cas_enabled };

@@ -86,7 +86,7 @@ fn dump(
         Some(Classes::Empty) => engine.listings.start_at_end(what(keys)),
     };
     call.owed.say(reply::OK);
-    call.session.begin(dump)
+    Some(call.session.reply_at_length(dump))
 }
 
 /// Has what is dead of age taken away at once. The client's next request is served when that is done.
@@ -103,7 +103,9 @@ fn crawl(engine: &Engine, quiet: bool, call: &mut Call<'_, '_>) -> Option<Then> 
                 say(quiet, reply::OK, call);
                 let limit = u64::from(engine.compat().lru_crawler_tocrawl);
                 let items_left = if limit == 0 { u64::MAX } else { limit };
-                return call.session.begin(engine.listings.start(Purpose::Crawl { items_left }));
+                return Some(
+                    call.session.reply_at_length(engine.listings.start(Purpose::Crawl { items_left })),
+                );
             }
         },
         None => reply::ERROR,

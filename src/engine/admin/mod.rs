@@ -216,7 +216,7 @@ impl<'w> Call<'_, 'w> {
     /// What its user calls `key` as the store knows it; `None` if that is too long.
     fn stored_key(&self, key: &[u8]) -> Option<KeyBuffer> {
         let mut stored = KeyBuffer::new();
-        stored.try_extend_from_slice(self.session.prefix()).ok()?;
+        stored.try_extend_from_slice(self.session.granted().prefix()).ok()?;
         stored.try_extend_from_slice(key).ok()?;
         Some(stored)
     }
@@ -252,14 +252,13 @@ impl Engine {
         let Some(command) = COMMANDS.iter().find(|command| command.name.as_bytes() == name) else {
             // A browser tricked into talking to a cache must not get to say more.
             if words.last_word().is_some_and(|word| word.starts_with(b"HTTP/")) {
-                session.reason = Reason::Error;
-                return Some(Then::Close);
+                return Some(session.close(Reason::Error));
             }
             owed.say(reply::ERROR);
             return None;
         };
         let allowed = command.allowed.with(words.clone());
-        if let Some(refusal) = session.rights().and_then(|rights| allowed.refusal(rights)) {
+        if let Some(refusal) = session.granted().limits().and_then(|rights| allowed.refusal(rights)) {
             if NEVER_QUIET.contains(&command.name) || !is_quiet(&words) {
                 owed.say(refusal);
             }
@@ -288,7 +287,7 @@ fn cache_memlimit(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 
 fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let quiet = call.is_quiet();
-    call.session.counters.cmd_flush.add(1);
+    call.session.counters().cmd_flush.add(1);
     if !engine.settings.flush_enabled {
         return say(quiet, b"CLIENT_ERROR flush_all not allowed\r\n", call);
     }
@@ -299,9 +298,12 @@ fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
             None => return say(quiet, reply::BAD_EXPTIME, call),
         },
     };
-    if !call.session.prefix().is_empty() {
-        let words =
-            if delay > 0 { FLUSH_LATER_BY_PREFIX } else { flush_keys(engine, call, call.session.prefix()) };
+    if !call.session.granted().prefix().is_empty() {
+        let words = if delay > 0 {
+            FLUSH_LATER_BY_PREFIX
+        } else {
+            flush_keys(engine, call, call.session.granted().prefix())
+        };
         return say(quiet, words, call);
     }
     // What is asked for behind it in the same turn must not find what a moment that has passed was to drop.
@@ -314,7 +316,7 @@ fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 
 fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let quiet = call.is_quiet();
-    call.session.counters.cmd_flush_prefix.add(1);
+    call.session.counters().cmd_flush_prefix.add(1);
     if !engine.settings.flush_enabled {
         return say(quiet, b"CLIENT_ERROR flush_prefix not allowed\r\n", call);
     }
@@ -330,14 +332,14 @@ fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 
 /// Drops everything stored so far under keys that begin with `prefix`, and says how that went.
 fn flush_keys(engine: &Engine, call: &Call<'_, '_>, prefix: &[u8]) -> &'static [u8] {
-    match engine.store.flush_prefix_within(call.session.prefix(), prefix) {
+    match engine.store.flush_prefix_within(call.session.granted().prefix(), prefix) {
         Ok(()) => reply::OK,
         Err(TooManyFlushes) => b"SERVER_ERROR too many prefixes are being flushed, try again later\r\n",
     }
 }
 
 fn me(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    call.session.counters.cmd_meta.add(1);
+    call.session.counters().cmd_meta.add(1);
     let key = call.words.next().filter(|key| key.len() <= KEY_BYTES_MAX);
     let is_binary = call.words.any(|word| word == b"b");
     let buffer = &mut KeyBuffer::new();
@@ -366,7 +368,7 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         Some(b"cachedump") => return cachedump(engine, call),
         Some(b"conns") => {
             let conns = engine.conns(call.session);
-            return call.session.begin(conns);
+            return Some(call.session.reply_at_length(conns));
         }
         Some(b"items") => engine.say_items(call.owed, call.now),
         Some(b"network") => engine.say_own_network(call.owed),
@@ -374,7 +376,7 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         Some(b"sizes") => {
             let keys = Keys::under(b"", call.session);
             let sizes = Purpose::Sizes { keys, counts: BTreeMap::new() };
-            return call.session.begin(engine.listings.start(sizes));
+            return Some(call.session.reply_at_length(engine.listings.start(sizes)));
         }
         Some(b"slabs") => engine.say_slabs(call.owed),
         Some(b"reset") => {
@@ -406,7 +408,9 @@ fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         (Some(1), Some(limit)) => {
             let items_left = if limit == 0 { u64::MAX } else { limit };
             let keys = Keys::under(b"", call.session);
-            return call.session.begin(engine.listings.start(Purpose::Cachedump { keys, items_left }));
+            return Some(
+                call.session.reply_at_length(engine.listings.start(Purpose::Cachedump { keys, items_left })),
+            );
         }
         (Some(0..=CLASS_MAX), Some(_)) => reply::END,
         (Some(_), Some(_)) => b"CLIENT_ERROR Illegal slab id\r\n",

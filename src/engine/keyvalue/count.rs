@@ -86,12 +86,12 @@ impl Engine {
         let text = &mut ArrayVec::new();
         let mut seen = None;
         let ((outcome, before), stored) = self.store.update(hashed, key, now, |found| {
-            seen = session.see(&found);
+            seen = session.observed().see(&found);
             let before = found.item().map(|item| item.deadline);
             let (change, outcome) = decide_count(count, text, deadline, self.settings.cas_enabled, found);
             (change, (outcome, before))
         });
-        let counters = &session.counters;
+        let counters = session.counters();
         let (hits, misses) = if count.down {
             (&counters.decr_hits, &counters.decr_misses)
         } else {
@@ -126,7 +126,7 @@ impl Engine {
                 };
                 let cas = stored.ok().filter(|_| self.settings.cas_enabled).unwrap_or(0);
                 let is_binary_key = flags.has(b'b');
-                let key = session.shown_key(key);
+                let key = session.granted().shown_key(key);
                 let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
                 owed.say_meta_outcome(flags, outcome, &shown);
             }

@@ -58,14 +58,14 @@ impl Engine {
         let touched = flags.exptime(b'T').map(|exptime| self.epoch.deadline(exptime, now));
         let mut seen = None;
         let (outcome, stored) = self.store.update(hashed, key, now, |found| {
-            seen = session.see(&found);
+            seen = session.observed().see(&found);
             decide_delete(delete, touched, self.settings.cas_enabled, found)
         });
         match outcome {
             // An item without its value is deleted to its users; one that is invalidated is not.
             Outcome::Deleted if flags.has(b'I') => {}
-            Outcome::Deleted => session.counters.delete_hits.add(1),
-            _ => session.counters.delete_misses.add(1),
+            Outcome::Deleted => session.counters().delete_hits.add(1),
+            _ => session.counters().delete_misses.add(1),
         }
         if let Some(seen) = seen {
             self.log_lookup(session, key, seen, now);
@@ -80,7 +80,7 @@ impl Engine {
             Style::Classic => owed.say_outcome(outcome),
             Style::Meta(_) if delete.quiet && outcome == Outcome::Deleted => {}
             Style::Meta(flags) => {
-                let (key, is_binary_key) = (session.shown_key(key), flags.has(b'b'));
+                let (key, is_binary_key) = (session.granted().shown_key(key), flags.has(b'b'));
                 owed.say_meta_outcome(flags, outcome, &Shown { key, is_binary_key, ..Shown::default() });
             }
         }

@@ -65,6 +65,7 @@ pub(super) fn key_mark(flags: Flags<'_>) -> Marks {
 }
 
 impl Engine {
+    /// Shows what is asked for; says whether it was there.
     #[inline(always)]
     pub(in crate::engine) fn fetch(
         &self,
@@ -73,7 +74,7 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) {
+    ) -> bool {
         match fetch.style {
             Style::Classic => self.fetch_classic(session, fetch, hashed, owed, now),
             Style::Meta(flags) => self.fetch_meta(session, fetch, flags, hashed, owed, now),
@@ -88,14 +89,14 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) {
+    ) -> bool {
         if fetch.changes() {
             return self.fetch_and_change(session, fetch, fetch.key, None, hashed, owed, now);
         }
-        if session.is_watched() {
+        if session.observed().is_watched() {
             return self.fetch_watched(session, fetch, hashed, owed, now);
         }
-        self.read(session, fetch, hashed, owed, now, |_| ());
+        self.read(session, fetch, hashed, owed, now, |_| ()).0
     }
 
     #[cold]
@@ -106,14 +107,16 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) {
-        let seen = self.read(session, fetch, hashed, owed, now, |found| session.see(found));
+    ) -> bool {
+        let (is_hit, seen) =
+            self.read(session, fetch, hashed, owed, now, |found| session.observed().see(found));
         if let Some(seen) = seen {
             self.log_lookup(session, fetch.key, seen, now);
         }
+        is_hit
     }
 
-    /// Reads and words what is asked for, and has `see` look at it. A parameter, so that a get which nobody watches
+    /// Reads and words what is asked for, says whether it was there, and has `see` look at it. A parameter, so that a get which nobody watches
     /// does not pay for what is seen of it.
     #[inline]
     fn read<R>(
@@ -124,8 +127,8 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
         see: impl FnOnce(&Lookup<'_>) -> R,
-    ) -> R {
-        let counters = &session.counters;
+    ) -> (bool, R) {
+        let counters = session.counters();
         counters.cmd_get.add(1);
         self.store.read(hashed, fetch.key, now, Access::Use, |found| {
             match &found {
@@ -139,7 +142,7 @@ impl Engine {
                     counters.get_expired.add(1);
                 }
             }
-            see(&found)
+            (found.is_hit(), see(&found))
         })
     }
 
@@ -153,7 +156,7 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) {
+    ) -> bool {
         let buffer = &mut KeyBuffer::new();
         let (key, hashed) = plain(&self.store, fetch.style, fetch.key, hashed, buffer);
         if fetch.changes() {
@@ -161,36 +164,39 @@ impl Engine {
         }
         let access = if flags.has(b'u') { Access::Peek } else { Access::Use };
         let mut awaits_winner = None;
-        let seen = self.store.read(hashed, key, now, access, |found| {
+        let (is_hit, seen) = self.store.read(hashed, key, now, access, |found| {
             match &found {
                 Lookup::Hit(item)
                     if item.marks.has(Marks::STALE)
                         && !item.marks.has(Marks::TOKEN_SENT)
-                        && session.may_write() =>
+                        && session.granted().may_write() =>
                 {
                     awaits_winner = Some(Before { marks: item.marks, last_access: item.last_access });
                 }
                 Lookup::Hit(item) => {
-                    session.counters.cmd_get.add(1);
-                    session.counters.get_hits.add(1);
+                    session.counters().cmd_get.add(1);
+                    session.counters().get_hits.add(1);
                     self.say_hit(flags, item, false, owed, || {
-                        self.shown(session.shown_key(key), item, left_of(item, now), now)
+                        self.shown(session.granted().shown_key(key), item, left_of(item, now), now)
                     });
                 }
                 Lookup::Miss => miss(session, flags, key, false, owed),
                 Lookup::Expired => miss(session, flags, key, true, owed),
             }
-            session.see(&found)
+            (found.is_hit(), session.observed().see(&found))
         });
         if awaits_winner.is_some() {
-            self.fetch_and_change(session, fetch, key, awaits_winner, hashed, owed, now);
-        } else if let Some(seen) = seen {
+            return self.fetch_and_change(session, fetch, key, awaits_winner, hashed, owed, now);
+        }
+        if let Some(seen) = seen {
             self.log_lookup(session, key, seen, now);
         }
+        is_hit
     }
 
     /// A retrieval that may set an exptime, create the item, or note that somebody is to recache it. A new
-    /// exptime for which there is no room is not set, and nothing is said of it.
+    /// exptime for which there is no room is not set, and nothing is said of it. Says whether the item was there, or is
+    /// there now.
     #[expect(
         clippy::too_many_arguments,
         reason = "the turn's four, the request, its key and what is known of it"
@@ -204,7 +210,7 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) {
+    ) -> bool {
         let deadline = |exptime| self.epoch.deadline(exptime, now);
         let seconds_left = |exptime: i64| deadline(exptime).seconds_left(now);
         let flags = fetch.style.flags();
@@ -212,7 +218,7 @@ impl Engine {
             SecondsLeft { touched: fetch.exptime.and_then(seconds_left), ..SecondsLeft::default() };
         let mut seen = None;
         let (ending, stored) = self.store.update(hashed, key, now, |found| {
-            seen = session.see(&found);
+            seen = session.observed().see(&found);
             let item = found.item();
             let (change, won) = decide_fetch(fetch, deadline, item.as_ref());
             let Some(mut item) = item else {
@@ -227,7 +233,7 @@ impl Engine {
                         item = Item { marks, last_access, ..item };
                     }
                     self.say_hit(flags, &item, won, owed, || {
-                        self.shown(session.shown_key(key), &item, left, now)
+                        self.shown(session.granted().shown_key(key), &item, left, now)
                     });
                 }
             }
@@ -236,25 +242,31 @@ impl Engine {
         if let Some(seen) = seen {
             self.log_lookup(session, key, seen, now);
         }
-        let counters = &session.counters;
+        let counters = session.counters();
         match (fetch.style, ending, stored) {
             (Style::Classic, Ending::Hit, _) => {
                 counters.cmd_touch.add(1);
                 counters.touch_hits.add(1);
-                return;
+                return true;
             }
             (Style::Classic, ..) => {
                 counters.cmd_touch.add(1);
                 counters.touch_misses.add(1);
-                return;
+                return false;
             }
-            (_, Ending::Missed { expired }, _) => return miss(session, flags, key, expired, owed),
-            (_, Ending::Created, Err(_)) => return miss(session, flags, key, false, owed),
+            (_, Ending::Missed { expired }, _) => {
+                miss(session, flags, key, expired, owed);
+                return false;
+            }
+            (_, Ending::Created, Err(_)) => {
+                miss(session, flags, key, false, owed);
+                return false;
+            }
             (_, Ending::Created, Ok(cas)) => {
                 left.created = flags.exptime(b'N').map(seconds_left);
                 let is_binary_key = flags.has(b'b');
                 let cas = if self.settings.cas_enabled { cas } else { 0 };
-                let key = session.shown_key(key);
+                let key = session.granted().shown_key(key);
                 let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
                 let value = flags.has(b'v').then_some(&b""[..]);
                 let hit = MetaHit { value, shared: None, won: true, token_sent: false, stale: false };
@@ -269,11 +281,12 @@ impl Engine {
             counters.cmd_get.add(1);
             counters.get_hits.add(1);
         }
+        true
     }
 
     /// `me`: what is known of the item under `key`, without a trace.
     pub(in crate::engine) fn say_about(&self, session: &Session, key: &[u8], owed: &mut Owed, now: Tick) {
-        let shown_key = session.shown_key(key);
+        let shown_key = session.granted().shown_key(key);
         self.store.read(self.store.hash(key), key, now, Access::Peek, |found| match found.item() {
             Some(item) => {
                 let item_bytes = self.item_bytes(key.len(), item.flags, item.value.len() as u64);
@@ -286,7 +299,7 @@ impl Engine {
     #[inline]
     fn item_reply<'r>(&self, session: &Session, fetch: &Fetch<'r>, item: &Item<'r>) -> ItemReply<'r> {
         let cas = fetch.with_cas.then_some(if self.settings.cas_enabled { item.cas } else { 0 });
-        let key = session.shown_key(fetch.key);
+        let key = session.granted().shown_key(fetch.key);
         ItemReply { key, flags: item.flags, cas, value: item.value, shared: item.shared }
     }
 
@@ -338,11 +351,11 @@ fn left_of(item: &Item<'_>, now: Tick) -> SecondsLeft {
 
 /// Counts and words a miss of `mg`.
 fn miss(session: &Session, flags: Flags<'_>, key: &[u8], expired: bool, owed: &mut Owed) {
-    session.counters.cmd_get.add(1);
-    session.counters.get_misses.add(1);
-    session.counters.get_expired.add(u64::from(expired));
+    session.counters().cmd_get.add(1);
+    session.counters().get_misses.add(1);
+    session.counters().get_expired.add(u64::from(expired));
     if !flags.has(b'q') {
-        owed.say_meta_miss(flags, session.shown_key(key));
+        owed.say_meta_miss(flags, session.granted().shown_key(key));
     }
 }
 

@@ -99,16 +99,16 @@ impl Engine {
         let deadline = self.epoch.deadline(touch.exptime, now);
         let mut seen = None;
         let (outcome, stored) = self.store.update(hashed, touch.key, now, |found| {
-            seen = session.see(&found);
+            seen = session.observed().see(&found);
             match found.item() {
                 Some(item) => (touched(&item, deadline), Outcome::Touched),
                 None => (Change::Keep, Outcome::NotFound),
             }
         });
-        session.counters.cmd_touch.add(1);
+        session.counters().cmd_touch.add(1);
         match outcome {
-            Outcome::Touched => session.counters.touch_hits.add(1),
-            _ => session.counters.touch_misses.add(1),
+            Outcome::Touched => session.counters().touch_hits.add(1),
+            _ => session.counters().touch_misses.add(1),
         }
         say(touch.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
         if let Some(seen) = seen {

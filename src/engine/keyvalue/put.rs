@@ -3,7 +3,7 @@
 use super::fetch::key_mark;
 use super::{exact, plain, say};
 use crate::clock::{Deadline, Tick};
-use crate::engine::turn::retry::NoRoomYet;
+use crate::engine::turn::session::RetryLater;
 use crate::engine::watching::events::Seen;
 use crate::engine::{Engine, Session};
 use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
@@ -78,7 +78,7 @@ fn decide_put<'c>(
 
 impl Engine {
     /// # Errors
-    /// [`NoRoomYet`]: nothing has happened, and it is to be tried again.
+    /// [`RetryLater`]: nothing has happened, and it is to be tried again.
     #[inline(never)] // or a get would pay for the registers it takes
     pub(in crate::engine) fn put(
         &self,
@@ -87,8 +87,8 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) -> Result<(), NoRoomYet> {
-        if session.is_watched() {
+    ) -> Result<(), RetryLater> {
+        if session.observed().is_watched() {
             return self.put_watched(session, put, hashed, owed, now);
         }
         if put.style != Style::Classic {
@@ -105,7 +105,7 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) -> Result<(), NoRoomYet> {
+    ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
         let key = plain(&self.store, put.style, put.key, hashed, buffer);
         self.put_styled::<true, ()>(session, put, key, owed, now, |_| ()).map(drop)
@@ -119,7 +119,7 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) -> Result<(), NoRoomYet> {
+    ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
         let (key, hashed) = plain(&self.store, put.style, put.key, hashed, buffer);
         let written = self.put_styled::<true, _>(session, put, (key, hashed), owed, now, Seen::of)?;
@@ -141,7 +141,7 @@ impl Engine {
     /// not come so far.
     ///
     /// # Errors
-    /// [`NoRoomYet`]: nothing has happened, and it is to be tried again.
+    /// [`RetryLater`]: nothing has happened, and it is to be tried again.
     #[inline(always)]
     fn put_styled<const IS_META: bool, R>(
         &self,
@@ -151,15 +151,15 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
         see: impl FnOnce(&Lookup<'_>) -> R,
-    ) -> Result<Option<(Outcome, R)>, NoRoomYet> {
+    ) -> Result<Option<(Outcome, R)>, RetryLater> {
         let style = if IS_META { put.style } else { Style::Classic };
         let flags = style.flags();
         if self.is_too_large(key.len(), put.flags, put.value_bytes.into()) {
             self.refuse_too_large(session, put, key, hashed, owed, now);
             return Ok(None);
         }
-        let shown_key = session.shown_key(key);
-        let counters = &session.counters;
+        let shown_key = session.granted().shown_key(key);
+        let counters = session.counters();
         let Some(value) = put.value else {
             counters.cmd_set.add(1);
             say_put(put, style, shown_key, Outcome::BadDataChunk, Shown::default(), owed);
@@ -187,8 +187,8 @@ impl Engine {
             }
             (change, (outcome, seen))
         });
-        if stored.is_err() && self.is_room_to_come(session, now) {
-            return Err(NoRoomYet);
+        if stored.is_err() && self.is_memory_to_come(session, now) {
+            return Err(RetryLater);
         }
         counters.cmd_set.add(1);
         let outcome = match (stored, put.mode) {
@@ -257,10 +257,10 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) {
-        session.counters.store_too_large.add(1);
+        session.counters().store_too_large.add(1);
         self.drop_stale(put, key, hashed, now);
-        say_put(put, put.style, session.shown_key(key), Outcome::TooLarge, Shown::default(), owed);
-        if session.is_watched() {
+        say_put(put, put.style, session.granted().shown_key(key), Outcome::TooLarge, Shown::default(), owed);
+        if session.observed().is_watched() {
             let item = Seen::new(put.value_bytes as usize, self.epoch.deadline(put.exptime.into(), now));
             self.log_store(session, key, command(put), Outcome::TooLarge, item, now);
         }

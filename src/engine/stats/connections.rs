@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Tick;
 use crate::engine::stats::Lines;
-use crate::engine::turn::long_reply::{Job, Progress};
+use crate::engine::turn::long_reply::{LongReply, Progress};
 use crate::engine::{Engine, Session};
 use crate::protocol::{Owed, reply};
 
@@ -135,11 +135,11 @@ impl Engine {
     /// Those who are connected now, for the client of `session`.
     pub(in crate::engine) fn conns(&self, session: &Session) -> Conns {
         let descriptors = self.roster.get().map_or_else(Vec::new, |roster| roster.descriptors());
-        Conns { descriptors: descriptors.into_iter(), own: session.descriptor }
+        Conns { descriptors: descriptors.into_iter(), own: session.descriptor() }
     }
 }
 
-impl Job for Conns {
+impl LongReply for Conns {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress {
         for descriptor in self.descriptors.by_ref().take(SEATS_PER_SLICE) {
             let Some(seat) = engine.roster.get().and_then(|roster| roster.seat(descriptor, now)) else {

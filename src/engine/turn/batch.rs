@@ -24,6 +24,14 @@ pub(super) struct Batch {
     pub(super) then: Option<Then>,
 }
 
+/// How a request went.
+pub(in crate::engine) struct Executed {
+    /// What comes then, if the turn is over.
+    pub(in crate::engine) then: Option<Then>,
+    /// Whether a retrieval has found its item.
+    pub(in crate::engine) is_hit: bool,
+}
+
 /// One step of a batch, decoded and admitted.
 enum Work<'a> {
     Run(Request<'a>),
@@ -65,7 +73,7 @@ impl Engine {
         owed_max: usize,
         now: Tick,
     ) -> Batch {
-        let start = session.decoder;
+        let start = *session.decoder();
         let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
         // One for each step; that of nothing where it has no key.
         let mut keys = ArrayVec::<Hashed, BATCH_REQUESTS_MAX>::new();
@@ -74,9 +82,9 @@ impl Engine {
             if work.is_full() || !admission.takes_more() {
                 break None;
             }
-            let (step, used) = match session.decoder.plain_fetch(&input[consumed..]) {
+            let (step, used) = match session.decoder().plain_fetch(&input[consumed..]) {
                 Some((fetch, used)) => (Step::Request(Request::Fetch(fetch)), used),
-                None => session.decoder.step(&input[consumed..]),
+                None => session.decoder().step(&input[consumed..]),
             };
             consumed += used;
             match step {
@@ -97,7 +105,7 @@ impl Engine {
             }
         };
         self.hint(&mut keys);
-        let sampled = session.counters.sampler.choose(work.len());
+        let sampled = session.counters().sampler.choose(work.len());
         for (index, (step, &hashed)) in work.iter().zip(&keys).enumerate() {
             let then = match step {
                 // One branch, and asked anew for each request: the one before may have switched it.
@@ -105,7 +113,7 @@ impl Engine {
                     let is_sampled = index == sampled;
                     self.execute_observed(session, request, hashed, is_sampled, owed, now)
                 }
-                Work::Run(request) => self.execute(session, request, hashed, owed, now),
+                Work::Run(request) => self.execute(session, request, hashed, owed, now).then,
                 Work::Say(words) => {
                     owed.say(words);
                     None
@@ -114,7 +122,7 @@ impl Engine {
             let is_last = index + 1 == work.len() && !matches!(end, Some(End::Refused(..)));
             // What ends a turn ends it right behind the request it comes from, or before one that is to be retried.
             if then.is_some() || owed.remaining() >= owed_max && !is_last {
-                let done = index + usize::from(then != Some(Then::Room));
+                let done = index + usize::from(then != Some(Then::Retry));
                 let consumed = again_up_to(start, done, session, input);
                 return Batch { consumed, requests: index + 1, then: then.or(Some(Then::Again)) };
             }
@@ -133,7 +141,7 @@ impl Engine {
                     Ok(_) => unreachable!("what is admitted is of the same kind"),
                     Err(words) => {
                         refuse(session, &Request::Put(put), words, owed);
-                        session.decoder.swallow(line_bytes, put.value_bytes.into());
+                        session.decoder().swallow(line_bytes, put.value_bytes.into());
                         Then::Again
                     }
                 })
@@ -174,7 +182,7 @@ impl Engine {
     ) -> Then {
         if self.refuses(session, put, owed, now) {
             self.observe_refused(session, put);
-            session.decoder.swallow(line_bytes, put.value_bytes.into());
+            session.decoder().swallow(line_bytes, put.value_bytes.into());
             return Then::Again;
         }
         let value_bytes = put.value_bytes as usize;
@@ -190,25 +198,26 @@ impl Engine {
         hashed: Hashed,
         owed: &mut Owed,
         now: Tick,
-    ) -> Option<Then> {
+    ) -> Executed {
+        let mut executed = Executed { then: None, is_hit: false };
         match request {
             Request::Fetch(fetch) => {
-                self.fetch(session, fetch, hashed, owed, now);
+                executed.is_hit = self.fetch(session, fetch, hashed, owed, now);
                 if fetch.is_last {
                     owed.say(reply::END);
                 }
             }
             Request::Put(put) => {
                 if self.put(session, put, hashed, owed, now).is_err() {
-                    return Some(session.await_room(now));
+                    executed.then = Some(session.retry(now));
                 }
             }
             Request::Count(count) => self.count(session, count, hashed, owed, now),
             Request::Touch(touch) => self.touch(session, touch, hashed, owed, now),
             Request::Delete(delete) => self.delete(session, delete, hashed, owed, now),
-            Request::Admin { line } => return self.administer(session, line, owed, now),
+            Request::Admin { line } => executed.then = self.administer(session, line, owed, now),
         }
-        None
+        executed
     }
 }
 
@@ -217,13 +226,13 @@ fn refuse(session: &mut Session, request: &Request<'_>, words: &'static [u8], ow
     if !request.is_silent() {
         owed.say(words);
     }
-    session.decoder.refuse_keys();
+    session.decoder().refuse_keys();
 }
 
 /// Rare: a batch ends after `steps` of its steps, though more were decoded. Decodes once more up to there, from `start`,
 /// to stand where the client's next turn begins; says how many bytes that uses up.
 #[cold]
 fn again_up_to(start: Decoder, steps: usize, session: &mut Session, input: &[u8]) -> usize {
-    session.decoder = start;
-    (0..steps).fold(0, |at, _| at + session.decoder.step(&input[at..]).1)
+    *session.decoder() = start;
+    (0..steps).fold(0, |at, _| at + session.decoder().step(&input[at..]).1)
 }

@@ -2,12 +2,11 @@
 //!
 //! [`Engine::turn`] decodes a batch of requests, tells the store which keys are about to be asked for, so that their
 //! memory is on its way, executes them and words the replies. What takes longer than a turn may last goes on in the next
-//! ones ([`long_reply`]), off the worker ([`blocking`]), or once there is room (`retry`); the [`session`] knows which.
+//! ones ([`long_reply`]) or off the worker ([`blocking`]); the [`session`] knows which.
 
-mod batch;
+pub(in crate::engine) mod batch;
 pub mod blocking;
 pub mod long_reply;
-pub(in crate::engine) mod retry;
 pub mod session;
 
 use bytes::Buf;
@@ -17,7 +16,6 @@ use super::access::rights::admission::Unrestricted;
 use crate::clock::Tick;
 use crate::protocol::Owed;
 pub use session::Session;
-use session::Stage;
 
 /// When this many bytes are owed, the rest of the turn waits until the client has taken them.
 pub const OWED_BYTES_MAX: usize = 128 << 10;
@@ -50,11 +48,11 @@ pub enum Then {
     },
     /// Offer what is left of the input, once other connections have had their turn.
     Again,
-    /// Run the session's errand before anything else, as [`blocking`] says, then offer what is left of the input.
+    /// Run the session's task before anything else, as [`blocking`] says, then offer what is left of the input.
     Wait,
-    /// Offer what is left of the input again with every tick: it begins with a store for which there is no room until
+    /// Offer what is left of the input again with every tick: it begins with a store for which there is no memory until
     /// slow clients have been closed. Only for sessions that are [patient](Session::patient).
-    Room,
+    Retry,
     /// From now on send what [`Engine::take_lines`] gives, until the client leaves or [`Engine::wants_to_quit`]
     /// says so, which is to hear the rest of the input too. There are no more turns.
     Watch,
@@ -75,18 +73,18 @@ impl Engine {
     pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
         let now = self.time(now);
         self.flush_if_due(now);
-        if !matches!(session.stage, Stage::Serving) && !session.serves_again() {
+        if !session.serves() {
             return self.turn_otherwise(session, input, owed, now);
         }
         let owed_before = owed.remaining();
-        session.watched = self.watch.watched();
+        session.observed_mut().note_watched(self.watch.watched());
         let mut consumed = 0;
         let mut requests = 0;
         let requests_max = self.settings.requests_per_event as usize;
         let then = loop {
             let owed_max = owed_before + OWED_BYTES_MAX;
             let rest = &input[consumed..];
-            let batch = if session.rights.is_none() {
+            let batch = if session.granted().limits().is_none() {
                 self.batch(session, rest, Unrestricted, owed, owed_max, now)
             } else {
                 self.batch_by_rights(session, rest, owed, owed_max, now)
@@ -101,11 +99,11 @@ impl Engine {
             }
         };
         let owes = owed.remaining() - owed_before;
-        session.counters.bytes_read.add(consumed as u64);
-        session.counters.bytes_written.add(owes as u64);
+        session.counters().bytes_read.add(consumed as u64);
+        session.counters().bytes_written.add(owes as u64);
         // Of a request that is cut off more is sure to come, so to stop there is to yield, too.
         let yields = requests >= requests_max && consumed < input.len();
-        session.counters.conn_yields.add(u64::from(yields));
+        session.counters().conn_yields.add(u64::from(yields));
         let work = consumed + owes + requests * REQUEST_WORK_BYTES;
         Turn { consumed, then, is_long: yields || then == Then::Again || work >= LONG_WORK_BYTES }
     }

@@ -1,7 +1,7 @@
 //! What happens, as `watch` shows it: a line of text for each event, in memcached's words.
 //!
 //! Rule: nothing is worded under a lock, and nothing at all unless somebody watches: then each request that finds
-//! `Session::watched` set comes here.
+//! [`Observed`](super::Observed) to be watched comes here.
 
 use std::time::Duration;
 
@@ -84,20 +84,6 @@ impl Line {
     }
 }
 
-impl Session {
-    /// Whether anybody watches anything. Looked up once a turn.
-    #[inline]
-    pub(in crate::engine) fn is_watched(&self) -> bool {
-        self.watched.are_any()
-    }
-
-    /// What there is to tell of what was found, if anybody watches.
-    #[inline]
-    pub(in crate::engine) fn see(&self, found: &Lookup<'_>) -> Option<Seen> {
-        if self.is_watched() { Some(Seen::of(found)) } else { None }
-    }
-}
-
 impl Engine {
     /// A lookup of `key`, whatever it was for.
     #[cold]
@@ -114,7 +100,7 @@ impl Engine {
                 .text(status)
                 .text(b" clsid=")
                 .number(class);
-            line.text(b" cfd=").number(session.descriptor).text(b" size=").number(seen.value_bytes);
+            line.text(b" cfd=").number(session.descriptor()).text(b" size=").number(seen.value_bytes);
         });
     }
 
@@ -130,7 +116,7 @@ impl Engine {
         now: Tick,
     ) {
         // What was dropped for it was dropped before.
-        self.log_evictions(session.worker, now);
+        self.log_evictions(session.worker(), now);
         let Some(status) = status(outcome) else { return };
         self.log(session, Stream::Mutations, now, |line| {
             line.text(b"item_store key=").key(key).text(b" status=").text(status.as_bytes());
@@ -138,7 +124,7 @@ impl Engine {
             line.text(b" ttl=").number(item.deadline.seconds_left(now).unwrap_or(0));
             // What is too large has no class.
             line.text(b" clsid=").number(if outcome == Outcome::TooLarge { 0 } else { CLASS });
-            line.text(b" cfd=").number(session.descriptor).text(b" size=").number(item.value_bytes);
+            line.text(b" cfd=").number(session.descriptor()).text(b" size=").number(item.value_bytes);
         });
     }
 
@@ -185,7 +171,7 @@ impl Engine {
     pub fn log_opened(&self, session: &Session, remote: impl FnOnce() -> Remote, now: Tick) {
         if self.watch.watched().has(Stream::Connections) {
             self.log(session, Stream::Connections, self.time(now), |line| {
-                line.text(b"conn_new").remote(&remote()).text(b" cfd=").number(session.descriptor);
+                line.text(b"conn_new").remote(&remote()).text(b" cfd=").number(session.descriptor());
             });
         }
     }
@@ -195,7 +181,7 @@ impl Engine {
         if self.watch.watched().has(Stream::Connections) {
             self.log(session, Stream::Connections, self.time(now), |line| {
                 line.text(b"conn_close").remote(&remote()).text(b" reason=").text(reason.name().as_bytes());
-                line.text(b" cfd=").number(session.descriptor);
+                line.text(b" cfd=").number(session.descriptor());
             });
         }
     }
@@ -204,13 +190,13 @@ impl Engine {
     #[cold]
     pub fn log_tls_error(&self, session: &Session, why: &str, now: Tick) {
         self.log(session, Stream::Connections, self.time(now), |line| {
-            line.text(b"conntlserr fd=").number(session.descriptor).text(b" msg=");
+            line.text(b"conntlserr fd=").number(session.descriptor()).text(b" msg=");
             line.text(why.replace(['\r', '\n'], " ").as_bytes());
         });
     }
 
     fn log(&self, session: &Session, stream: Stream, now: Tick, word: impl FnOnce(&mut Line)) {
-        self.log_from(session.worker, stream, now, word);
+        self.log_from(session.worker(), stream, now, word);
     }
 
     /// Has `word` word an event of `stream`, if anybody wants it.
@@ -246,9 +232,9 @@ impl Engine {
 
     /// Makes `session` a watcher of `streams`; `false` when there are too many.
     pub(in crate::engine) fn begin_to_watch(&self, session: &mut Session, streams: Streams) -> bool {
-        session.watcher = self.watch.add(streams);
+        let watcher = self.watch.add(streams);
         self.watch_evictions();
-        session.watcher.is_some()
+        session.observed_mut().watch_as(watcher)
     }
 
     /// Has the store list what it evicts, as long as somebody wants to know.
@@ -260,7 +246,7 @@ impl Engine {
     /// [`crate::engine::watching::watch::WATCHER_BYTES_MAX`] bytes and a line that tells how many were skipped. `waker` is woken
     /// when there are more.
     pub fn take_lines(&self, session: &Session, owed: &mut Owed, waker: &std::task::Waker) {
-        let Some(watcher) = &session.watcher else { return };
+        let Some(watcher) = session.observed().watcher() else { return };
         let taken = self.watch.take(watcher, waker);
         owed.say(&taken.lines);
         if taken.skipped > 0 {
@@ -272,7 +258,7 @@ impl Engine {
 
     /// Heeds what the client of `session`, which watches, has typed: whether it wants to quit.
     pub fn wants_to_quit(&self, session: &mut Session, input: &[u8]) -> bool {
-        session.typed.says_quit(input)
+        session.observed_mut().says_quit(input)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::clock::Tick;
 use crate::engine::stats::Lines;
+use crate::engine::turn::batch::Executed;
 use crate::engine::watching::hot_keys::{Ranked, Ranking, SAMPLE_INTERVAL, Subject};
 use crate::engine::watching::prefixes::Use;
 use crate::engine::{Engine, Session, Then, keyvalue};
@@ -24,55 +25,37 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) -> Option<Then> {
-        self.observed(session, request, is_sampled, now, |session| {
-            self.execute(session, request, hashed, owed, now)
-        })
-    }
-
-    /// Has `request` executed by `execute`, and notes which key it was about and how it went.
-    pub(in crate::engine) fn observed(
-        &self,
-        session: &mut Session,
-        request: &Request<'_>,
-        is_sampled: bool,
-        now: Tick,
-        execute: impl FnOnce(&mut Session) -> Option<Then>,
-    ) -> Option<Then> {
-        // The counters are this worker's own: what they have grown by is this request's doing.
-        let hits = |session: &Session| {
-            session.counters.get_hits.value().wrapping_add(session.counters.touch_hits.value())
-        };
-        let hits_before = hits(session);
-        let then = execute(session);
-        if then == Some(Then::Room) {
-            return then; // it is looked at once it has happened
-        }
-        let buffer = &mut KeyBuffer::new();
-        let key = keyvalue::stored_key(request, buffer);
+        let Executed { then, is_hit } = self.execute(session, request, hashed, owed, now);
         let used = match request {
-            Request::Fetch(_) => Use::Get { is_hit: hits(session) != hits_before },
+            _ if then == Some(Then::Retry) => return then, // it is counted once it has happened
+            Request::Fetch(_) => Use::Get { is_hit },
             Request::Put(_) => Use::Set,
             Request::Delete(_) => Use::Delete,
             Request::Count(_) | Request::Touch(_) => Use::Other,
             Request::Admin { .. } => return then,
         };
-        if self.prefixes.is_on() {
-            self.prefixes.count(&mut session.prefixes, session.worker, key, used);
-        }
+        let buffer = &mut KeyBuffer::new();
+        let key = keyvalue::stored_key(request, buffer);
+        self.count_by_prefix(session, key, used);
         if is_sampled {
-            self.hot.note(session.worker, key, used, now);
+            self.hot.note(session.worker(), key, used, now);
         }
         then
+    }
+
+    fn count_by_prefix(&self, session: &mut Session, key: &[u8], used: Use) {
+        if self.prefixes.is_on() {
+            let worker = session.worker();
+            self.prefixes.count(&mut session.observed_mut().prefixes, worker, key, used);
+        }
     }
 
     /// Notes a value that was refused before it came.
     #[cold]
     pub(in crate::engine) fn observe_refused(&self, session: &mut Session, put: &Put<'_>) {
-        if self.prefixes.is_on() {
-            let buffer = &mut KeyBuffer::new();
-            let key = put.style.flags().plain_key(put.key, buffer);
-            self.prefixes.count(&mut session.prefixes, session.worker, key, Use::Set);
-        }
+        let buffer = &mut KeyBuffer::new();
+        let key = put.style.flags().plain_key(put.key, buffer);
+        self.count_by_prefix(session, key, Use::Set);
     }
 
     /// `stats detail`.
@@ -92,7 +75,7 @@ impl Engine {
                 self.prefixes.switch(false);
                 reply::OK
             }
-            Some(b"dump") => return session.begin(self.prefixes.dump()),
+            Some(b"dump") => return Some(session.reply_at_length(self.prefixes.dump())),
             _ => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
         };
         owed.say(words);

@@ -236,7 +236,7 @@ impl Connection {
                 Then::Read { bytes_min } => Next::Read { bytes_min },
                 Then::Again => Next::Turn,
                 Then::Wait => self.begin_to_wait(),
-                Then::Room => self.begin_to_await_room(),
+                Then::Retry => self.begin_to_await_room(),
                 Then::Watch => self.begin_to_watch(),
                 Then::Close => Next::Close,
                 Then::Shutdown { graceful: false } => Next::Stop(StopKind::Now),

@@ -39,7 +39,7 @@ impl Connection {
 
     #[cold]
     pub(super) fn begin_to_wait(&mut self) -> Next {
-        let Some(errand) = self.session.take_errand() else { return Next::Close };
+        let Some(errand) = self.session.take_task() else { return Next::Close };
         let underway = self.shared.errands.send(errand);
         self.wait = Some(Box::new(Wait::Errand(Away { underway, pauses: false, has_left: false })));
         Next::Wait

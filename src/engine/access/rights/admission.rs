@@ -66,10 +66,10 @@ impl<'a> Admission<'a> for ByRights<'a> {
         if let Request::Admin { .. } = request {
             return Ok(request);
         }
-        if !session.may_write() && request.changes() {
+        if !session.granted().may_write() && request.changes() {
             return Err(reply::NOT_BY_READER);
         }
-        let prefix = session.prefix();
+        let prefix = session.granted().prefix();
         if prefix.is_empty() {
             return Ok(request);
         }

@@ -12,9 +12,10 @@
 pub(in crate::engine) mod admission;
 mod allowed;
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
-use crate::engine::Session;
 pub use allowed::Allowed;
 
 /// What the server puts between a user's prefix and the keys of that user. Source: memcached's default for `-D`.
@@ -118,18 +119,38 @@ fn parse_prefix(given: &str) -> Result<Box<[u8]>, RightsError> {
     Ok(given.bytes().chain([SEPARATOR]).collect())
 }
 
-impl Session {
-    /// What every key that it may see begins with.
+/// What a session's user may do, as its requests ask for it.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Granted {
+    /// `None` for everything.
+    rights: Option<Arc<Rights>>,
+    /// How many bytes the user's prefix has; 0 without one.
+    prefix_bytes: usize,
+}
+
+impl Granted {
+    pub(in crate::engine) fn new(rights: Arc<Rights>) -> Granted {
+        let prefix_bytes = rights.prefix().len();
+        Granted { rights: Some(rights).filter(|rights| !rights.are_all()), prefix_bytes }
+    }
+
+    /// The rights, if they are not all there are.
+    #[inline]
+    pub(in crate::engine) fn limits(&self) -> Option<&Rights> {
+        self.rights.as_deref()
+    }
+
+    /// What every key that the user may see begins with.
     pub(in crate::engine) fn prefix(&self) -> &[u8] {
-        self.rights().map_or(b"", Rights::prefix)
+        self.limits().map_or(b"", Rights::prefix)
     }
 
-    /// Whether it may change items, as it must if it is to be told to recache one.
+    /// Whether the user may change items. Only such a one is told to recache an item.
     pub(in crate::engine) fn may_write(&self) -> bool {
-        self.rights().is_none_or(Rights::may_write)
+        self.limits().is_none_or(Rights::may_write)
     }
 
-    /// `key`, which it may see, as it knows it. No branch: this is on the way of every meta reply.
+    /// `key`, which the user may see, as the user knows it. No branch: this is on the way of every retrieval.
     #[inline]
     pub(in crate::engine) fn shown_key<'k>(&self, key: &'k [u8]) -> &'k [u8] {
         &key[self.prefix_bytes.min(key.len())..]

@@ -18,7 +18,7 @@ use dashmap::DashSet;
 use crate::clock::Tick;
 use crate::engine::Engine;
 use crate::engine::stats::Counter;
-use crate::engine::turn::long_reply::{Job, Progress};
+use crate::engine::turn::long_reply::{LongReply, Progress};
 use crate::protocol::uri;
 use crate::protocol::{Owed, reply};
 
@@ -259,7 +259,7 @@ pub(in crate::engine) struct Dump {
     generation: u32,
 }
 
-impl Job for Dump {
+impl LongReply for Dump {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, _: Tick) -> Progress {
         let slice: ArrayVec<Arc<Prefix>, SLICE_PREFIXES> = {
             let listed = engine.prefixes.listed();
