@@ -1,5 +1,6 @@
 //! What an operator chose: plain values, checked where they were parsed, and read-only from then on.
 
+use std::fmt;
 use std::path::PathBuf;
 
 /// What `version` and `stats` tell. It begins with a memcached version because clients compare it.
@@ -16,6 +17,21 @@ const SLAB_PAGE_BYTES: u64 = 1 << 20;
 const BUFFER_PARTS: u64 = 4;
 /// Or this, where it is more, in bytes: the default of `-m`.
 pub(crate) const BUFFER_BYTES_MIN: u64 = 64 << 20;
+
+/// A user with a password as it was given, which may hold colons and is no hash: the only one who may log in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OneUser {
+    /// As clients send it.
+    pub name: Vec<u8>,
+    /// As clients send it.
+    pub password: Vec<u8>,
+}
+
+impl fmt::Debug for OneUser {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("OneUser").finish_non_exhaustive()
+    }
+}
 
 /// Which TCP port to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +196,8 @@ pub struct Settings {
     /// `-Y`: the file of those who may log in. With it, who has not logged in may do nothing else; until
     /// [`Engine::set_users`](crate::engine::Engine::set_users) is called, that is nobody.
     pub auth_file: Option<PathBuf>,
+    /// `MEMCACHED_PASSWORD`: the same for one user, whose name and password are not here. There is no file then.
+    pub has_one_user: bool,
     /// Off with `-F`.
     pub flush_enabled: bool,
     /// Off with `-X`.
@@ -262,6 +280,11 @@ pub struct Compat {
 }
 
 impl Settings {
+    /// Whether clients have to log in before they may do anything else.
+    pub fn asks_for_password(&self) -> bool {
+        self.auth_file.is_some() || self.has_one_user
+    }
+
     /// The most that the buffers of all connections may take in all, in bytes; 0 is no limit.
     ///
     /// Where the operator did not choose, that is in proportion to the memory limit, but enough for some uploads at
@@ -314,6 +337,7 @@ impl Default for Settings {
             protocol: Protocol::Auto,
             item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
             auth_file: None,
+            has_one_user: false,
             flush_enabled: true,
             dump_enabled: true,
             watch_enabled: true,

@@ -154,8 +154,19 @@ fn settings() -> Vec<Vec<u8>> {
     };
     let options = option_table().iter().map(|row| argument(row, "--"));
     let suboptions = suboption_table().iter().map(|row| argument(row, "-o\0"));
-    let variables =
-        ["CACHE_SIZE=1g", "THREADS=2", "MAX_CONNECTIONS=9", "MAX_ITEM_SIZE=2m", "PORT=tcp://[::1]:1"];
+    let variables = [
+        "CACHE_SIZE=1g",
+        "THREADS=2",
+        "MAX_CONNECTIONS=9",
+        "MAX_ITEM_SIZE=2m",
+        "PORT=tcp://[::1]:1",
+        "PORT_NUMBER=1",
+        "LISTEN_ADDRESS=[::1]:1",
+        "USERNAME=ann",
+        "PASSWORD=a:b",
+        "MAX_TIMEOUT=5",
+        "EXTRA_FLAGS_FILE=/run/flags",
+    ];
     let variables =
         variables.iter().map(|variable| format!("\0-v '-P' /pid\0MEMCACHED_{variable}").into_bytes());
     let file = example().replace("\n# -", "\n-").into_bytes();

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
+use super::environment::VARIABLES;
 use super::row::{Group, Row, Verdict};
-use super::sources::{EXTRA_FLAGS, PROTECTED_MODE, VARIABLES};
 use super::{option_table, suboption_table, version_line};
 
 /// How wide the help text is, in columns.
@@ -67,11 +67,14 @@ pub fn help() -> String {
     let names: Vec<&str> = accepted.map(|row| row.name).collect();
     help_entry(&mut text, "of -o", &format!("{}.", names.join(", ")));
     text.push_str("\nEnvironment (stronger than the file of --config, weaker than the command line):\n");
-    for (variable, letter) in VARIABLES {
-        help_entry(&mut text, variable, &format!("The value of {letter}."));
+    for variable in VARIABLES {
+        help_entry(&mut text, variable.name, &variable.remark.replace('`', ""));
     }
-    help_entry(&mut text, PROTECTED_MODE, "yes or no, for -o protected_mode or no_protected_mode.");
-    help_entry(&mut text, EXTRA_FLAGS, "Options, separated by spaces.");
+    help_entry(
+        &mut text,
+        "NAME_FILE",
+        "Of each of these: the file that holds the value of NAME; wins over NAME.",
+    );
     help_entry(
         &mut text,
         "MEMCACHED_PORT_FILENAME",
@@ -101,18 +104,14 @@ pub fn readme_tables() -> String {
     for row in suboption_table() {
         readme_entry(&mut text, row);
     }
-    text.push_str("\n| variable | stands for |\n|---|---|\n");
-    for (variable, letter) in VARIABLES {
-        let _ = writeln!(text, "| `{variable}` | `{letter}` |");
+    text.push_str("\n| variable | meaning |\n|---|---|\n");
+    for variable in VARIABLES {
+        let _ = writeln!(text, "| `{}` | {} |", variable.name, variable.remark);
     }
-    let _ = writeln!(
-        text,
-        "| `{PROTECTED_MODE}` | `yes` or `no`, for `-o protected_mode` or `no_protected_mode` |"
-    );
-    let _ = writeln!(text, "| `{EXTRA_FLAGS}` | any options, separated by spaces |");
-    text.push_str("| `MEMCACHED_PORT_FILENAME` | file to write the ports to that are listened on |\n");
-    text.push_str("| `NOTIFY_SOCKET` | whom to tell when the server is ready, reloads, stops; set by service managers |\n");
-    text.push_str("| `LISTEN_FDS`, `LISTEN_PID` | sockets to listen on in place of those of `-p`, `-l`, `-s` and `-U`; set by service managers |\n");
+    text.push_str("| each of these with `_FILE` behind its name | The file that holds the value; wins over the plain variable. |\n");
+    text.push_str("| `MEMCACHED_PORT_FILENAME` | File to write the ports to that are listened on. |\n");
+    text.push_str("| `NOTIFY_SOCKET` | Whom to tell when the server is ready, reloads, stops; set by service managers. |\n");
+    text.push_str("| `LISTEN_FDS`, `LISTEN_PID` | Sockets to listen on in place of those of `-p`, `-l`, `-s` and `-U`; set by service managers. |\n");
     text
 }
 

@@ -42,12 +42,13 @@ pub(super) enum Fault {
     #[error("Invalid value for binding protocol: {0} -- -B (--protocol) should be one of auto or ascii")]
     UnknownProtocol(String),
     #[error(
-        "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.: -Y (--auth-file) wants \
-         -B (--protocol) ascii, or no -B"
+        "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.: -Y (--auth-file) and \
+         MEMCACHED_PASSWORD want -B (--protocol) ascii, or no -B"
     )]
     AuthFileWithBinary,
     #[error(
-        "Cannot use UDP with ascii authentication enabled (-U 0 to disable): leave out -U (--udp-port) or -Y (--auth-file)"
+        "Cannot use UDP with ascii authentication enabled (-U 0 to disable): leave out -U (--udp-port), or -Y (--auth-file) and \
+         MEMCACHED_PASSWORD"
     )]
     AuthFileWithUdp,
     #[error("{flag}: {remark}")]
@@ -76,8 +77,10 @@ pub(super) enum Fault {
         "Error loading the certificate chain: -Z (--enable-ssl) needs one; give -o ssl_chain_cert=FILE,ssl_key=FILE"
     )]
     NoCertificate,
-    #[error("--config {path} cannot be read: {error}; name a file this user can read", path = path.display())]
-    FileUnreadable { path: PathBuf, error: io::Error },
+    #[error("{named_by} {path} cannot be read: {error}; name a file this user can read", path = path.display())]
+    FileUnreadable { named_by: String, path: PathBuf, error: io::Error },
+    #[error("the file is empty, where the password should be")]
+    PasswordEmpty,
     #[error("--config cannot stand in a settings file: write the options of the other file into this one")]
     FileInFile,
     #[error("a quote is opened and not closed in: {0}")]
@@ -108,6 +111,7 @@ impl Fault {
             | Fault::BadValue { .. }
             | Fault::FileUnreadable { .. }
             | Fault::FileInFile
+            | Fault::PasswordEmpty
             | Fault::NeitherYesNorNo(_)
             | Fault::QuoteOpen(_) => EXIT_FAILURE,
         }

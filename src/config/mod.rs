@@ -9,6 +9,7 @@
 //! - What starts memcached starts this server, unless ignoring an option would give away security or data.
 
 mod documents;
+mod environment;
 mod fault;
 mod given;
 mod listen;
@@ -18,15 +19,16 @@ mod sources;
 mod suboptions;
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use thiserror::Error;
 
 pub use documents::{example, help, readme_tables};
 pub use row::{Group, Row, Verdict};
 
-use crate::settings::{Protocol, Settings, TcpPort, TlsPrefix, TlsSettings, VERSION, VerifyMode};
+use crate::settings::{OneUser, Protocol, Settings, TcpPort, TlsPrefix, TlsSettings, VERSION, VerifyMode};
 use fault::Fault;
 use sources::Source;
 
@@ -36,6 +38,13 @@ const THREADS_ADVISED_MAX: usize = 64;
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 /// The most that hot and warm LRU may take together, in percent. Source: memcached.
 const HOT_AND_WARM_PERCENT_MAX: u32 = 80;
+
+/// The longest settings file, and file that holds the value of a variable, in bytes: as much as a Secret or a ConfigMap of
+/// Kubernetes may hold.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a file that an operator names.
+type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// What the sources ask for.
 #[derive(Debug)]
@@ -55,6 +64,8 @@ pub struct Config {
     pub process: Process,
     /// Whether `-B` was given.
     pub protocol_is_given: bool,
+    /// `MEMCACHED_PASSWORD`: who alone may log in. Here and not in the settings, which are kept as long as the server runs.
+    pub user: Option<OneUser>,
     /// To be logged at `-v`: what was accepted and has no effect.
     pub notes: Vec<String>,
     /// To be logged always.
@@ -103,8 +114,8 @@ pub struct Stop {
 }
 
 /// Reads everything an operator can say: `arguments` as [`std::env::args_os`] gives them (the first, the
-/// program's name, is skipped), what `environment` holds under the names of the `MEMCACHED_*` variables, and the
-/// file of `--config`.
+/// program's name, is skipped), what `environment` holds under the names of the `MEMCACHED_*` variables, the files that
+/// hold the values of such variables, and the file of `--config`.
 ///
 /// # Errors
 ///
@@ -122,10 +133,10 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Parsed, Stop> {
-    parse_reading(arguments, environment, &|path| fs::read(path))
+    parse_reading(arguments, environment, &read_file)
 }
 
-/// As [`parse`], with `read` to open the file of `--config`.
+/// As [`parse`], with `read` to read files.
 ///
 /// # Errors
 ///
@@ -135,12 +146,13 @@ pub fn parse_reading(
     environment: &dyn Fn(&str) -> Option<OsString>,
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<Parsed, Stop> {
+    let read: ReadFile<'_> = &|path| bounded(read(path)?);
     let command_line = Source::read(None, arguments.into_iter().skip(1))?;
     if let Some(text) = command_line.shown() {
         return Ok(Parsed::Show(text));
     }
     let mut config = Config::default();
-    let mut sources = sources::of_environment(environment, &mut config.notes)?;
+    let mut sources = environment::sources(environment, read, &mut config)?;
     sources.push(command_line);
     let file = sources.iter().rev().find_map(Source::settings_file);
     if let Some(path) = file {
@@ -163,6 +175,20 @@ pub fn parse_reading(
     Ok(Parsed::Run(Box::new(config)))
 }
 
+/// The text of a file, or so much of it that it can be seen to be too long.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn bounded(text: Vec<u8>) -> io::Result<Vec<u8>> {
+    match text.len() as u64 {
+        ..=FILE_BYTES_MAX => Ok(text),
+        _ => Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes, which is the most"))),
+    }
+}
+
 /// Every option of memcached and the few that are new, in the order of the help text.
 pub fn option_table() -> &'static [Row] {
     options::OPTIONS
@@ -174,6 +200,24 @@ pub fn suboption_table() -> &'static [Row] {
 }
 
 impl Config {
+    /// Has the users of this file log in, and no others.
+    fn admit_users_of(&mut self, file: PathBuf) {
+        if self.user.take().is_some() {
+            let warning = "MEMCACHED_PASSWORD has no effect: -Y (--auth-file) is given as well, and wins";
+            self.warnings.push(warning.to_owned());
+        }
+        self.settings.auth_file = Some(file);
+    }
+
+    /// Has this user log in, and no others.
+    fn admit_user(&mut self, user: OneUser) {
+        if self.settings.auth_file.take().is_some() {
+            let warning = "-Y (--auth-file) of the settings file has no effect: MEMCACHED_PASSWORD is given as well, and wins";
+            self.warnings.push(warning.to_owned());
+        }
+        self.user = Some(user);
+    }
+
     /// Has TCP listen where UDP does, for want of a `-p`; with `-s` there are neither.
     fn follow_udp_port(&mut self) {
         match self.settings.udp_port.filter(|_| self.settings.unix_socket.is_none()) {
@@ -199,7 +243,8 @@ impl Config {
             return Err(Fault::HotAndWarm { percent: hot_and_warm });
         }
 
-        if settings.auth_file.is_some() {
+        settings.has_one_user = self.user.is_some();
+        if settings.asks_for_password() {
             if self.protocol_is_given && settings.protocol != Protocol::Ascii {
                 return Err(Fault::AuthFileWithBinary);
             }

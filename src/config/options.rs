@@ -163,7 +163,7 @@ pub(super) static OPTIONS: &[Row] = &[
             "Serve only clients that log in with a user and password of this file, a line user:password[:rights] each; \
              SIGHUP has it read again.",
         )
-        .sets(|config, given| given.path().map(|path| config.settings.auth_file = Some(path))),
+        .sets(|config, given| given.path().map(|path| config.admit_users_of(path))),
     option('Z', "enable-ssl", Group::Permissions)
         .says(
             "Speak TLS on TCP, with the certificate and key of -o ssl_chain_cert and ssl_key; the prefix notls: \

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -13,19 +13,7 @@ use super::given::Given;
 use super::options::OPTIONS;
 use super::row::Row;
 use super::{Config, Stop, documents};
-
-/// The variables that stand for one option each, from the weakest to the strongest, and that option's letter.
-pub(super) const VARIABLES: [(&str, &str); 5] = [
-    ("MEMCACHED_CACHE_SIZE", "-m"),
-    ("MEMCACHED_THREADS", "-t"),
-    ("MEMCACHED_MAX_CONNECTIONS", "-c"),
-    ("MEMCACHED_MAX_ITEM_SIZE", "-I"),
-    ("MEMCACHED_PORT", "-p"),
-];
-/// The variable that says whether there is a protected mode: `yes` or `no`.
-pub(super) const PROTECTED_MODE: &str = "MEMCACHED_PROTECTED_MODE";
-/// The variable that holds options of any kind; stronger than the others.
-pub(super) const EXTRA_FLAGS: &str = "MEMCACHED_EXTRA_FLAGS";
+use crate::settings::OneUser;
 
 /// Collects the positional arguments, which have no meaning: unit files and start scripts have `>> /var/log/x 2>&1`
 /// where there is no shell.
@@ -36,42 +24,16 @@ pub(super) struct Source {
     /// How errors call it; `None` is the command line.
     name: Option<String>,
     matches: ArgMatches,
-}
-
-/// One source for each variable that is set and not empty, from the weakest to the strongest.
-pub(super) fn of_environment(
-    environment: &dyn Fn(&str) -> Option<OsString>,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Source>, Stop> {
-    let mut sources = Vec::new();
-    for (variable, letter) in VARIABLES {
-        let Some(value) = environment(variable).filter(|value| !value.is_empty()) else { continue };
-        // Docker links and Kubernetes set MEMCACHED_PORT in every container near a service called "memcached".
-        if value.as_bytes().windows(3).any(|three| three == b"://") {
-            notes.push(format!("{variable} is the address of a linked service, not a port: it is not used"));
-            continue;
-        }
-        sources.push(Source::read(Some(variable), [OsString::from(letter), value])?);
-    }
-    if let Some(word) = environment(PROTECTED_MODE).filter(|word| !word.is_empty()) {
-        let suboption = match word.as_bytes() {
-            b"yes" => "protected_mode",
-            b"no" => "no_protected_mode",
-            _ => return Err(Fault::NeitherYesNorNo(word.display().to_string()).stop(Some(PROTECTED_MODE))),
-        };
-        sources.push(Source::read(Some(PROTECTED_MODE), ["-o".into(), suboption.into()])?);
-    }
-    if let Some(flags) = environment(EXTRA_FLAGS) {
-        let words = words(flags.as_bytes()).map_err(|fault| fault.stop(Some(EXTRA_FLAGS)))?;
-        sources.push(Source::read(Some(EXTRA_FLAGS), words)?);
-    }
-    Ok(sources)
+    /// Who alone may log in, if it says so.
+    user: Option<OneUser>,
 }
 
 /// The `text` of the settings file at `path`, read as Debian's systemd-memcached-wrapper reads /etc/memcached.conf.
 pub(super) fn of_file(path: &Path, text: io::Result<Vec<u8>>) -> Result<Source, Stop> {
     let name = path.display().to_string();
-    let text = text.map_err(|error| Fault::FileUnreadable { path: path.to_owned(), error }.stop(None))?;
+    let text = text.map_err(|error| {
+        Fault::FileUnreadable { named_by: "--config".to_owned(), path: path.to_owned(), error }.stop(None)
+    })?;
     let arguments = arguments_of_file(&text).map_err(|fault| fault.stop(Some(&name)))?;
     let source = Source::read(Some(&name), arguments)?;
     match source.settings_file() {
@@ -98,7 +60,7 @@ fn arguments_of_file(text: &[u8]) -> Result<Vec<OsString>, Fault> {
 
 /// Splits at white space, as a shell would: quotes keep words together, a backslash outside of quotes makes the
 /// next byte an ordinary one.
-fn words(line: &[u8]) -> Result<Vec<OsString>, Fault> {
+pub(super) fn words(line: &[u8]) -> Result<Vec<OsString>, Fault> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
     let mut quote = None;
@@ -129,9 +91,14 @@ impl Source {
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Source, Stop> {
         match command().try_get_matches_from(arguments) {
-            Ok(matches) => Ok(Source { name: name.map(str::to_owned), matches }),
+            Ok(matches) => Ok(Source { name: name.map(str::to_owned), matches, user: None }),
             Err(error) => Err(fault(&error).stop(name)),
         }
+    }
+
+    /// One that says nothing but that this user, and no other, may log in.
+    pub(super) fn of_user(name: &str, user: OneUser) -> Result<Source, Stop> {
+        Ok(Source { user: Some(user), ..Source::read(Some(name), [])? })
     }
 
     /// What `-h`, `-i` or `-V` show, when one was given.
@@ -161,6 +128,9 @@ impl Source {
     /// Gives every option of this source its effect.
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), Stop> {
         config.warnings.extend(self.strays());
+        if let Some(user) = &self.user {
+            config.admit_user(user.clone());
+        }
         for row in OPTIONS {
             for (nth, text) in self.values(row).into_iter().enumerate() {
                 let given = Given { row, text, nth };

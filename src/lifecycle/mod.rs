@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::{self, Config, Parsed, Process};
 use crate::engine::Engine;
-use crate::engine::access::users::Users;
+use crate::engine::access::users::{LineError, Users};
 use crate::engine::stats::Usage;
 use crate::net::tls::{Tls, TlsError};
 use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
@@ -59,6 +59,8 @@ enum Failure {
     Threads(#[from] std::io::Error),
     #[error(transparent)]
     Users(#[from] UsersFileError),
+    #[error("MEMCACHED_USERNAME, MEMCACHED_PASSWORD: {0}")]
+    User(#[from] LineError),
 }
 
 /// Runs the server as `arguments` and `environment` say.
@@ -78,7 +80,7 @@ pub fn run(
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Process(error)) => fail(&error.to_string(), error.exit_code()),
             Err(Failure::Tls(error)) => fail(&error.to_string(), EX_USAGE),
-            Err(Failure::Users(error)) => fail(&error.to_string(), EXIT_FAILURE),
+            Err(error @ (Failure::Users(_) | Failure::User(_))) => fail(&error.to_string(), EXIT_FAILURE),
             Err(error) => fail(&error.to_string(), EX_OSERR),
         },
     }
@@ -91,7 +93,7 @@ fn fail(message: &str, exit_code: u8) -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), Failure> {
-    let Config { mut settings, process, notes, mut warnings, .. } = config;
+    let Config { mut settings, process, user, notes, mut warnings, .. } = config;
     let handed_in = process::sockets_handed_in()?;
     // While this may be root, who alone may read the key.
     let are_handed_in = !handed_in.is_empty();
@@ -99,7 +101,10 @@ fn serve(config: Config) -> Result<(), Failure> {
         settings.forget_addresses();
     }
     let tls = Tls::load(&settings)?.map(Arc::new);
-    let users = prepare_process(&mut settings, &process, &mut warnings)?;
+    let one_user = user.as_ref().map(Users::of_one).transpose()?;
+    drop(user); // with the password as it was written
+    let users_of_file = prepare_process(&mut settings, &process, &mut warnings)?;
+    let users = one_user.or(users_of_file);
     let (memory_bytes, auth_file) = (settings.memory_bytes, settings.auth_file.clone());
     warnings.extend(process::too_little_memory(memory_bytes));
     if process::is_address_space_limited() {

@@ -41,7 +41,7 @@ pub(super) fn is_wanted(listener: &Listener, settings: &Settings) -> bool {
 }
 
 fn is_open(settings: &Settings) -> bool {
-    settings.protected_mode && settings.listen.is_empty() && settings.auth_file.is_none()
+    settings.protected_mode && settings.listen.is_empty() && !settings.asks_for_password()
 }
 
 /// Whether `peer`, who came to `local`, comes from outside: from neither this machine nor a private network.
@@ -193,6 +193,7 @@ mod tests {
             assert!(!is_open(&Settings { listen, ..Settings::default() }), "{host}");
         }
         assert!(!is_open(&Settings { auth_file: Some("users".into()), ..Settings::default() }));
+        assert!(!is_open(&Settings { has_one_user: true, ..Settings::default() }));
         assert!(!is_open(&Settings { protected_mode: false, ..Settings::default() }));
     }
 

@@ -73,6 +73,22 @@ fn a_file_that_cannot_be_used_stops_the_start_with_a_word() {
 }
 
 #[test]
+fn a_variable_with_a_password_that_nobody_could_send_stops_the_start() {
+    for (name, password, words) in [
+        ("ann", "open sesame", "a user or password may hold no space"),
+        ("a n", "sesame", "a user or password may hold no space"),
+        ("ann", &"sesame".repeat(200), "is longer than 1024 bytes"),
+    ] {
+        let variables = [("MEMCACHED_USERNAME", name), ("MEMCACHED_PASSWORD", password)];
+        let output = Command::new(BINARY).args(["-p", "0"]).envs(variables).output().unwrap();
+        let (code, text) = said(&output);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.starts_with(&format!("MEMCACHED_USERNAME, MEMCACHED_PASSWORD: {words}")), "{text}");
+        assert!(!text.contains("sesame"), "{text}");
+    }
+}
+
+#[test]
 fn users_may_come_through_a_pipe_that_somebody_writes_to() {
     let directory = Directory::new();
     let (pipe, socket) = (directory.file("pipe"), directory.file("socket"));

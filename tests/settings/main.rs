@@ -5,6 +5,7 @@ mod options;
 mod sources;
 mod tls;
 mod values;
+mod variables;
 
 use std::ffi::OsString;
 use std::fs;

@@ -88,8 +88,10 @@ impl Engine {
             },
         );
         lines.text("auth_enabled_sasl", "no");
+        // Where the users come from, as in memcached.
         let auth_file = settings.auth_file.as_ref().map(|path| path.display().to_string());
-        lines.text("auth_enabled_ascii", auth_file.as_deref().unwrap_or("no"));
+        let no_file = if settings.has_one_user { "MEMCACHED_PASSWORD" } else { "no" };
+        lines.text("auth_enabled_ascii", auth_file.as_deref().unwrap_or(no_file));
         lines.number("item_size_max", settings.item_bytes_max);
         lines.flag("maxconns_fast", settings.maxconns_fast);
         lines.number("hashpower_init", u64::from(compat.hash_power_init));

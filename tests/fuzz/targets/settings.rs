@@ -8,8 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use ferrocached::config::{Config, Parsed, parse_reading};
 
-/// Fields that end in a zero byte, which none can have in it: the text of a settings file, the value of
-/// `MEMCACHED_EXTRA_FLAGS`, another variable as in `NAME=value`, and then arguments.
+/// Fields that end in a zero byte, which none can have in it: the text of every file, whether `--config` or a variable names
+/// it, the value of `MEMCACHED_EXTRA_FLAGS`, another variable as in `NAME=value`, and then arguments.
 pub(super) fn settings_file(data: &[u8]) {
     let mut fields = data.split(|byte| *byte == 0);
     let mut field = || fields.next().unwrap_or_default();
@@ -46,6 +46,8 @@ fn check(config: &Config) {
     assert!((1..=4096).contains(&settings.threads), "{}", settings.threads);
     assert!(settings.connections_max >= 1 && settings.requests_per_event >= 1);
     assert!(settings.unix_mask <= 0o777, "{:o}", settings.unix_mask);
+    assert!(settings.auth_file.is_none() || config.user.is_none());
+    assert_eq!(settings.asks_for_password(), settings.auth_file.is_some() || config.user.is_some());
     for address in &settings.listen {
         assert!(
             !address.host.is_empty() && !address.host.contains(char::is_whitespace),

@@ -1,4 +1,5 @@
-//! Who may log in: the users of a file (`-Y`), and whether what a client sends is one of their passwords.
+//! Who may log in: the users of a file (`-Y`), or one user (`MEMCACHED_PASSWORD`); and whether what a client sends is one of
+//! their passwords.
 //!
 //! A line of the file is `user:password` or `user:password:rights`. The first colon ends the user. What stands behind
 //! the last one is the [`Rights`] if it is exactly that, and otherwise the end of a password that holds colons. As in
@@ -22,6 +23,7 @@ pub use crate::engine::access::users::password::{
     ARGON2_LANES_MAX, ARGON2_MEMORY_KIB_MAX, ARGON2_PASSES_MAX, SecretError,
 };
 use crate::engine::access::users::password::{Cost, Secret, SessionKey};
+use crate::settings::OneUser;
 
 /// The longest file of users, in bytes: room for [`USERS_MAX`] lines with an argon2 hash in each.
 pub const USERS_FILE_BYTES_MAX: usize = 16 << 20;
@@ -67,10 +69,10 @@ pub enum LineError {
     /// It is longer than [`USER_LINE_BYTES_MAX`].
     #[error("is longer than {USER_LINE_BYTES_MAX} bytes")]
     TooLong,
-    /// Nothing before the first colon.
+    /// There is no name before the first colon.
     #[error("the user is empty")]
     UserEmpty,
-    /// Nothing behind the first colon.
+    /// There is no password behind the first colon.
     #[error("the password is empty")]
     PasswordEmpty,
     /// A space or a control character, with which nobody could log in: clients send the two words `user password`.
@@ -82,6 +84,21 @@ pub enum LineError {
     /// The user has more than [`PASSWORDS_PER_USER_MAX`].
     #[error("that is more than {PASSWORDS_PER_USER_MAX} passwords for one user")]
     TooManyPasswords,
+}
+
+/// Whether a client can log in by these two words.
+fn check_words(user: &[u8], password: &[u8]) -> Result<(), LineError> {
+    if user.is_empty() {
+        return Err(LineError::UserEmpty);
+    }
+    if password.is_empty() {
+        return Err(LineError::PasswordEmpty);
+    }
+    let is_unsendable = |byte: &u8| *byte == b' ' || byte.is_ascii_control();
+    match user.iter().chain(password).any(is_unsendable) {
+        true => Err(LineError::Unsendable),
+        false => Ok(()),
+    }
 }
 
 /// What a client sends to log in: `user password`.
@@ -114,7 +131,7 @@ impl fmt::Debug for Token<'_> {
     }
 }
 
-/// The users of a file, by name.
+/// The users of a file, or the only user there is, by name.
 ///
 /// ```
 /// use ferrocached::engine::access::users::{Token, Users};
@@ -173,6 +190,23 @@ impl Users {
         Ok(users)
     }
 
+    /// The only user there is, who may do everything.
+    ///
+    /// # Errors
+    /// If the name or the password is empty, or if nobody could log in so: because of a space or a control character, or
+    /// because they are longer than a line of a file.
+    pub fn of_one(user: &OneUser) -> Result<Users, LineError> {
+        let OneUser { name, password } = user;
+        check_words(name, password)?;
+        if name.len() + 1 + password.len() > USER_LINE_BYTES_MAX {
+            return Err(LineError::TooLong);
+        }
+        let key = session_key();
+        let entry = Entry { secret: Secret::plain(password, &key), rights: Arc::default() };
+        let entries = HashMap::from([(name.as_slice().into(), vec![entry])]);
+        Ok(Users { entries, passwords: 1, key, cost_of_refusal: Cost::default() })
+    }
+
     fn add<'a>(&mut self, line: &'a [u8], rights_known: &mut RightsKnown<'a>) -> Result<(), LineError> {
         if line.len() > USER_LINE_BYTES_MAX {
             return Err(LineError::TooLong);
@@ -180,15 +214,7 @@ impl Users {
         let colon = line.iter().position(|&byte| byte == b':').ok_or(LineError::Malformed)?;
         let (user, rest) = (&line[..colon], &line[colon + 1..]);
         let (password, rights) = split_rights(rest, rights_known);
-        if user.is_empty() {
-            return Err(LineError::UserEmpty);
-        }
-        if password.is_empty() {
-            return Err(LineError::PasswordEmpty);
-        }
-        if line.iter().any(|byte| *byte == b' ' || byte.is_ascii_control()) {
-            return Err(LineError::Unsendable);
-        }
+        check_words(user, password)?;
         let secret = Secret::parse(password, &self.key)?;
         let entries = self.entries.entry(user.into()).or_default();
         if entries.len() == PASSWORDS_PER_USER_MAX {
@@ -199,7 +225,7 @@ impl Users {
         Ok(())
     }
 
-    /// How many lines there were.
+    /// How many passwords there are.
     pub fn len(&self) -> usize {
         self.passwords
     }

@@ -109,7 +109,12 @@ impl Secret {
             let text = std::str::from_utf8(text).map_err(|_| SecretError::Argon2)?;
             return Ok(Secret::Argon2(Box::new(Argon2Secret::parse(text)?)));
         }
-        Ok(Secret::Plain(keyed(key, text)))
+        Ok(Secret::plain(text, key))
+    }
+
+    /// This very password, whatever it looks like.
+    pub(super) fn plain(password: &[u8], key: &SessionKey) -> Secret {
+        Secret::Plain(keyed(key, password))
     }
 
     /// Whether it is `password`, as far as that can be told in microseconds.

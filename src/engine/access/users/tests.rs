@@ -233,3 +233,33 @@ fn what_waits_to_be_verified_is_no_longer_than_a_line() {
     assert_eq!(kept(&format!("ann {longest}x")), 0);
     assert!(Token::parse(b"").is_none());
 }
+
+fn one(name: &str, password: &str) -> Result<Users, LineError> {
+    Users::of_one(&OneUser { name: name.into(), password: password.into() })
+}
+
+#[test]
+fn one_user_logs_in_with_the_very_password() {
+    // None of these is a hash, whatever it looks like, and none has rights at its end.
+    for password in ["sesame", "a:b", "a:ro", "{SHA256}x", ARGON2ID, ":"] {
+        let users = one("an:n", password).unwrap();
+        let opens = |token: &str| users.verify(Token::parse(token.as_bytes()).expect("two words"));
+        assert!(opens(&format!("an:n {password}")).expect(password).are_all());
+        for wrong in [format!("ann {password}"), format!("an:n {password}x"), "an:n b".to_owned()] {
+            assert!(opens(&wrong).is_none(), "{wrong}");
+        }
+        assert_eq!(users.len(), 1);
+    }
+}
+
+#[test]
+fn one_user_has_to_be_able_to_log_in() {
+    assert_eq!(one("", "sesame").unwrap_err(), LineError::UserEmpty);
+    assert_eq!(one("ann", "").unwrap_err(), LineError::PasswordEmpty);
+    for (name, password) in [("a n", "sesame"), ("ann", "open sesame"), ("ann", "sesame\r"), ("an\n", "x")] {
+        assert_eq!(one(name, password).unwrap_err(), LineError::Unsendable);
+    }
+    let longest = "x".repeat(USER_LINE_BYTES_MAX - 4);
+    assert!(one("ann", &longest).is_ok());
+    assert_eq!(one("ann", &format!("{longest}x")).unwrap_err(), LineError::TooLong);
+}

@@ -260,7 +260,7 @@ impl Engine {
     /// # Panics
     /// If there is no such worker: their number is that of `-t`.
     pub fn session(&self, worker: usize) -> Session {
-        let login = self.settings.auth_file.is_some().then(Login::default);
+        let login = self.settings.asks_for_password().then(Login::default);
         Session {
             stage: if login.is_some() { Stage::LoggingIn } else { Stage::Serving },
             decoder: Decoder::default(),
