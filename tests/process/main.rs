@@ -5,6 +5,7 @@ mod abuse;
 mod certificates;
 mod connections;
 mod container;
+mod environments;
 mod few_addresses;
 mod login;
 mod memory;
