@@ -7,13 +7,17 @@
 mod classic;
 mod login;
 mod meta;
+mod owed;
 mod replies;
+mod style;
 mod tokens;
 pub(crate) mod uri;
 
 pub use login::{LoginStep, login_step};
-pub use meta::{Flags, KeyBuffer, Letters, MetaHit, SecondsLeft, Shown, decode_key, encode_key};
-pub use replies::{ItemReply, Outcome, Owed, reply};
+pub use meta::{Flags, KeyBuffer, Letters, SecondsLeft, Shown, decode_key, encode_key};
+pub use owed::Owed;
+pub use replies::{Outcome, reply};
+pub use style::{Hit, Refusal, Style};
 pub use tokens::{Words, cut_exptime, signed, unsigned};
 
 /// The longest key, in bytes. Source: memcached's protocol document.
@@ -26,27 +30,6 @@ pub const VALUE_BYTES_MAX: u32 = i32::MAX as u32 - 2;
 
 /// The first byte of a request in the binary protocol, which is not spoken here.
 const BINARY_MAGIC: u8 = 0x80;
-
-/// In whose words a request was made and is to be answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style<'a> {
-    /// The classic text commands, to which every flag is unknown.
-    #[default]
-    Classic,
-    /// The meta commands, and what their flags ask for.
-    Meta(Flags<'a>),
-}
-
-impl<'a> Style<'a> {
-    /// The flags; none in the classic style.
-    #[inline]
-    pub fn flags(self) -> Flags<'a> {
-        match self {
-            Style::Classic => Flags::default(),
-            Style::Meta(flags) => flags,
-        }
-    }
-}
 
 /// What a client asks. Keys are as they came: [`Flags::plain_key`] is what the store knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +146,18 @@ pub struct Delete<'a> {
 /// The flags of `mg` that may change the item, or tell the client that it is the one to change it.
 const CHANGING: Letters = Letters::of(b"NRT");
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// In whose words it was made.
+    pub fn style(&self) -> Style<'a> {
+        match self {
+            Request::Fetch(fetch) => fetch.style,
+            Request::Put(put) => put.style,
+            Request::Count(count) => count.style,
+            Request::Delete(delete) => delete.style,
+            Request::Touch(_) | Request::Admin { .. } => Style::Classic,
+        }
+    }
+
     /// Whether it may change an item. A read-only user may send no request that does.
     pub fn changes(&self) -> bool {
         match self {

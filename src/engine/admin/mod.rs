@@ -260,7 +260,7 @@ impl Engine {
         let allowed = command.allowed.with(words.clone());
         if let Some(refusal) = session.granted().limits().and_then(|rights| allowed.refusal(rights)) {
             if NEVER_QUIET.contains(&command.name) || !is_quiet(&words) {
-                owed.say(refusal);
+                owed.say(refusal.words());
             }
             return None;
         }

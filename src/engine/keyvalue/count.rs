@@ -7,7 +7,7 @@ use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::watching::events::Seen;
 use crate::engine::{Engine, Session};
-use crate::protocol::{Count, KeyBuffer, Outcome, Owed, SecondsLeft, Shown, Style};
+use crate::protocol::{Count, Flags, KeyBuffer, Outcome, Owed, SecondsLeft, Shown};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup};
 
 /// The most digits a counter has.
@@ -113,30 +113,24 @@ impl Engine {
                 self.log_store(session, key, "add", Outcome::Stored, item, now);
             }
         }
-        match count.style {
-            Style::Classic if count.quiet => {}
-            Style::Classic => owed.say_outcome(outcome),
-            Style::Meta(_) if count.quiet && matches!(outcome, Outcome::Number(_)) => {}
-            Style::Meta(flags) => {
-                let seconds_left = |exptime| deadline(exptime).seconds_left(now);
-                let left = SecondsLeft {
-                    before: before.and_then(|deadline| deadline.seconds_left(now)),
-                    touched: flags.exptime(b'T').and_then(seconds_left),
-                    created: flags.exptime(b'N').filter(|_| before.is_none()).map(seconds_left),
-                };
-                let cas = stored.ok().filter(|_| self.settings.cas_enabled).unwrap_or(0);
-                let is_binary_key = flags.has(b'b');
-                let key = session.granted().shown_key(key);
-                let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
-                owed.say_meta_outcome(flags, outcome, &shown);
-            }
-        }
+        let shown = |flags: Flags<'_>| {
+            let seconds_left = |exptime| deadline(exptime).seconds_left(now);
+            let left = SecondsLeft {
+                before: before.and_then(|deadline| deadline.seconds_left(now)),
+                touched: flags.exptime(b'T').and_then(seconds_left),
+                created: flags.exptime(b'N').filter(|_| before.is_none()).map(seconds_left),
+            };
+            let cas = stored.ok().filter(|_| self.settings.cas_enabled).unwrap_or(0);
+            Shown { key: session.granted().shown_key(key), cas, left, ..Shown::default() }
+        };
+        count.style.say_outcome(count.quiet, outcome, shown, owed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Style;
     use crate::store::Marks;
 
     fn check_count(stored: Option<&str>, down: bool, delta: u64, expected: Outcome, text: &str) {

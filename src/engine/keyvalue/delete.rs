@@ -3,7 +3,7 @@
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
-use crate::protocol::{Delete, KeyBuffer, Letters, Outcome, Owed, Shown, Style};
+use crate::protocol::{Delete, Flags, KeyBuffer, Letters, Outcome, Owed, Shown};
 use crate::store::{Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
 
 /// The flags of `md` with which the item stays: invalidated, or without its value.
@@ -70,20 +70,13 @@ impl Engine {
         if let Some(seen) = seen {
             self.log_lookup(session, key, seen, now);
             if outcome == Outcome::Deleted && !flags.has_any(KEEPING) {
-                let command = if delete.style == Style::Classic { "delete" } else { "md" };
+                let command = delete.style.removal();
                 self.log_deletion(session, key, command, seen, now);
             }
         }
         let outcome = if stored.is_ok() { outcome } else { Outcome::OutOfMemory };
-        match delete.style {
-            Style::Classic if delete.quiet => {}
-            Style::Classic => owed.say_outcome(outcome),
-            Style::Meta(_) if delete.quiet && outcome == Outcome::Deleted => {}
-            Style::Meta(flags) => {
-                let (key, is_binary_key) = (session.granted().shown_key(key), flags.has(b'b'));
-                owed.say_meta_outcome(flags, outcome, &Shown { key, is_binary_key, ..Shown::default() });
-            }
-        }
+        let shown = |_: Flags<'_>| Shown { key: session.granted().shown_key(key), ..Shown::default() };
+        delete.style.say_outcome(delete.quiet, outcome, shown, owed);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
-use crate::protocol::{Fetch, Flags, ItemReply, KeyBuffer, MetaHit, Owed, SecondsLeft, Shown, Style};
+use crate::protocol::{Fetch, Flags, Hit, KeyBuffer, Owed, SecondsLeft, Shown, Style};
 use crate::store::{Access, Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
 
 /// What was known of an item before it was looked at: what `h` and `l` show.
@@ -47,7 +47,7 @@ fn decide_fetch(
         exptime > 0 && until != Deadline::NEVER && until < deadline(exptime)
     });
     // A classic client could not be told.
-    let may_win = fetch.style != Style::Classic && !item.marks.has(Marks::TOKEN_SENT);
+    let may_win = fetch.style.can_tell_winner() && !item.marks.has(Marks::TOKEN_SENT);
     let won = may_win && (wins || item.marks.has(Marks::STALE));
     let draft = Draft {
         content: Content::Same,
@@ -134,7 +134,7 @@ impl Engine {
             match &found {
                 Lookup::Hit(item) => {
                     counters.get_hits.add(1);
-                    owed.say_item(self.item_reply(session, fetch, item));
+                    Style::Classic.say_hit(&self.hit(session, fetch, item), Shown::default, owed);
                 }
                 Lookup::Miss => counters.get_misses.add(1),
                 Lookup::Expired => {
@@ -176,12 +176,12 @@ impl Engine {
                 Lookup::Hit(item) => {
                     session.counters().cmd_get.add(1);
                     session.counters().get_hits.add(1);
-                    self.say_hit(flags, item, false, owed, || {
-                        self.shown(session.granted().shown_key(key), item, left_of(item, now), now)
-                    });
+                    let shown =
+                        || self.shown(session.granted().shown_key(key), item, left_of(item, now), now);
+                    Style::Meta(flags).say_hit(&self.hit(session, fetch, item), shown, owed);
                 }
-                Lookup::Miss => miss(session, flags, key, false, owed),
-                Lookup::Expired => miss(session, flags, key, true, owed),
+                Lookup::Miss => miss(session, fetch.style, key, false, owed),
+                Lookup::Expired => miss(session, fetch.style, key, true, owed),
             }
             (found.is_hit(), session.observed().see(&found))
         });
@@ -225,56 +225,45 @@ impl Engine {
                 let expired = matches!(found, Lookup::Expired);
                 return (change, if won { Ending::Created } else { Ending::Missed { expired } });
             };
-            match fetch.style {
-                Style::Classic => owed.say_item(self.item_reply(session, fetch, &item)),
-                Style::Meta(flags) => {
-                    left.before = item.deadline.seconds_left(now);
-                    if let Some(Before { marks, last_access }) = before {
-                        item = Item { marks, last_access, ..item };
-                    }
-                    self.say_hit(flags, &item, won, owed, || {
-                        self.shown(session.granted().shown_key(key), &item, left, now)
-                    });
-                }
+            left.before = item.deadline.seconds_left(now);
+            if let Some(Before { marks, last_access }) = before {
+                item = Item { marks, last_access, ..item };
             }
+            let hit = Hit { won, ..self.hit(session, fetch, &item) };
+            let shown = || self.shown(session.granted().shown_key(key), &item, left, now);
+            fetch.style.say_hit(&hit, shown, owed);
             (change, Ending::Hit)
         });
         if let Some(seen) = seen {
             self.log_lookup(session, key, seen, now);
         }
         let counters = session.counters();
-        match (fetch.style, ending, stored) {
-            (Style::Classic, Ending::Hit, _) => {
-                counters.cmd_touch.add(1);
-                counters.touch_hits.add(1);
-                return true;
-            }
-            (Style::Classic, ..) => {
+        match (ending, stored) {
+            (Ending::Missed { .. }, _) if !fetch.style.can_create() => {
                 counters.cmd_touch.add(1);
                 counters.touch_misses.add(1);
                 return false;
             }
-            (_, Ending::Missed { expired }, _) => {
-                miss(session, flags, key, expired, owed);
+            (Ending::Missed { expired }, _) => {
+                miss(session, fetch.style, key, expired, owed);
                 return false;
             }
-            (_, Ending::Created, Err(_)) => {
-                miss(session, flags, key, false, owed);
+            (Ending::Created, Err(_)) => {
+                miss(session, fetch.style, key, false, owed);
                 return false;
             }
-            (_, Ending::Created, Ok(cas)) => {
+            (Ending::Created, Ok(cas)) => {
                 left.created = flags.exptime(b'N').map(seconds_left);
                 let is_binary_key = flags.has(b'b');
                 let cas = if self.settings.cas_enabled { cas } else { 0 };
                 let key = session.granted().shown_key(key);
                 let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
-                let value = flags.has(b'v').then_some(&b""[..]);
-                let hit = MetaHit { value, shared: None, won: true, token_sent: false, stale: false };
-                owed.say_meta_hit(flags, &hit, || shown);
+                let hit = Hit { value: flags.has(b'v').then_some(&b""[..]), won: true, ..Hit::default() };
+                fetch.style.say_hit(&hit, || shown, owed);
             }
-            (_, Ending::Hit, _) => {}
+            (Ending::Hit, _) => {}
         }
-        if flags.has(b'T') {
+        if fetch.style.fetch_counts_as_touch() {
             counters.cmd_touch.add(1);
             counters.touch_hits.add(1);
         } else {
@@ -296,32 +285,23 @@ impl Engine {
         });
     }
 
-    #[inline]
-    fn item_reply<'r>(&self, session: &Session, fetch: &Fetch<'r>, item: &Item<'r>) -> ItemReply<'r> {
-        let cas = fetch.with_cas.then_some(if self.settings.cas_enabled { item.cas } else { 0 });
-        let key = session.granted().shown_key(fetch.key);
-        ItemReply { key, flags: item.flags, cas, value: item.value, shared: item.shared }
-    }
-
-    /// Says what `mg` shows of an item that is there.
+    /// `item` as `fetch` is to show it.
     #[inline(always)]
-    fn say_hit<'r>(
-        &self,
-        flags: Flags<'_>,
-        item: &Item<'_>,
-        won: bool,
-        owed: &mut Owed,
-        shown: impl FnOnce() -> Shown<'r>,
-    ) {
-        let shows_value = flags.has(b'v') && !(flags.has(b'C') && self.is_known(flags, item));
-        let hit = MetaHit {
-            value: shows_value.then_some(item.value),
-            shared: item.shared,
-            won,
-            token_sent: item.marks.has(Marks::TOKEN_SENT),
-            stale: item.marks.has(Marks::STALE),
-        };
-        owed.say_meta_hit(flags, &hit, shown);
+    fn hit<'r>(&self, session: &'r Session, fetch: &Fetch<'r>, item: &Item<'r>) -> Hit<'r> {
+        let key = session.granted().shown_key(fetch.key);
+        let hit =
+            Hit { key, flags: item.flags, value: Some(item.value), shared: item.shared, ..Hit::default() };
+        match fetch.style {
+            Style::Classic => {
+                let cas = fetch.with_cas.then_some(if self.settings.cas_enabled { item.cas } else { 0 });
+                Hit { cas, ..hit }
+            }
+            Style::Meta(flags) => {
+                let shows_value = flags.has(b'v') && !(flags.has(b'C') && self.is_known(flags, item));
+                let (token_sent, stale) = (item.marks.has(Marks::TOKEN_SENT), item.marks.has(Marks::STALE));
+                Hit { value: hit.value.filter(|_| shows_value), token_sent, stale, ..hit }
+            }
+        }
     }
 
     /// Whether the client has the value already, as its `C` tells.
@@ -350,13 +330,11 @@ fn left_of(item: &Item<'_>, now: Tick) -> SecondsLeft {
 }
 
 /// Counts and words a miss of `mg`.
-fn miss(session: &Session, flags: Flags<'_>, key: &[u8], expired: bool, owed: &mut Owed) {
+fn miss(session: &Session, style: Style<'_>, key: &[u8], expired: bool, owed: &mut Owed) {
     session.counters().cmd_get.add(1);
     session.counters().get_misses.add(1);
     session.counters().get_expired.add(u64::from(expired));
-    if !flags.has(b'q') {
-        owed.say_meta_miss(flags, session.granted().shown_key(key));
-    }
+    style.say_miss(session.granted().shown_key(key), owed);
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ mod put;
 
 use super::{Engine, Session};
 use crate::clock::{Deadline, Tick};
-use crate::protocol::{Count, Delete, Fetch, Flags, KeyBuffer, Outcome, Owed, Put, Request, Style, Touch};
+use crate::protocol::{
+    Count, Delete, Fetch, Flags, KeyBuffer, Outcome, Owed, Put, Request, Shown, Style, Touch,
+};
 use crate::store::{Cas, Change, Content, Draft, Hashed, Item, Marks, Store};
 
 /// The key that `request` is about, as it came; empty if it is about none.
@@ -27,30 +29,25 @@ pub(super) fn key<'a>(request: &Request<'a>) -> &'a [u8] {
 
 /// `request` about another key, to be looked up as it is.
 pub(super) fn with_key<'a>(request: &Request<'a>, key: &'a [u8]) -> Request<'a> {
-    let decoded = |style| match style {
-        Style::Classic => Style::Classic,
-        Style::Meta(flags) => Style::Meta(flags.with_decoded_key()),
-    };
     match *request {
-        Request::Fetch(fetch) => Request::Fetch(Fetch { key, style: decoded(fetch.style), ..fetch }),
-        Request::Put(put) => Request::Put(Put { key, style: decoded(put.style), ..put }),
-        Request::Count(count) => Request::Count(Count { key, style: decoded(count.style), ..count }),
+        Request::Fetch(fetch) => {
+            Request::Fetch(Fetch { key, style: fetch.style.with_decoded_key(), ..fetch })
+        }
+        Request::Put(put) => Request::Put(Put { key, style: put.style.with_decoded_key(), ..put }),
+        Request::Count(count) => {
+            Request::Count(Count { key, style: count.style.with_decoded_key(), ..count })
+        }
         Request::Touch(touch) => Request::Touch(Touch { key, ..touch }),
-        Request::Delete(delete) => Request::Delete(Delete { key, style: decoded(delete.style), ..delete }),
+        Request::Delete(delete) => {
+            Request::Delete(Delete { key, style: delete.style.with_decoded_key(), ..delete })
+        }
         Request::Admin { line } => Request::Admin { line },
     }
 }
 
 /// The key that `request` is about as the store knows it, decoded into `buffer` if it came in base64.
 pub(super) fn stored_key<'k>(request: &Request<'k>, buffer: &'k mut KeyBuffer) -> &'k [u8] {
-    let style = match request {
-        Request::Fetch(fetch) => fetch.style,
-        Request::Put(put) => put.style,
-        Request::Count(count) => count.style,
-        Request::Delete(delete) => delete.style,
-        Request::Touch(_) | Request::Admin { .. } => Style::Classic,
-    };
-    style.flags().plain_key(key(request), buffer)
+    request.style().flags().plain_key(key(request), buffer)
 }
 
 /// A key as it is looked up, decoded into `buffer` if it came in base64. What was hashed, and hinted at, is the
@@ -110,16 +107,10 @@ impl Engine {
             Outcome::Touched => session.counters().touch_hits.add(1),
             _ => session.counters().touch_misses.add(1),
         }
-        say(touch.quiet, if stored.is_ok() { outcome } else { Outcome::OutOfMemory }, owed);
+        let outcome = if stored.is_ok() { outcome } else { Outcome::OutOfMemory };
+        Style::Classic.say_outcome(touch.quiet, outcome, |_| Shown::default(), owed);
         if let Some(seen) = seen {
             self.log_lookup(session, touch.key, seen, now);
         }
-    }
-}
-
-#[inline]
-fn say(quiet: bool, outcome: Outcome, owed: &mut Owed) {
-    if !quiet {
-        owed.say_outcome(outcome);
     }
 }

@@ -1,7 +1,7 @@
 //! Stores: `set` `add` `replace` `append` `prepend` `cas` `ms`.
 
 use super::fetch::key_mark;
-use super::{exact, plain, say};
+use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::turn::session::RetryLater;
 use crate::engine::watching::events::Seen;
@@ -162,7 +162,12 @@ impl Engine {
         let counters = session.counters();
         let Some(value) = put.value else {
             counters.cmd_set.add(1);
-            say_put(put, style, shown_key, Outcome::BadDataChunk, Shown::default(), owed);
+            style.say_stored(
+                put.quiet,
+                Outcome::BadDataChunk,
+                &Shown { key: shown_key, ..Shown::default() },
+                owed,
+            );
             return Ok(None);
         };
         let terms = Terms {
@@ -212,7 +217,12 @@ impl Engine {
             Ok(cas) if outcome == Outcome::Stored && self.settings.cas_enabled => cas,
             _ => 0,
         };
-        say_put(put, style, shown_key, outcome, Shown { cas, value_bytes, ..Shown::default() }, owed);
+        style.say_stored(
+            put.quiet,
+            outcome,
+            &Shown { key: shown_key, cas, value_bytes, ..Shown::default() },
+            owed,
+        );
         Ok(Some((outcome, seen)))
     }
 
@@ -259,7 +269,8 @@ impl Engine {
     ) {
         session.counters().store_too_large.add(1);
         self.drop_stale(put, key, hashed, now);
-        say_put(put, put.style, session.granted().shown_key(key), Outcome::TooLarge, Shown::default(), owed);
+        let shown = Shown { key: session.granted().shown_key(key), ..Shown::default() };
+        put.style.say_stored(put.quiet, Outcome::TooLarge, &shown, owed);
         if session.observed().is_watched() {
             let item = Seen::new(put.value_bytes as usize, self.epoch.deadline(put.exptime.into(), now));
             self.log_store(session, key, command(put), Outcome::TooLarge, item, now);
@@ -270,7 +281,7 @@ impl Engine {
     #[cold]
     fn drop_stale(&self, put: &Put<'_>, key: &[u8], hashed: Hashed, now: Tick) {
         let is_set = put.mode == PutMode::Set && !put.compares;
-        if is_set || put.style != Style::Classic {
+        if is_set || put.style.drops_refused() {
             // Removing needs no room, so it cannot be refused.
             let _ = self.store.update(hashed, key, now, |_| (Change::Remove, ()));
         }
@@ -286,18 +297,6 @@ fn command(put: &Put<'_>) -> &'static str {
         PutMode::Replace => "replace",
         PutMode::Append => "append",
         PutMode::Prepend => "prepend",
-    }
-}
-
-/// Says how `put`, made in `style`, ended.
-#[inline(always)]
-fn say_put(put: &Put<'_>, style: Style<'_>, key: &[u8], outcome: Outcome, shown: Shown<'_>, owed: &mut Owed) {
-    match style {
-        Style::Classic => say(put.quiet, outcome, owed),
-        Style::Meta(_) if put.quiet && outcome == Outcome::Stored => {}
-        Style::Meta(flags) => {
-            owed.say_meta_put(flags, outcome, &Shown { key, is_binary_key: flags.has(b'b'), ..shown });
-        }
     }
 }
 

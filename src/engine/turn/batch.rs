@@ -7,7 +7,7 @@ use super::{Session, Then};
 use crate::clock::Tick;
 use crate::engine::access::rights::admission::{Admission, ByRights, PrefixedKeys};
 use crate::engine::{Engine, keyvalue};
-use crate::protocol::{Decoder, Owed, Put, Request, Step, reply};
+use crate::protocol::{Decoder, Owed, Put, Refusal, Request, Step};
 use crate::store::Hashed;
 
 /// How many requests (keys, in a retrieval) are decoded before they are executed. Enough to hide the latency
@@ -42,8 +42,8 @@ enum Work<'a> {
 enum End<'a> {
     /// A step that is no whole request.
     Step(Step<'a>),
-    /// A request that is not admitted, and what its client is told.
-    Refused(Request<'a>, &'static [u8]),
+    /// A request that is not admitted, and why.
+    Refused(Request<'a>, Refusal),
 }
 
 impl Engine {
@@ -93,7 +93,7 @@ impl Engine {
                         work.push(Work::Run(admitted));
                         keys.push(self.store.hash(keyvalue::key(&admitted)));
                     }
-                    Err(words) => break Some(End::Refused(request, words)),
+                    Err(refusal) => break Some(End::Refused(request, refusal)),
                 },
                 Step::Say(words) => {
                     work.push(Work::Say(words));
@@ -130,17 +130,17 @@ impl Engine {
         let mut requests = work.len();
         let then = match end {
             None => None,
-            Some(End::Refused(request, words)) => {
+            Some(End::Refused(request, refusal)) => {
                 requests += 1;
-                refuse(session, &request, words, owed);
+                refuse(session, &request, refusal, owed);
                 None
             }
             Some(End::Step(Step::Announced { put, line_bytes })) => {
                 Some(match admission.admit(session, Request::Put(put)) {
                     Ok(Request::Put(admitted)) => self.announced(session, &admitted, line_bytes, owed, now),
                     Ok(_) => unreachable!("what is admitted is of the same kind"),
-                    Err(words) => {
-                        refuse(session, &Request::Put(put), words, owed);
+                    Err(refusal) => {
+                        refuse(session, &Request::Put(put), refusal, owed);
                         session.decoder().swallow(line_bytes, put.value_bytes.into());
                         Then::Again
                     }
@@ -204,7 +204,7 @@ impl Engine {
             Request::Fetch(fetch) => {
                 executed.is_hit = self.fetch(session, fetch, hashed, owed, now);
                 if fetch.is_last {
-                    owed.say(reply::END);
+                    fetch.style.say_end(owed);
                 }
             }
             Request::Put(put) => {
@@ -222,9 +222,9 @@ impl Engine {
 }
 
 /// Tells the client why `request` has no effect. The rest of a retrieval line has none either.
-fn refuse(session: &mut Session, request: &Request<'_>, words: &'static [u8], owed: &mut Owed) {
+fn refuse(session: &mut Session, request: &Request<'_>, refusal: Refusal, owed: &mut Owed) {
     if !request.is_silent() {
-        owed.say(words);
+        request.style().say_refusal(refusal, owed);
     }
     session.decoder().refuse_keys();
 }

@@ -9,7 +9,7 @@ mod replies;
 
 pub use flags::{Flags, Letters};
 pub use key::{KeyBuffer, decode as decode_key, encode as encode_key};
-pub use replies::{MetaHit, SecondsLeft, Shown};
+pub use replies::{SecondsLeft, Shown};
 
 use super::replies::reply;
 use super::tokens::{Words, plain_word, value_bytes};

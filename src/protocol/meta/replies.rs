@@ -1,11 +1,10 @@
 //! Answers to meta requests, in bytes: two letters, and behind them what the flags ask for, in the order in which
 //! they ask.
 
-use bytes::Bytes;
-
-use super::super::replies::{Outcome, Owed, Writer};
 use super::key::encode;
 use super::{Flags, Letters};
+use crate::protocol::owed::{Owed, Writer};
+use crate::protocol::{Hit, Outcome};
 
 /// What a retrieval can show of an item, beside its value.
 const OF_HIT: Letters = Letters::of(b"OkcfhlstTN");
@@ -48,21 +47,6 @@ pub struct SecondsLeft {
     pub created: Option<Option<u32>>,
 }
 
-/// An item as `mg` shows it.
-#[derive(Clone, Copy, Debug)]
-pub struct MetaHit<'a> {
-    /// The value, if it is to be shown.
-    pub value: Option<&'a [u8]>,
-    /// The value as a handle, to be shared instead of copied.
-    pub shared: Option<&'a Bytes>,
-    /// `W`: this client is to recache the item.
-    pub won: bool,
-    /// `Z`: another client was told to recache it.
-    pub token_sent: bool,
-    /// `X`: it was invalidated.
-    pub stale: bool,
-}
-
 /// More than all flags of a line take in a reply, in bytes: the longest key in base64, the longest opaque, and some
 /// numbers of at most 20 digits.
 const SHOWN_BYTES_MAX: usize = 768;
@@ -70,10 +54,10 @@ const SHOWN_BYTES_MAX: usize = 768;
 impl Owed {
     /// Says `HD`, or `VA` and the value; asks what else may be shown only if something is to be.
     #[inline(always)]
-    pub fn say_meta_hit<'a>(
+    pub(in crate::protocol) fn say_meta_hit<'a>(
         &mut self,
         flags: Flags<'_>,
-        hit: &MetaHit<'_>,
+        hit: &Hit<'_>,
         shown: impl FnOnce() -> Shown<'a>,
     ) {
         let inline = hit.value.filter(|_| hit.shared.is_none()).unwrap_or(b"");
@@ -134,12 +118,22 @@ impl Owed {
     }
 
     /// Says how a store ended.
-    pub fn say_meta_put(&mut self, flags: Flags<'_>, outcome: Outcome, shown: &Shown<'_>) {
+    pub(in crate::protocol) fn say_meta_put(
+        &mut self,
+        flags: Flags<'_>,
+        outcome: Outcome,
+        shown: &Shown<'_>,
+    ) {
         self.say_ending(flags, OF_PUT, outcome, shown);
     }
 
     /// Says how a delete or a count ended.
-    pub fn say_meta_outcome(&mut self, flags: Flags<'_>, outcome: Outcome, shown: &Shown<'_>) {
+    pub(in crate::protocol) fn say_meta_outcome(
+        &mut self,
+        flags: Flags<'_>,
+        outcome: Outcome,
+        shown: &Shown<'_>,
+    ) {
         match outcome {
             Outcome::Number(number) => self.say_counted(flags, number, shown),
             _ => self.say_ending(flags, OF_MISS, outcome, shown),
@@ -255,7 +249,7 @@ mod tests {
             was_fetched: true,
         };
         let value = Some(&b"value"[..]);
-        let hit = MetaHit { value, shared: None, won: true, token_sent: true, stale: true };
+        let hit = Hit { value, won: true, token_sent: true, stale: true, ..Hit::default() };
         let mut owed = Owed::default();
         owed.say_meta_hit(flags, &hit, || shown);
         let bytes = owed.into_bytes();

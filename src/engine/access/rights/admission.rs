@@ -4,7 +4,7 @@
 //! one that is not admitted has no effect but its refusal.
 
 use crate::engine::{Session, keyvalue};
-use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Request, reply};
+use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Refusal, Request};
 
 /// How many bytes the keys of a batch take together with their prefixes; it ends when the longest may not fit any
 /// more. Enough for a full batch of keys of 30 bytes, few enough to cost a single get little.
@@ -18,8 +18,8 @@ pub(in crate::engine) trait Admission<'a> {
     /// `request` with the key under which the store knows it.
     ///
     /// # Errors
-    /// What its client is told instead.
-    fn admit(&mut self, session: &Session, request: Request<'a>) -> Result<Request<'a>, &'static [u8]>;
+    /// Why it has no effect.
+    fn admit(&mut self, session: &Session, request: Request<'a>) -> Result<Request<'a>, Refusal>;
 }
 
 /// Every request is admitted as it came: that of a session without rights, which may do everything. Costs nothing.
@@ -32,7 +32,7 @@ impl<'a> Admission<'a> for Unrestricted {
     }
 
     #[inline(always)]
-    fn admit(&mut self, _: &Session, request: Request<'a>) -> Result<Request<'a>, &'static [u8]> {
+    fn admit(&mut self, _: &Session, request: Request<'a>) -> Result<Request<'a>, Refusal> {
         Ok(request)
     }
 }
@@ -62,12 +62,12 @@ impl<'a> Admission<'a> for ByRights<'a> {
         self.free.len() >= KEY_BYTES_MAX
     }
 
-    fn admit(&mut self, session: &Session, request: Request<'a>) -> Result<Request<'a>, &'static [u8]> {
+    fn admit(&mut self, session: &Session, request: Request<'a>) -> Result<Request<'a>, Refusal> {
         if let Request::Admin { .. } = request {
             return Ok(request);
         }
         if !session.granted().may_write() && request.changes() {
-            return Err(reply::NOT_BY_READER);
+            return Err(Refusal::ReadOnly);
         }
         let prefix = session.granted().prefix();
         if prefix.is_empty() {
@@ -76,7 +76,7 @@ impl<'a> Admission<'a> for ByRights<'a> {
         let decoded = &mut KeyBuffer::new();
         let name = keyvalue::stored_key(&request, decoded);
         if prefix.len() + name.len() > KEY_BYTES_MAX {
-            return Err(reply::BAD_LINE);
+            return Err(Refusal::KeyTooLong);
         }
         let (key, free) = std::mem::take(&mut self.free).split_at_mut(prefix.len() + name.len());
         self.free = free;

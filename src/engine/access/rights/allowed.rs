@@ -1,7 +1,7 @@
 //! Who may use an administrative command: a column of their table, so that a new one has to say it.
 
 use crate::engine::access::rights::Rights;
-use crate::protocol::{Words, reply};
+use crate::protocol::{Refusal, Words};
 
 /// Whom a command is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Allowed {
 
     /// What a user with `rights` is told who may not; `None` if it may. [`Allowed::ByWord`] is taken for what its
     /// unknown words are.
-    pub fn refusal(self, rights: &Rights) -> Option<&'static [u8]> {
+    pub fn refusal(self, rights: &Rights) -> Option<Refusal> {
         let (writes, oversees) = match self {
             Allowed::Everyone => (false, false),
             Allowed::Writers => (true, false),
@@ -54,9 +54,9 @@ impl Allowed {
             Allowed::Operators | Allowed::ByWord(_) => (true, true),
         };
         if oversees && !rights.prefix().is_empty() {
-            Some(reply::NOT_BY_PREFIX)
+            Some(Refusal::NotByPrefix)
         } else if writes && !rights.may_write() {
-            Some(reply::NOT_BY_READER)
+            Some(Refusal::ReadOnly)
         } else {
             None
         }

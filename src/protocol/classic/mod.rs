@@ -6,7 +6,9 @@
 //! A retrieval of up to [`LINE_BYTES_MAX`] bytes is begun when all of it is there, so that nothing is done for one that has
 //! to be refused. A longer one is taken key by key as it arrives, and is never held.
 
-use super::replies::reply;
+mod replies;
+
+use super::reply;
 use super::tokens::{Words, cut_exptime, cut_flags, plain_word, unsigned, value_bytes, word_end};
 use super::{
     Count, Delete, Fetch, KEY_BYTES_MAX, LINE_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style, Touch,
