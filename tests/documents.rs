@@ -2,8 +2,10 @@
 //!
 //! `FERROCACHED_WRITE=1 cargo test --test documents` writes them anew instead.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ferrocached::config::{example, readme_tables};
 use ferrocached::engine::access::rights::{Allowed, Rights};
@@ -14,7 +16,7 @@ fn path(name: &str) -> PathBuf {
 }
 
 fn check(name: &str, wanted: &str) {
-    if std::env::var_os("FERROCACHED_WRITE").is_some() {
+    if env::var_os("FERROCACHED_WRITE").is_some() {
         fs::write(path(name), wanted).unwrap();
     }
     let found = fs::read_to_string(path(name)).unwrap();
@@ -100,6 +102,32 @@ fn the_readme_is_up_to_date() {
         readme = with_part(&readme, part, &text);
     }
     check("README.md", &readme);
+}
+
+/// Cargo would run them behind all tests, and so behind the line that tells what was left out: `doctest = false` keeps it
+/// from that, unless it is asked to.
+#[test]
+fn the_examples_in_the_documentation_are_right() {
+    let mut cargo = Command::new(env::var_os("CARGO").expect("cargo says where it is"));
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target directory");
+    cargo.args(["test", "--doc", "--offline", "--manifest-path"]).arg(path("Cargo.toml"));
+    cargo.arg("--target-dir").arg(target);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    // What cargo tells a test of its package would have it build some of the dependencies anew.
+    for (name, _) in env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo.output().unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+    let passed =
+        said.split_once("test result: ok. ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    assert!(passed.is_some_and(|passed: u32| passed > 0), "no example was run\n{said}");
 }
 
 #[test]
