@@ -40,7 +40,13 @@ const LOADS: usize = 400;
 const GROWTH_BYTES_MAX: u64 = 4 << 20;
 
 fn put(files: &Directory, name: &str, text: String) {
+    allow(files, name);
     fs::write(files.file(name), text).unwrap();
+}
+
+/// Lets everybody read and write a file again.
+fn allow(files: &Directory, name: &str) {
+    fs::set_permissions(files.file(name), fs::Permissions::from_mode(0o666)).unwrap();
 }
 
 fn forbid(files: &Directory, name: &str) {
@@ -52,7 +58,7 @@ fn certificates_that_cannot_be_used_are_nobodys_business() {
     // Root could read everything.
     let guarded = Guarded::start(&["-u", "nobody"]);
     for name in ["chain.pem", "key.pem", "ca.pem"] {
-        fs::set_permissions(guarded.files.file(name), fs::Permissions::from_mode(0o666)).unwrap();
+        allow(&guarded.files, name);
     }
     let mut normal = Normal::over(guarded.client());
     let mut operator = guarded.client();
@@ -79,7 +85,7 @@ fn certificates_that_cannot_be_used_are_nobodys_business() {
         assert_eq!(operator.stat("stats\r\n", "ssl_handshake_errors"), errors, "{what}");
 
         // Good ones are taken, whoever asks for it, and if nobody does.
-        let _ = fs::set_permissions(guarded.files.file("key.pem"), fs::Permissions::from_mode(0o666));
+        allow(&guarded.files, "key.pem");
         write(&guarded.files, &guarded.authority.identity());
         match what {
             "half a file" => guarded.server.signal(Signal::SIGHUP),
@@ -99,7 +105,7 @@ fn certificates_that_cannot_be_used_are_nobodys_business() {
 fn whatever_is_read_in_vain_again_and_again_leaves_nothing_behind() {
     let guarded = Guarded::start(&["-u", "nobody"]);
     for name in ["chain.pem", "key.pem", "ca.pem"] {
-        fs::set_permissions(guarded.files.file(name), fs::Permissions::from_mode(0o666)).unwrap();
+        allow(&guarded.files, name);
     }
     let mut normal = Normal::over(guarded.client());
     let mut operator = guarded.client();
@@ -122,7 +128,7 @@ fn whatever_is_read_in_vain_again_and_again_leaves_nothing_behind() {
     calm.wait_for_descriptors(&guarded.server);
     assert_eq!(guarded.shown(), in_force);
 
-    let _ = fs::set_permissions(guarded.files.file("key.pem"), fs::Permissions::from_mode(0o666));
+    allow(&guarded.files, "key.pem");
     write(&guarded.files, &guarded.authority.identity());
     assert_eq!(operator.ask("refresh_certs\r\n"), "OK");
     assert_ne!(guarded.shown(), in_force);
