@@ -109,10 +109,11 @@ pub struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// The first two words of `text`; as in memcached, further ones have no meaning. `None` if there are not two.
+    /// The user, which the first space ends, and the word behind it; as in memcached, further ones have no meaning. `None`
+    /// if there is no such word. With a space in front the user has no name, so nobody is let in.
     pub fn parse(text: &'a [u8]) -> Option<Token<'a>> {
-        let mut words = crate::protocol::Words::new(text);
-        Some(Token { user: words.next()?, password: words.next()? })
+        let space = text.iter().position(|&byte| byte == b' ')?;
+        Some(Token { user: &text[..space], password: crate::protocol::Words::new(&text[space..]).next()? })
     }
 
     /// The two words, to be parsed again when there is time to. As each connection may have one waiting, none is large:

@@ -211,8 +211,13 @@ fn everything_has_a_limit() {
 fn a_token_is_two_words() {
     let token = |text: &'static [u8]| Token::parse(text).map(|token| (token.user, token.password));
     assert_eq!(token(b"ann sesame"), Some((&b"ann"[..], &b"sesame"[..])));
-    assert_eq!(token(b"  ann  sesame and more"), Some((&b"ann"[..], &b"sesame"[..])));
-    for text in [&b""[..], b" ", b"ann", b"ann ", b" ann"] {
+    assert_eq!(token(b"ann  sesame and more"), Some((&b"ann"[..], &b"sesame"[..])));
+    assert_eq!(
+        token(b" ann sesame"),
+        Some((&b""[..], &b"ann"[..])),
+        "a user without a name, and there is none"
+    );
+    for text in [&b""[..], b" ", b"  ", b"ann", b"ann "] {
         assert_eq!(token(text), None);
     }
 }
@@ -227,7 +232,7 @@ fn nothing_shows_a_password() {
 #[test]
 fn what_waits_to_be_verified_is_no_longer_than_a_line() {
     let kept = |text: &str| Token::parse(text.as_bytes()).unwrap().kept().len();
-    assert_eq!(kept(&format!("  ann   sesame {}", "x".repeat(10_000))), "ann sesame".len());
+    assert_eq!(kept(&format!("ann   sesame {}", "x".repeat(10_000))), "ann sesame".len());
     let longest = "x".repeat(USER_LINE_BYTES_MAX - "ann ".len());
     assert_eq!(kept(&format!("ann {longest}")), USER_LINE_BYTES_MAX);
     assert_eq!(kept(&format!("ann {longest}x")), 0);
