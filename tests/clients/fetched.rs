@@ -2,7 +2,6 @@
 //! change.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -102,12 +101,16 @@ impl Fetched {
             return Ok(directory);
         }
         let lists = self.lists.join(" and ");
-        tell(&format!("fetching what {lists} ask for, which may take a minute"));
+        needs::say_at_once(&format!("clients: fetching what {lists} ask for, which may take a minute"));
         let since = Instant::now();
-        (self.fetch)(&directory).inspect_err(|why| tell(&format!("could not fetch it: {why}")))?;
+        (self.fetch)(&directory)
+            .inspect_err(|why| needs::say_at_once(&format!("clients: could not fetch it: {why}")))?;
         // Last, so that what was left half made is made again.
         fs::write(&stamp, wanted).map_err(|error| error.to_string())?;
-        tell(&format!("fetched it within {:.0} s", since.elapsed().as_secs_f32().ceil()));
+        needs::say_at_once(&format!(
+            "clients: fetched it within {:.0} s",
+            since.elapsed().as_secs_f32().ceil()
+        ));
         Ok(directory)
     }
 }
@@ -117,12 +120,6 @@ fn pip(environment: &Path, list: &str, options: &[&Path]) -> Result<(), String> 
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries=1"]);
     finish(pip.args(options).arg("--requirement").arg(tests().join(list)))?;
     Ok(())
-}
-
-/// Says so at once: the harness shows what a test says when it is over, and only if it failed.
-fn tell(words: &str) {
-    #[expect(clippy::explicit_write, reason = "the harness hides what eprintln! says")]
-    writeln!(io::stderr(), "clients: {words}").unwrap();
 }
 
 /// Runs a command to its end; gives what it said, or as the error what it could not do.

@@ -7,14 +7,14 @@ use super::text::{Dialogue, Exchange, parse};
 /// What is different in one dialogue.
 #[derive(Debug)]
 pub(crate) enum Difference {
-    /// The dialogue cannot be held with memcached at all.
-    NotHeld,
+    /// Something, in a way that cannot be written down.
+    Somewhere,
     /// Other answers, by index of exchange.
     Answers(BTreeMap<usize, Exchange>),
 }
 
-/// Parses the list and finds the place of each entry in `dialogues`. A line in it that follows no dialogue,
-/// or that gives no reason, is an error.
+/// Parses the list and finds the place of each entry in `dialogues`, which are those that memcached can be held to. A line
+/// in it that follows none of them, or that gives no reason, is an error.
 pub(crate) fn find(text: &str, dialogues: &[Dialogue]) -> Result<HashMap<String, Difference>, String> {
     let mut differences = HashMap::new();
     for listed in parse("differences.txt", text)? {
@@ -25,7 +25,7 @@ pub(crate) fn find(text: &str, dialogues: &[Dialogue]) -> Result<HashMap<String,
         let dialogue = dialogues.iter().find(|dialogue| dialogue.name == listed.name);
         let dialogue = dialogue.ok_or_else(|| told("there is no such dialogue"))?;
         let difference = if listed.exchanges.is_empty() {
-            Difference::NotHeld
+            Difference::Somewhere
         } else {
             Difference::Answers(answers(&listed, dialogue).map_err(|error| told(&error))?)
         };

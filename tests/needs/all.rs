@@ -42,6 +42,16 @@ pub(crate) static SYSTEMD: Need = Need {
 pub(crate) static MEMCACHED: Need =
     Need { what: "memcached", brings: "apt-get install memcached", is_there: || have(&["memcached"]) };
 
+/// The one whose differences are listed: other versions have others.
+pub(crate) static MEMCACHED_1_6_18: Need = Need {
+    what: "memcached 1.6.18",
+    brings: "install memcached 1.6.18, as Debian 12 has it",
+    is_there: || {
+        let version = on_path("memcached").and_then(|program| Command::new(program).arg("-V").output().ok());
+        version.is_some_and(|version| version.stdout.trim_ascii() == b"memcached 1.6.18")
+    },
+};
+
 /// What Debian has beside the server: its unit, and scripts in Perl.
 pub(crate) static DEBIANS_MEMCACHED: Need = Need {
     what: "Debian's scripts for memcached",
@@ -96,26 +106,6 @@ pub(crate) static NODE: Need = Need {
 /// Found out by whoever fetches it.
 pub(crate) static NPM_REGISTRY: Need =
     Need { what: "a client from npm's registry", brings: "let npm reach its registry", is_there: || true };
-
-pub(crate) static ALL: [&Need; 17] = [
-    &ROOT,
-    &NAMESPACES,
-    &IPV6,
-    &UTIL_LINUX,
-    &IP,
-    &SYSTEMD,
-    &MEMCACHED,
-    &DEBIANS_MEMCACHED,
-    &OPENSSL,
-    &TELNET,
-    &LIBMEMCACHED,
-    &TWEMPROXY,
-    &PYTHON,
-    &PYPI,
-    &PYLIBMC,
-    &NODE,
-    &NPM_REGISTRY,
-];
 
 fn have(programs: &[&str]) -> bool {
     programs.iter().all(|program| on_path(program).is_some())

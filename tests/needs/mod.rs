@@ -80,6 +80,12 @@ extern "C" fn tell() {
     }
 }
 
+/// Tells whoever waits for the tests: the harness shows what a test says when it is over, and only if it failed.
+pub(crate) fn say_at_once(words: &str) {
+    #[expect(clippy::explicit_write, reason = "the harness hides what eprintln! says")]
+    writeln!(io::stderr(), "{words}").unwrap();
+}
+
 /// Where a program is. Debian keeps daemons in /usr/sbin, which an ordinary user's PATH leaves out.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
