@@ -122,6 +122,21 @@ fn it_listens_on_every_address_given() {
 }
 
 #[test]
+fn a_listener_with_a_protocol_or_a_tag_speaks_text() {
+    let prefixes =
+        ["proto[ascii]:", "proto[negotiating]:", "tag[web]:", "tag_app_:", "proto[ascii]:tag[web]:"];
+    let listeners = prefixes.map(|prefix| format!("{prefix}127.0.0.1:0")).join(",");
+    let server = Server::start_anywhere(&["-l", &listeners]);
+    let addresses = crate::tls::addresses(&server);
+    assert_eq!(addresses.len(), prefixes.len());
+    for address in addresses {
+        let mut client = Client(BufReader::new(TcpStream::connect(address).unwrap()));
+        assert_eq!(client.ask("set k 0 0 1\r\n1\r\n"), "STORED", "{address}");
+        assert!(client.ask("get k\r\n").starts_with("VALUE "), "{address}");
+    }
+}
+
+#[test]
 fn in_the_background_it_leaves_its_pid_and_takes_it_away_again() {
     let directory = Directory::new();
     let (pidfile, ports) = (directory.file("pid"), directory.file("ports"));
@@ -183,6 +198,9 @@ fn same_port_of_both_families() -> (TcpListener, Socket, u16) {
 
 #[test]
 fn a_port_that_is_taken_on_one_address_family_is_listened_on_on_the_other() {
+    if !needs::are_there(&[&needs::IPV6]) {
+        return;
+    }
     fn check(server: &Server, family: &str, listened: &str, port: u16) {
         wait_for("the first line", || server.log().contains("listens on"));
         let log = server.log();
