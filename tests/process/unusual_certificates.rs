@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use rustls::ALL_VERSIONS;
 
 use crate::certificates::{Authority, client_config};
+use crate::needs;
 use crate::server::{Client, Directory, Server, run, said};
 use crate::tls::{addresses, is_let_in, tls_options, write};
 
@@ -16,6 +17,9 @@ const VERSION_1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/version1
 
 #[test]
 fn a_certificate_of_version_1_is_served_to_those_who_trust_it() {
+    if !needs::are_there(&[&needs::OPENSSL]) {
+        return;
+    }
     let option = format!("ssl_chain_cert={VERSION_1}");
     let server = Server::start(&["-Z", "-o", &option]);
     for version in ["-tls1_2", "-tls1_3"] {
