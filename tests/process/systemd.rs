@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -42,8 +42,14 @@ impl Manager {
 
     fn hears(&self) -> String {
         let mut message = [0; 4096];
-        let length = self.0.recv(&mut message).unwrap();
-        String::from_utf8_lossy(&message[..length]).into_owned()
+        loop {
+            match self.0.recv(&mut message) {
+                Ok(length) => return String::from_utf8_lossy(&message[..length]).into_owned(),
+                // With a timeout the system does not wait on by itself behind a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }
 
