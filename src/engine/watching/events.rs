@@ -1,7 +1,7 @@
 //! What happens, as `watch` shows it: a line of text for each event, in memcached's words.
 //!
 //! Rule: nothing is worded under a lock, and nothing at all unless somebody watches: then each request that finds
-//! [`Observed`](super::Observed) to be watched comes here.
+//! `Observed` to be watched comes here.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | `LoggingIn` | looks for a login, and nothing else | `Read`, `Again` or `Close`; `Wait` to verify a slow hash | `Serving` once logged in; `Blocked` |
 //! | `Serving` | decodes and executes requests | as they say, see [`Then`] | `Replying`, `Blocked`, `Retrying` by what a request begins |
-//! | `Replying` | words the next slice of a [`LongReply`] and uses up no input | `Again` | `Serving` after the last slice |
+//! | `Replying` | words the next slice of a `LongReply` and uses up no input | `Again` | `Serving` after the last slice |
 //! | `Blocked` | nothing: a [`BlockingTask`] has been left for the connection to run | `Wait` | `Answering` by [`Session::give_back`] |
 //! | `Answering` | words the answer of the task | `Again` | `Serving`, or `LoggingIn` while nobody is logged in |
 //! | `Retrying` | is one that serves, and begins with the store that found no memory | `Retry` until there is memory, or the time is over | `Serving` |
@@ -12,7 +12,7 @@
 //! **Retries.** Large values that clients are owed and no item has any more take memory that no eviction frees, and from
 //! some amount on the store refuses new ones. But slow clients are closed soon after that. So a store that was refused
 //! for this reason has not happened: its turn ends before it with [`Then::Retry`], and it is tried again a tick later,
-//! for [`RETRY_TICKS_MAX`]. It waits in the connection's buffer, and everything behind it does, too.
+//! for `RETRY_TICKS_MAX`. It waits in the connection's buffer, and everything behind it does, too.
 
 use std::sync::Arc;
 
