@@ -46,6 +46,7 @@ fn a_public_client_is_told_why_it_is_refused_and_what_it_asks_is_not_done() {
         }
         assert_eq!(inside.ask("stats reset\r\n"), "RESET");
         assert_eq!(inside.stat("stats network\r\n", "rejected_public_connections").as_deref(), Some("0"));
+        wait_for("the line", || server.log().contains("refused"));
         let log = server.log();
         let told: Vec<_> = log.lines().filter(|line| line.contains("refused")).collect();
         assert_eq!(told.len(), 1, "once a minute: {log}");
