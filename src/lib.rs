@@ -5,7 +5,7 @@
 //!
 //! # Floors
 //!
-//! The house has floors; a floor may use those below it, and itself only within one module (`tests/architecture.rs` holds
+//! The house has floors; a floor may use those below it, and itself only within one module (`tests/architecture` holds
 //! it to that):
 //!
 //! | floor | modules | what it does |

@@ -14,7 +14,8 @@ use super::datagram::{self, Door};
 use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
 use crate::engine::Engine;
-use crate::engine::stats::connections::{Reason, Remote, Roster, Seat, State, Transport};
+use crate::engine::stats::connections::{Remote, Roster, Seat, State, Transport};
+use crate::engine::turn::then::Reason;
 use crate::net::slow_clients::Burden;
 
 /// The states of clients, by number. Those who listen are not clients.

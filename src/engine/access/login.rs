@@ -14,8 +14,8 @@ use bytes::Buf;
 
 use crate::engine::access::rights::Rights;
 use crate::engine::access::users::{Token, Users};
-use crate::engine::stats::connections::Reason;
 use crate::engine::turn::blocking::{BlockingTask, Kind};
+use crate::engine::turn::then::Reason;
 use crate::engine::{Engine, OWED_BYTES_MAX, Session, Then};
 use crate::protocol::{LoginStep, Owed, login_step, reply};
 
@@ -31,15 +31,6 @@ const LOOKS_MAX: usize = 4;
 
 /// Those who may log in, until others may.
 pub(in crate::engine) type CurrentUsers = Arc<RwLock<Arc<Users>>>;
-
-/// What a session knows of its attempts to log in.
-#[derive(Debug, Default)]
-pub(in crate::engine) struct Login {
-    /// Refusals so far.
-    refusals: u32,
-    /// How many bytes of a value that is too long are still to be thrown away.
-    unwanted: u64,
-}
 
 impl Engine {
     /// Has these users log in from now on, and no others: those who wait for it included. Sessions that have logged in go

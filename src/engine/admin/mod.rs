@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use crate::clock::Tick;
 use crate::engine::access::rights::Allowed;
 use crate::engine::admin::listing::{Keys, Purpose};
-use crate::engine::stats::connections::Reason;
+use crate::engine::turn::then::Reason;
 use crate::engine::watching::hot_keys::Subject;
 use crate::engine::watching::watch::{Stream, Streams};
 use crate::engine::{Engine, Session, Then};
@@ -367,7 +367,7 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         None => engine.say_stats(call.owed, call.now),
         Some(b"cachedump") => return cachedump(engine, call),
         Some(b"conns") => {
-            let conns = engine.conns(call.session);
+            let conns = engine.conns(call.session.descriptor());
             return Some(call.session.reply_at_length(conns));
         }
         Some(b"items") => engine.say_items(call.owed, call.now),

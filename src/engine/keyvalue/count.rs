@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use super::fetch::key_mark;
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
-use crate::engine::watching::events::Seen;
+use crate::engine::watching::seen::Seen;
 use crate::engine::{Engine, Session};
 use crate::protocol::{Count, Flags, KeyBuffer, Outcome, Owed, SecondsLeft, Shown};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup};

@@ -4,7 +4,7 @@ use super::fetch::key_mark;
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::turn::session::RetryLater;
-use crate::engine::watching::events::Seen;
+use crate::engine::watching::seen::Seen;
 use crate::engine::{Engine, Session};
 use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup, Marks};

@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::clock::Tick;
+use crate::engine::Engine;
 use crate::engine::stats::Lines;
 use crate::engine::turn::long_reply::{LongReply, Progress};
-use crate::engine::{Engine, Session};
 use crate::protocol::{Owed, reply};
 
 /// How many sockets one slice of `stats conns` lists. Some 15 KiB, or four times that with the longest addresses.
@@ -39,33 +39,6 @@ pub struct Remote {
     pub port: u16,
     /// What carries the connection.
     pub transport: Transport,
-}
-
-/// Why a connection was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The client left, or said `quit`.
-    Normal,
-    /// It said what no memcached client says, or its socket failed.
-    Error,
-    /// It was silent for too long.
-    IdleTimeout,
-    /// What was held for it was needed for others, and it was the slowest.
-    TooSlow,
-    /// It had the server stop, or somebody else did.
-    Shutdown,
-}
-
-impl Reason {
-    pub(in crate::engine) fn name(self) -> &'static str {
-        match self {
-            Reason::Normal => "normal",
-            Reason::Error => "error",
-            Reason::IdleTimeout => "idle_timeout",
-            Reason::TooSlow => "too_slow",
-            Reason::Shutdown => "shutdown",
-        }
-    }
 }
 
 /// What a socket is doing. The names are memcached's.
@@ -132,10 +105,10 @@ impl Engine {
         let _ = self.roster.set(roster);
     }
 
-    /// Those who are connected now, for the client of `session`.
-    pub(in crate::engine) fn conns(&self, session: &Session) -> Conns {
+    /// Those who are connected now, for the client with socket number `own`.
+    pub(in crate::engine) fn conns(&self, own: i32) -> Conns {
         let descriptors = self.roster.get().map_or_else(Vec::new, |roster| roster.descriptors());
-        Conns { descriptors: descriptors.into_iter(), own: session.descriptor() }
+        Conns { descriptors: descriptors.into_iter(), own }
     }
 }
 

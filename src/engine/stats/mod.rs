@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::clock::Tick;
-use crate::engine::watching::hot_keys::Sampler;
+use crate::engine::watching::sampler::Sampler;
 use crate::protocol::{Owed, reply};
 use crate::settings::VERSION;
 

@@ -8,6 +8,7 @@ pub(in crate::engine) mod batch;
 pub mod blocking;
 pub mod long_reply;
 pub mod session;
+pub mod then;
 
 use bytes::Buf;
 
@@ -16,9 +17,7 @@ use super::access::rights::admission::Unrestricted;
 use crate::clock::Tick;
 use crate::protocol::Owed;
 pub use session::Session;
-
-/// When this many bytes are owed, the rest of the turn waits until the client has taken them.
-pub const OWED_BYTES_MAX: usize = 128 << 10;
+pub use then::{OWED_BYTES_MAX, Reason, Then, Turn};
 
 /// What a request counts as, beside its bytes, in bytes: its look-up takes about as long as to copy so many.
 const REQUEST_WORK_BYTES: usize = 512;
@@ -26,44 +25,6 @@ const REQUEST_WORK_BYTES: usize = 512;
 /// A turn that receives, copies and words so many bytes, requests counted as [`REQUEST_WORK_BYTES`] each, is a long one:
 /// some 30 us. A pipeline of 64 gets of small values is below it, a full read of 1 KB stores above.
 const LONG_WORK_BYTES: usize = 44 << 10;
-
-/// How a turn ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// How many bytes of the input were used up; the rest is to be offered again, with more behind it.
-    pub consumed: usize,
-    /// What the connection should do next, once it has sent what it owes.
-    pub then: Then,
-    /// Whether it took long, so that others are to have theirs before the connection does anything else.
-    pub is_long: bool,
-}
-
-/// What a connection should do after a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// Read until the input that is left has grown to at least this many bytes.
-    Read {
-        /// Total length of input, in bytes, below which another turn would achieve nothing.
-        bytes_min: usize,
-    },
-    /// Offer what is left of the input, once other connections have had their turn.
-    Again,
-    /// Run the session's task before anything else, as [`blocking`] says, then offer what is left of the input.
-    Wait,
-    /// Offer what is left of the input again with every tick: it begins with a store for which there is no memory until
-    /// slow clients have been closed. Only for sessions that are [patient](Session::patient).
-    Retry,
-    /// From now on send what [`Engine::take_lines`] gives, until the client leaves or [`Engine::wants_to_quit`]
-    /// says so, which is to hear the rest of the input too. There are no more turns.
-    Watch,
-    /// Close.
-    Close,
-    /// Close, and stop the server.
-    Shutdown {
-        /// `shutdown graceful`: as SIGUSR1 does; otherwise as SIGINT.
-        graceful: bool,
-    },
-}
 
 impl Engine {
     /// Runs the requests at the head of `input` and appends what is owed for them to `owed`.

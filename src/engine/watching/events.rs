@@ -7,60 +7,21 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use crate::clock::{Deadline, TICKS_PER_SECOND, Tick};
-use crate::engine::stats::connections::{Reason, Remote};
+use crate::clock::{TICKS_PER_SECOND, Tick};
+use crate::engine::stats::connections::Remote;
+use crate::engine::turn::then::Reason;
+use crate::engine::watching::seen::{Seen, Status};
 use crate::engine::watching::watch::{Stream, Streams};
 use crate::engine::{Engine, Session};
 use crate::protocol::uri;
 use crate::protocol::{Outcome, Owed};
-use crate::store::{Eviction, Lookup};
+use crate::store::Eviction;
 
 /// How long a line may be: that of the longest key, escaped throughout, and the words around it, in bytes.
 const LINE_BYTES_MAX: usize = 1024;
 
 /// The slab class that items are said to be of; there is only this one.
 const CLASS: u64 = 1;
-
-/// What a request found under its key, or was to leave there.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::engine) struct Seen {
-    status: Status,
-    value_bytes: usize,
-    deadline: Deadline,
-}
-
-impl Seen {
-    /// An item that is there.
-    pub(in crate::engine) fn new(value_bytes: usize, deadline: Deadline) -> Seen {
-        Seen { status: Status::Found, value_bytes, deadline }
-    }
-
-    pub(in crate::engine) fn of(found: &Lookup<'_>) -> Seen {
-        let status = match found {
-            Lookup::Hit(item) => return Seen::new(item.value.len(), item.deadline),
-            Lookup::Miss => Status::NotFound,
-            Lookup::Expired => Status::Expired,
-        };
-        Seen { status, value_bytes: 0, deadline: Deadline::NEVER }
-    }
-
-    /// Whether it is one that is there.
-    pub(in crate::engine) fn is_found(self) -> bool {
-        self.status == Status::Found
-    }
-
-    /// The same item with so many more bytes of value.
-    pub(in crate::engine) fn joined(self, more_bytes: usize) -> Seen {
-        Seen { value_bytes: self.value_bytes + more_bytes, ..self }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Found,
-    NotFound,
-    Expired,
-}
 
 /// Writes one line; what exceeds it is cut off.
 struct Line(ArrayVec<u8, LINE_BYTES_MAX>);

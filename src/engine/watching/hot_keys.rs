@@ -1,6 +1,6 @@
 //! Which keys and prefixes are asked for most: a sample of the requests, and a bounded sketch of the sample.
 //!
-//! About one request in [`SAMPLE_INTERVAL`] is looked at, always, by every worker for itself. Of what it finds
+//! About one request in [`SAMPLE_INTERVAL`](super::sampler::SAMPLE_INTERVAL) is looked at, always, by every worker for itself. Of what it finds
 //! it keeps the most frequent, with the space-saving algorithm (Metwally, Agrawal, El Abbadi: "Efficient
 //! computation of frequent and top-k elements in data streams", 2005), over the last one to two minutes.
 //!
@@ -16,10 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::clock::{TICKS_PER_SECOND, Tick};
 use crate::engine::watching::prefixes::{Use, prefix};
 
-/// One request in so many is looked at, on average. Looking at one costs about 200 ns, so all of them pay for
-/// it with less than one.
-pub const SAMPLE_INTERVAL: u32 = 256;
-
 /// How many keys, and how many prefixes, one worker tracks in one window.
 pub const TRACKED_MAX: usize = 256;
 
@@ -28,14 +24,6 @@ pub const WINDOW_SECONDS: u32 = 60;
 
 /// How many keys or prefixes a reply names.
 pub const NAMED_MAX: usize = 20;
-
-/// Decides which requests are looked at. It is its worker's alone.
-#[derive(Debug)]
-pub(in crate::engine) struct Sampler {
-    /// How many requests pass before the next one that is looked at.
-    left: AtomicU32,
-    dice: AtomicU32,
-}
 
 /// What one worker has found.
 #[derive(Debug, Default)]
@@ -47,7 +35,7 @@ struct Found {
 /// What all workers have found.
 #[derive(Debug)]
 pub(in crate::engine) struct Hot {
-    /// Each is locked by its own worker, one request in [`SAMPLE_INTERVAL`], and by whoever asks.
+    /// Each is locked by its own worker, one request in [`SAMPLE_INTERVAL`](super::sampler::SAMPLE_INTERVAL), and by whoever asks.
     workers: Box<[Mutex<Found>]>,
     delimiter: u8,
     /// The tick from which on was sampled.
@@ -82,38 +70,6 @@ pub(in crate::engine) struct Ranked {
     /// How many of the samples asked for it, and found it. Counted from when it was first tracked.
     pub(in crate::engine) gets: u64,
     pub(in crate::engine) hits: u64,
-}
-
-impl Default for Sampler {
-    fn default() -> Sampler {
-        Sampler { left: AtomicU32::new(SAMPLE_INTERVAL / 2), dice: AtomicU32::new(1) }
-    }
-}
-
-impl Sampler {
-    /// Which of the next `requests` is to be looked at; one that there is not, if none is. At most half of
-    /// [`SAMPLE_INTERVAL`] at once.
-    #[inline]
-    pub(in crate::engine) fn choose(&self, requests: usize) -> usize {
-        let left = self.left.load(Ordering::Relaxed) as usize;
-        if left >= requests {
-            self.left.store((left - requests) as u32, Ordering::Relaxed);
-            return usize::MAX;
-        }
-        self.begin_again(requests - left);
-        left
-    }
-
-    /// Draws how many requests pass until the next one, counted from the last, with `behind` gone since. Not
-    /// always the same number, or a client that repeats itself could be seen at one point of its round only.
-    #[cold]
-    fn begin_again(&self, behind: usize) {
-        let dice = self.dice.load(Ordering::Relaxed).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        self.dice.store(dice, Ordering::Relaxed);
-        let gap = SAMPLE_INTERVAL / 2 + (dice >> 16) % SAMPLE_INTERVAL;
-        debug_assert!(behind <= gap as usize, "a batch is no longer than the shortest gap");
-        self.left.store(gap.saturating_sub(behind as u32), Ordering::Relaxed);
-    }
 }
 
 impl Hot {
@@ -340,25 +296,6 @@ mod tests {
             check_bounds(TRACKED_MAX as u64 + 1, 50_000, seed);
             check_bounds(10_000, 50_000, seed);
             check_bounds(1_000_000, 20_000, seed);
-        }
-    }
-
-    #[test]
-    fn one_request_in_so_many_is_chosen_whatever_the_batches() {
-        for batch in [1, 2, 7, 63, 64, SAMPLE_INTERVAL as usize / 2] {
-            let sampler = Sampler::default();
-            let mut seen = vec![0u32; batch];
-            let batches = 50_000_000 / batch;
-            for _ in 0..batches {
-                if let Some(seen) = seen.get_mut(sampler.choose(batch)) {
-                    *seen += 1;
-                }
-            }
-            let wanted = batches as f64 / f64::from(SAMPLE_INTERVAL);
-            for (place, &seen) in seen.iter().enumerate() {
-                let ratio = f64::from(seen) / wanted;
-                assert!((0.85..1.15).contains(&ratio), "place {place} of {batch}: {ratio}");
-            }
         }
     }
 

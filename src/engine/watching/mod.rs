@@ -7,11 +7,13 @@ pub mod events;
 pub mod hot_keys;
 pub mod observe;
 pub mod prefixes;
+pub mod sampler;
+pub mod seen;
 pub mod watch;
 
 use crate::store::Lookup;
-use events::Seen;
 use prefixes::Remembered;
+use seen::Seen;
 use watch::{Streams, Typed, Watcher};
 
 /// What people see of one session, and what it watches itself.

@@ -6,8 +6,9 @@
 use crate::clock::Tick;
 use crate::engine::stats::Lines;
 use crate::engine::turn::batch::Executed;
-use crate::engine::watching::hot_keys::{Ranked, Ranking, SAMPLE_INTERVAL, Subject};
+use crate::engine::watching::hot_keys::{Ranked, Ranking, Subject};
 use crate::engine::watching::prefixes::Use;
+use crate::engine::watching::sampler::SAMPLE_INTERVAL;
 use crate::engine::{Engine, Session, Then, keyvalue};
 use crate::protocol::uri;
 use crate::protocol::{KeyBuffer, Owed, Put, Request, reply};

@@ -12,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::{Connection, Next, READ_BYTES_MAX, SHORT_BYTES_MAX};
-use crate::engine::stats::connections::Reason;
+use crate::engine::turn::then::Reason;
 use crate::protocol::reply;
 
 /// How much a read of a long request may bring, in bytes: it is only copied, which takes less than a tenth of a

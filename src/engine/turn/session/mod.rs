@@ -20,13 +20,12 @@ use bytes::Buf;
 
 use super::blocking::BlockingTask;
 use super::long_reply::{LongReply, Progress};
-use super::{Then, Turn};
+use super::then::{Reason, Then, Turn};
 use crate::clock::{TICKS_PER_SECOND, Tick};
 use crate::engine::Engine;
-use crate::engine::access::login::Login;
+use crate::engine::access::attempts::Attempts;
 use crate::engine::access::rights::{Granted, Rights};
 use crate::engine::stats::Counters;
-use crate::engine::stats::connections::Reason;
 use crate::engine::watching::Observed;
 use crate::protocol::{Decoder, Owed, Step};
 
@@ -44,7 +43,7 @@ pub struct Session {
     decoder: Decoder,
     counters: Arc<Counters>,
     /// Its attempts to log in, until one succeeds.
-    login: Option<Login>,
+    login: Option<Attempts>,
     /// Whether it was logging in during the turn.
     is_secret: bool,
     /// Whether its stores may be retried.
@@ -176,7 +175,7 @@ impl Session {
     }
 
     /// Its attempts to log in; `None` once it may do something else.
-    pub(in crate::engine) fn login(&mut self) -> Option<&mut Login> {
+    pub(in crate::engine) fn login(&mut self) -> Option<&mut Attempts> {
         self.login.as_mut()
     }
 }
@@ -260,7 +259,7 @@ impl Engine {
     /// # Panics
     /// If there is no such worker: their number is that of `-t`.
     pub fn session(&self, worker: usize) -> Session {
-        let login = self.settings.asks_for_password().then(Login::default);
+        let login = self.settings.asks_for_password().then(Attempts::default);
         Session {
             stage: if login.is_some() { Stage::LoggingIn } else { Stage::Serving },
             decoder: Decoder::default(),

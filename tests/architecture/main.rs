@@ -5,7 +5,11 @@
 //! Rule: the text of the files is read, not what the compiler made of it, so a path must be written with the names
 //! of its modules to be seen: `crate::store::…`, `super::store::…` or `use crate::{store, …}`.
 
+mod imports;
+
 use std::path::{Path, PathBuf};
+
+use imports::Imports;
 
 /// A file with more lines than this, tests not counted, is to be asked twice what it really is.
 const LINES_MAX: usize = 500;
@@ -59,6 +63,43 @@ fn every_file_keeps_to_its_floor() {
         complaints.extend(found.into_iter().map(|complaint| format!("src/{}: {complaint}", path.display())));
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// Files that import each other. This list may only shrink, and none of the engine's is longer than two.
+const CIRCLES: &[&[&str]] = &[
+    &[
+        "config",
+        "config/documents",
+        "config/environment",
+        "config/fault",
+        "config/given",
+        "config/listen",
+        "config/options",
+        "config/row",
+        "config/sources",
+        "config/suboptions",
+    ],
+    &["engine/admin", "engine/admin/debugtime"],
+    &["engine/turn/blocking", "engine/turn/session"],
+    &["net", "net/clients", "net/connection", "net/connection/wait", "net/datagram", "net/slow_clients"],
+    &["protocol/meta/replies", "protocol/style"],
+    &["store", "store/flushes", "store/policy", "store/segment", "store/shard"],
+    &["store/hint", "store/index"],
+];
+
+#[test]
+fn files_that_import_each_other_become_fewer() {
+    let circles = Imports::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).circles();
+    let known = |circle: &Vec<String>| {
+        CIRCLES.iter().any(|known| circle.iter().all(|file| known.contains(&file.as_str())))
+    };
+    let new: Vec<_> = circles.iter().filter(|circle| !known(circle)).collect();
+    assert!(new.is_empty(), "import each other: {new:?}");
+    let gone: Vec<_> =
+        CIRCLES.iter().filter(|known| !circles.iter().any(|circle| circle == *known)).collect();
+    assert!(gone.is_empty(), "do so no more, or fewer of them; strike them off the list: {gone:?}");
+    let engine = CIRCLES.iter().filter(|circle| circle[0].starts_with("engine"));
+    assert!(engine.into_iter().all(|circle| circle.len() <= 2));
 }
 
 /// All Rust files below `directory`, in order.
