@@ -33,15 +33,21 @@ impl Owed {
 
     /// Counts `bytes` that were written into the room behind what was worded.
     #[inline]
-    fn said(&mut self, bytes: usize) {
+    pub(super) fn said(&mut self, bytes: usize) {
         self.worded.end += bytes;
         self.worded_behind += bytes;
+    }
+
+    /// What writes at most `bytes` bytes behind what was worded; [`Owed::said`] is to be told how many it has written.
+    #[inline(always)]
+    pub(super) fn writer(&mut self, bytes: usize) -> Writer<'_> {
+        Writer::new(self.worded.room(bytes))
     }
 
     /// Says what `word` writes, at most `bytes` bytes.
     #[inline(always)]
     pub(super) fn write(&mut self, bytes: usize, word: impl FnOnce(&mut Writer<'_>)) {
-        let mut line = Writer::new(self.worded.room(bytes));
+        let mut line = self.writer(bytes);
         word(&mut line);
         let written = line.written();
         self.said(written);
@@ -181,7 +187,7 @@ impl<'a> Writer<'a> {
 
     /// How many bytes were written.
     #[inline]
-    fn written(self) -> usize {
+    pub(super) fn written(self) -> usize {
         self.bytes_before - self.room.len()
     }
 }

@@ -58,9 +58,9 @@ impl Imports {
     }
 
     /// What `from` imports from, itself or through others.
-    fn reached(&self, from: &Vec<String>) -> BTreeSet<Vec<String>> {
+    fn reached(&self, from: &[String]) -> BTreeSet<Vec<String>> {
         let mut reached = BTreeSet::new();
-        let mut left = vec![from.clone()];
+        let mut left = vec![from.to_vec()];
         while let Some(module) = left.pop() {
             for path in &self.modules[&module].used {
                 if let Some(other) = self.home(path).filter(|other| *other != module)

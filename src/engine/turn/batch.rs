@@ -82,16 +82,24 @@ impl Engine {
             if work.is_full() || !admission.takes_more() {
                 break None;
             }
-            let (step, used) = match session.decoder().plain_fetch(&input[consumed..]) {
-                Some((fetch, used)) => (Step::Request(Request::Fetch(fetch)), used),
-                None => session.decoder().step(&input[consumed..]),
-            };
+            if let Some((fetch, used)) = session.decoder().plain_fetch(&input[consumed..]) {
+                consumed += used;
+                match admission.admit(session, Request::Fetch(fetch)) {
+                    Ok(admitted) => {
+                        keys.push(self.store.hash(keyvalue::key(&admitted)));
+                        work.push(Work::Run(admitted));
+                        continue;
+                    }
+                    Err(refusal) => break Some(End::Refused(Request::Fetch(fetch), refusal)),
+                }
+            }
+            let (step, used) = session.decoder().step(&input[consumed..]);
             consumed += used;
             match step {
                 Step::Request(request) => match admission.admit(session, request) {
                     Ok(admitted) => {
-                        work.push(Work::Run(admitted));
                         keys.push(self.store.hash(keyvalue::key(&admitted)));
+                        work.push(Work::Run(admitted));
                     }
                     Err(refusal) => break Some(End::Refused(request, refusal)),
                 },
@@ -119,9 +127,9 @@ impl Engine {
                     None
                 }
             };
-            let is_last = index + 1 == work.len() && !matches!(end, Some(End::Refused(..)));
             // What ends a turn ends it right behind the request it comes from, or before one that is to be retried.
-            if then.is_some() || owed.remaining() >= owed_max && !is_last {
+            let is_last = || index + 1 == work.len() && !matches!(end, Some(End::Refused(..)));
+            if then.is_some() || owed.remaining() >= owed_max && !is_last() {
                 let done = index + usize::from(then != Some(Then::Retry));
                 let consumed = again_up_to(start, done, session, input);
                 return Batch { consumed, requests: index + 1, then: then.or(Some(Then::Again)) };

@@ -36,27 +36,28 @@ impl Owed {
         let value = hit.value.unwrap_or_default();
         let inline = if hit.shared.is_none() { value } else { &[] };
         // One look at the room for all of it: this is the reply that a cache gives most.
-        self.write(ITEM_LINE_BYTES_MAX + hit.key.len() + inline.len(), |line| {
-            line.write(b"VALUE ");
-            line.write(hit.key);
-            if hit.flags == 0 {
-                line.write(b" 0 ");
-            } else {
-                line.write(b" ");
-                line.write_number(u64::from(hit.flags));
-                line.write(b" ");
-            }
-            line.write_number(value.len() as u64);
-            if let Some(cas) = hit.cas {
-                line.write(b" ");
-                line.write_number(cas);
-            }
+        let mut line = self.writer(ITEM_LINE_BYTES_MAX + hit.key.len() + inline.len());
+        line.write(b"VALUE ");
+        line.write(hit.key);
+        if hit.flags == 0 {
+            line.write(b" 0 ");
+        } else {
+            line.write(b" ");
+            line.write_number(u64::from(hit.flags));
+            line.write(b" ");
+        }
+        line.write_number(value.len() as u64);
+        if let Some(cas) = hit.cas {
+            line.write(b" ");
+            line.write_number(cas);
+        }
+        line.write(b"\r\n");
+        if hit.shared.is_none() {
+            line.write(inline);
             line.write(b"\r\n");
-            if hit.shared.is_none() {
-                line.write(inline);
-                line.write(b"\r\n");
-            }
-        });
+        }
+        let written = line.written();
+        self.said(written);
         if let Some(value) = hit.shared {
             self.share(value.clone());
             self.say(b"\r\n");
