@@ -149,9 +149,9 @@ fn serve(config: Config) -> Result<(), Failure> {
         }
         let status = format!(
             "listens on {}{}{} and keeps up to {} MB ({} threads, {} connections)",
-            server.listed(),
+            server.description(),
             if are_handed_in { " (handed in, in place of those of -p, -l, -s and -U)" } else { "" },
-            if server.is_guarded() { ", for private addresses only," } else { "" },
+            if server.is_protected() { ", for private addresses only," } else { "" },
             memory_bytes >> 20,
             engine.settings().threads,
             engine.settings().connections_max,

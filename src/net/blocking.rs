@@ -17,95 +17,92 @@ use crate::engine::turn::blocking::{BlockingTask, Kind};
 
 /// How many of each kind run at once. Each may take a processor and, for argon2, the memory of
 /// [`ARGON2_MEMORY_KIB_MAX`](crate::engine::access::users::ARGON2_MEMORY_KIB_MAX).
-const ERRANDS_AT_ONCE_MAX: usize = 1;
+const TASKS_AT_ONCE_MAX: usize = 1;
 
 /// How long one waits for its turn; then it is given back as it is. As many wait as there are connections.
-const ERRAND_WAIT_MAX: Duration = Duration::from_secs(10);
+const QUEUE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Where errands run.
 #[derive(Debug)]
-pub(super) struct Errands {
+pub(super) struct BlockingPool {
     main: Handle,
     computing: Arc<Semaphore>,
     reading: Arc<Semaphore>,
-    /// [`ERRAND_WAIT_MAX`], but for tests.
-    wait_max: Duration,
+    /// [`QUEUE_TIME_MAX`], but for tests.
+    queue_time_max: Duration,
 }
 
 /// An errand that was sent. Dropping it calls it off, unless it runs already.
-pub(super) struct Underway {
+pub(super) struct TaskHandle {
     task: JoinHandle<Option<Box<dyn BlockingTask>>>,
     is_running: Arc<AtomicBool>,
 }
 
-impl Errands {
+impl BlockingPool {
     /// Errands of the runtime this is called in.
-    pub(super) fn here() -> Errands {
-        let places = || Arc::new(Semaphore::new(ERRANDS_AT_ONCE_MAX));
-        let (computing, reading) = (places(), places());
-        Errands { main: Handle::current(), computing, reading, wait_max: ERRAND_WAIT_MAX }
+    pub(super) fn here() -> BlockingPool {
+        let slots = || Arc::new(Semaphore::new(TASKS_AT_ONCE_MAX));
+        let (computing, reading) = (slots(), slots());
+        BlockingPool { main: Handle::current(), computing, reading, queue_time_max: QUEUE_TIME_MAX }
     }
 
-    /// Has `errand` run as soon as it is its turn.
-    pub(super) fn send(&self, errand: Box<dyn BlockingTask>) -> Underway {
-        let turn = Arc::clone(match errand.kind() {
+    /// Has `work` run as soon as it is its turn.
+    pub(super) fn start(&self, work: Box<dyn BlockingTask>) -> TaskHandle {
+        let turn = Arc::clone(match work.kind() {
             Kind::Computing => &self.computing,
             Kind::Reading => &self.reading,
         });
-        let wait_max = self.wait_max;
+        let queue_time_max = self.queue_time_max;
         let permit = Arc::clone(&turn).try_acquire_owned().ok();
         let is_running = Arc::new(AtomicBool::new(permit.is_some()));
         let runs = Arc::clone(&is_running);
         let task = self.main.spawn(async move {
             let permit = match permit {
                 Some(permit) => permit,
-                None => match tokio::time::timeout(wait_max, turn.acquire_owned()).await {
+                None => match tokio::time::timeout(queue_time_max, turn.acquire_owned()).await {
                     Ok(Ok(permit)) => permit,
-                    Ok(Err(_)) | Err(_) => return Some(errand),
+                    Ok(Err(_)) | Err(_) => return Some(work),
                 },
             };
             runs.store(true, Ordering::Relaxed);
-            run(errand, permit).await
+            run(work, permit).await
         });
-        Underway { task, is_running }
+        TaskHandle { task, is_running }
     }
 
-    /// Has `errand`, which has run, come back after `pause`.
-    pub(super) fn pause(&self, errand: Box<dyn BlockingTask>, pause: Duration) -> Underway {
+    /// Has `work`, which has run, come back after `pause`.
+    pub(super) fn delay(&self, work: Box<dyn BlockingTask>, pause: Duration) -> TaskHandle {
         let task = self.main.spawn(async move {
             tokio::time::sleep(pause).await;
-            Some(errand)
+            Some(work)
         });
-        Underway { task, is_running: Arc::default() }
+        TaskHandle { task, is_running: Arc::default() }
     }
 }
 
 /// Runs it; `None` if it panicked. The permit goes with it: called off or not, nothing else runs meanwhile.
-async fn run(
-    mut errand: Box<dyn BlockingTask>,
-    permit: OwnedSemaphorePermit,
-) -> Option<Box<dyn BlockingTask>> {
+async fn run(mut work: Box<dyn BlockingTask>, permit: OwnedSemaphorePermit) -> Option<Box<dyn BlockingTask>> {
     let running = tokio::task::spawn_blocking(move || {
-        errand.run();
+        work.run();
         drop(permit);
-        errand
+        work
     });
     running.await.ok()
 }
 
-impl Underway {
+impl TaskHandle {
     /// Whether it has begun, so that calling it off would save nothing.
     pub(super) fn is_running(&self) -> bool {
         self.is_running.load(Ordering::Relaxed)
     }
 
     /// The errand, once it is back; `None` if it panicked.
-    pub(super) fn poll_back(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<dyn BlockingTask>>> {
+    pub(super) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<dyn BlockingTask>>> {
         Pin::new(&mut self.task).poll(cx).map(|back| back.ok().flatten())
     }
 }
 
-impl Drop for Underway {
+impl Drop for TaskHandle {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -120,9 +117,9 @@ mod tests {
     use crate::protocol::Owed;
 
     #[derive(Debug)]
-    struct Deed(Arc<AtomicBool>);
+    struct Work(Arc<AtomicBool>);
 
-    impl BlockingTask for Deed {
+    impl BlockingTask for Work {
         fn kind(&self) -> Kind {
             Kind::Computing
         }
@@ -134,21 +131,21 @@ mod tests {
         fn finish(self: Box<Self>, _: &Engine, _: &mut Session, _: &mut Owed) {}
     }
 
-    /// Sends a deed, and says whether it was done when it came back.
-    async fn is_done(errands: &Errands) -> bool {
-        let deed = Arc::<AtomicBool>::default();
-        let mut underway = errands.send(Box::new(Deed(Arc::clone(&deed))));
-        assert!(poll_fn(|cx| underway.poll_back(cx)).await.is_some(), "it does not panic");
-        deed.load(Ordering::Relaxed)
+    /// Sends a work, and says whether it was done when it came back.
+    async fn is_done(pool: &BlockingPool) -> bool {
+        let work = Arc::<AtomicBool>::default();
+        let mut task = pool.start(Box::new(Work(Arc::clone(&work))));
+        assert!(poll_fn(|cx| task.poll_finished(cx)).await.is_some(), "it does not panic");
+        work.load(Ordering::Relaxed)
     }
 
     #[tokio::test]
     async fn one_whose_turn_does_not_come_is_given_back_as_it_is() {
-        let errands = Errands { wait_max: Duration::from_millis(1), ..Errands::here() };
-        assert!(is_done(&errands).await);
-        let others = Arc::clone(&errands.computing).acquire_many_owned(ERRANDS_AT_ONCE_MAX as u32).await;
-        assert!(!is_done(&errands).await);
+        let pool = BlockingPool { queue_time_max: Duration::from_millis(1), ..BlockingPool::here() };
+        assert!(is_done(&pool).await);
+        let others = Arc::clone(&pool.computing).acquire_many_owned(TASKS_AT_ONCE_MAX as u32).await;
+        assert!(!is_done(&pool).await);
         drop(others);
-        assert!(is_done(&errands).await);
+        assert!(is_done(&pool).await);
     }
 }

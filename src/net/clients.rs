@@ -10,13 +10,13 @@ use dashmap::DashMap;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
-use super::datagram::{self, Door};
+use super::datagram::{self, DatagramSocket};
 use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
 use crate::engine::Engine;
 use crate::engine::stats::connections::{Remote, Roster, Seat, State, Transport};
 use crate::engine::turn::then::Reason;
-use crate::net::slow_clients::Burden;
+use crate::net::slow_clients::ClientMemory;
 
 /// The states of clients, by number. Those who listen are not clients.
 const STATES: [State; 4] = [State::Reading, State::ReadingValue, State::Writing, State::Watching];
@@ -48,30 +48,30 @@ pub(super) struct Client {
     /// Whether it was ended for what is held for it.
     is_too_slow: AtomicBool,
     /// What is held for it.
-    pub(super) burden: Burden,
+    pub(super) memory: ClientMemory,
     /// How far it is with TLS, as one of `NO_HANDSHAKE`, `SHAKING_HANDS` and `OVERDUE`.
     handshake: AtomicU8,
-    _place: Place,
+    _slot: ConnectionSlot,
 }
 
 /// A place among the connections that may be open at once; while it is taken, one more counts as open.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     permit: Option<OwnedSemaphorePermit>,
     engine: Arc<Engine>,
 }
 
-impl Place {
-    pub(super) fn taken(permit: OwnedSemaphorePermit, engine: Arc<Engine>) -> Place {
+impl ConnectionSlot {
+    pub(super) fn taken(permit: OwnedSemaphorePermit, engine: Arc<Engine>) -> ConnectionSlot {
         let connections = engine.connections();
         connections.total.fetch_add(1, Ordering::Relaxed);
         let current = connections.current.fetch_add(1, Ordering::Relaxed) + 1;
         connections.most.fetch_max(current, Ordering::Relaxed);
-        Place { permit: Some(permit), engine }
+        ConnectionSlot { permit: Some(permit), engine }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         // In this order: who sees that one fewer is open may come in.
         drop(self.permit.take());
@@ -81,7 +81,7 @@ impl Drop for Place {
 
 impl Client {
     /// Number `number`, just accepted.
-    pub(super) fn new(number: u64, accepted: &Accepted, place: Place, now: Tick) -> Client {
+    pub(super) fn new(number: u64, accepted: &Accepted, slot: ConnectionSlot, now: Tick) -> Client {
         Client {
             number,
             descriptor: accepted.descriptor(),
@@ -91,9 +91,13 @@ impl Client {
             state: AtomicU8::new(0),
             is_timed_out: AtomicBool::new(false),
             is_too_slow: AtomicBool::new(false),
-            burden: Burden::default(),
-            handshake: AtomicU8::new(if accepted.asked.is_some() { SHAKING_HANDS } else { NO_HANDSHAKE }),
-            _place: place,
+            memory: ClientMemory::default(),
+            handshake: AtomicU8::new(if accepted.client_auth.is_some() {
+                SHAKING_HANDS
+            } else {
+                NO_HANDSHAKE
+            }),
+            _slot: slot,
         }
     }
 
@@ -109,7 +113,7 @@ impl Client {
     }
 
     /// Notes that it is ended for what is held for it.
-    pub(super) fn end_as_too_slow(&self) {
+    pub(super) fn mark_too_slow(&self) {
         self.is_too_slow.store(true, Ordering::Relaxed);
     }
 
@@ -142,7 +146,7 @@ impl Client {
     }
 
     /// Why it is ended from outside, if it is.
-    pub(super) fn reason_to_end(&self) -> Reason {
+    pub(super) fn close_reason(&self) -> Reason {
         if self.is_overdue() {
             Reason::Error
         } else if self.is_timed_out.load(Ordering::Relaxed) {
@@ -189,17 +193,23 @@ pub(super) struct Clients {
     open: DashMap<RawFd, (Arc<Client>, AbortHandle)>,
     listeners: Vec<(RawFd, Endpoint)>,
     /// And the sockets of those who are not connected, each with the tick of its last turn.
-    doors: Vec<(RawFd, Endpoint, Arc<AtomicU32>)>,
+    datagram_sockets: Vec<(RawFd, Endpoint, Arc<AtomicU32>)>,
     started: Tick,
 }
 
 impl Clients {
     /// Nobody yet.
-    pub(super) fn new(listeners: &[Listener], doors: &[Door], now: Tick) -> Clients {
+    pub(super) fn new(listeners: &[Listener], datagram_sockets: &[DatagramSocket], now: Tick) -> Clients {
         let listeners = listeners.iter().map(|listener| (listener.descriptor(), listener.endpoint()));
-        let doors =
-            doors.iter().map(|door| (door.descriptor(), door.endpoint(), Arc::clone(&door.last_turn)));
-        Clients { open: DashMap::new(), listeners: listeners.collect(), doors: doors.collect(), started: now }
+        let datagram_sockets = datagram_sockets
+            .iter()
+            .map(|socket| (socket.descriptor(), socket.endpoint(), Arc::clone(&socket.last_turn)));
+        Clients {
+            open: DashMap::new(),
+            listeners: listeners.collect(),
+            datagram_sockets: datagram_sockets.collect(),
+            started: now,
+        }
     }
 
     pub(super) fn insert(&self, client: Arc<Client>, task: AbortHandle) {
@@ -212,12 +222,12 @@ impl Clients {
     }
 
     /// Those of whom `wanted` says so, and what ends them.
-    pub(super) fn all(&self, mut wanted: impl FnMut(&Client) -> bool) -> Vec<(Arc<Client>, AbortHandle)> {
+    pub(super) fn select(&self, mut wanted: impl FnMut(&Client) -> bool) -> Vec<(Arc<Client>, AbortHandle)> {
         self.open.iter().filter(|entry| wanted(&entry.0)).map(|entry| entry.value().clone()).collect()
     }
 
     /// Ends the connections that have been idle for more than `seconds_max`; says how many.
-    pub(super) fn end_idle(&self, now: Tick, seconds_max: u32) -> u64 {
+    pub(super) fn close_idle(&self, now: Tick, seconds_max: u32) -> u64 {
         let mut ended = 0;
         for entry in &self.open {
             let (client, task) = entry.value();
@@ -234,7 +244,7 @@ impl Clients {
 
 impl Clients {
     /// Ends the connections whose handshake has taken more than `seconds_max`.
-    pub(super) fn end_overdue(&self, now: Tick, seconds_max: u32) {
+    pub(super) fn close_overdue_handshakes(&self, now: Tick, seconds_max: u32) {
         for entry in &self.open {
             let (client, task) = entry.value();
             let is_shaking_hands = client.handshake.load(Ordering::Relaxed) == SHAKING_HANDS;
@@ -254,8 +264,8 @@ impl Roster for Clients {
     fn descriptors(&self) -> Vec<i32> {
         let open = self.open.iter().map(|entry| *entry.key());
         let listening = self.listeners.iter().map(|(descriptor, _)| *descriptor);
-        let doors = self.doors.iter().map(|(descriptor, _, _)| *descriptor);
-        let mut descriptors: Vec<_> = open.chain(listening).chain(doors).collect();
+        let datagram_sockets = self.datagram_sockets.iter().map(|(descriptor, _, _)| *descriptor);
+        let mut descriptors: Vec<_> = open.chain(listening).chain(datagram_sockets).collect();
         descriptors.sort_unstable();
         descriptors
     }
@@ -270,7 +280,9 @@ impl Roster for Clients {
                 idle_seconds: client.idle_seconds(now),
             });
         }
-        if let Some((_, endpoint, last_turn)) = self.doors.iter().find(|(door, _, _)| *door == descriptor) {
+        if let Some((_, endpoint, last_turn)) =
+            self.datagram_sockets.iter().find(|(socket, _, _)| *socket == descriptor)
+        {
             return Some(Seat {
                 address: shown(endpoint),
                 listen_address: None,

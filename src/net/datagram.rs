@@ -26,7 +26,7 @@ use tracing::{debug, trace};
 
 use super::connection::shown;
 use super::listen::{BindError, Endpoint, bind_each};
-use super::{Shared, guard};
+use super::{Shared, protected_mode};
 use crate::clock::Tick;
 use crate::engine::{Session, Then};
 use crate::protocol::{Owed, reply};
@@ -51,11 +51,11 @@ const DATAGRAMS_MAX: usize = 1024;
 
 /// How many slices a job (`stats conns`, a dump) may take, each some tens of microseconds; meanwhile the socket's
 /// other datagrams wait.
-const JOB_SLICES_MAX: usize = 64;
+const LONG_REPLY_SLICES_MAX: usize = 64;
 
 /// After so many datagrams received and sent, the worker's connections have their turn. As for them, that is after
 /// about 0.1 ms, or 90 KB.
-const DATAGRAMS_PER_GO: usize = 64;
+const DATAGRAMS_BEFORE_YIELD: usize = 64;
 
 /// The ports below are those of services. A reply to one of them may be answered, and that answer answered, for ever
 /// (CVE-2024-2169); no client sends from there.
@@ -63,14 +63,14 @@ const CLIENT_PORT_MIN: u16 = 1024;
 
 /// A socket for datagrams that is open, and what is known of it.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct DatagramSocket {
     socket: Bound,
     address: SocketAddr,
     /// The tick of the last datagram that was answered.
     pub(super) last_turn: Arc<AtomicU32>,
 }
 
-impl Door {
+impl DatagramSocket {
     pub(super) fn endpoint(&self) -> Endpoint {
         Endpoint::Udp(self.address)
     }
@@ -81,15 +81,15 @@ impl Door {
 }
 
 /// Opens every socket for datagrams that `settings` ask for: on the hosts that TCP has, too.
-pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Door>, BindError> {
+pub(super) fn bind_all(settings: &Settings) -> Result<Vec<DatagramSocket>, BindError> {
     let Some(port) = settings.udp_port.filter(|_| settings.unix_socket.is_none()) else {
         return Ok(Vec::new());
     };
-    bind_each(&settings.listen, port, Door::endpoint, |address, _| bind(address))
+    bind_each(&settings.listen, port, DatagramSocket::endpoint, |address, _| bind(address))
 }
 
 /// Without SO_REUSEADDR, which memcached sets: it would let two servers have the same port, and one of them starve.
-fn bind(address: SocketAddr) -> Result<Door, BindError> {
+fn bind(address: SocketAddr) -> Result<DatagramSocket, BindError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
@@ -98,13 +98,13 @@ fn bind(address: SocketAddr) -> Result<Door, BindError> {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         let socket = Bound::from(socket);
-        Ok(Door { address: socket.local_addr()?, socket, last_turn: Arc::default() })
+        Ok(DatagramSocket { address: socket.local_addr()?, socket, last_turn: Arc::default() })
     };
     open().map_err(|source| BindError::Udp { address, source })
 }
 
 /// Serves the datagrams of one socket.
-pub(super) struct Datagrams {
+pub(super) struct DatagramServer {
     socket: UdpSocket,
     address: SocketAddr,
     last_turn: Arc<AtomicU32>,
@@ -113,17 +113,30 @@ pub(super) struct Datagrams {
     input: Box<[u8]>,
     owed: Owed,
     /// How many datagrams were received and sent since others had their turn.
-    spent: usize,
+    datagrams_since_yield: usize,
 }
 
-impl Datagrams {
-    /// Those that come through `door`, for worker number `worker`. On the worker's own runtime.
-    pub(super) fn new(door: Door, worker: usize, shared: Arc<Shared>) -> std::io::Result<Datagrams> {
-        let Door { socket, address, last_turn } = door;
+impl DatagramServer {
+    /// Those that come through `socket`, for worker number `worker`. On the worker's own runtime.
+    pub(super) fn new(
+        socket: DatagramSocket,
+        worker: usize,
+        shared: Arc<Shared>,
+    ) -> std::io::Result<DatagramServer> {
+        let DatagramSocket { socket, address, last_turn } = socket;
         let socket = UdpSocket::from_std(socket)?;
         let input = vec![0; REQUEST_BYTES_MAX].into_boxed_slice();
         let owed = Owed::default();
-        Ok(Datagrams { socket, address, last_turn, worker, shared, input, owed, spent: 0 })
+        Ok(DatagramServer {
+            socket,
+            address,
+            last_turn,
+            worker,
+            shared,
+            input,
+            owed,
+            datagrams_since_yield: 0,
+        })
     }
 
     /// Serves for ever.
@@ -133,7 +146,7 @@ impl Datagrams {
                 Ok((length, peer)) => self.answer(length, peer).await,
                 Err(error) => debug!(address = %self.address, %error, "cannot receive"),
             }
-            self.spend_one().await;
+            self.count_datagram().await;
         }
     }
 
@@ -141,7 +154,7 @@ impl Datagrams {
     async fn answer(&mut self, length: usize, peer: SocketAddr) {
         let engine = Arc::clone(&self.shared.engine);
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        if is_closed_to(self.address, peer) {
+        if is_dropped(self.address, peer) {
             count(&engine.connections().rejected_datagrams);
             return;
         }
@@ -189,10 +202,10 @@ impl Datagrams {
                 }
                 Then::Again => {
                     slices += usize::from(session.is_at_work());
-                    if slices > JOB_SLICES_MAX {
+                    if slices > LONG_REPLY_SLICES_MAX {
                         return Err(reply::TOO_LARGE_FOR_UDP);
                     }
-                    self.spent = 0;
+                    self.datagrams_since_yield = 0;
                     yield_now().await;
                 }
             }
@@ -210,16 +223,16 @@ impl Datagrams {
             self.owed.copy_to_slice(&mut payload[..bytes]);
             // Without the rest of it nobody can use the reply, so a datagram that is not taken ends it.
             self.socket.try_send_to(&datagram[..HEADER_BYTES + bytes], peer)?;
-            self.spend_one().await;
+            self.count_datagram().await;
         }
         Ok(())
     }
 
     /// Counts a datagram, and lets others go first when there were enough.
-    async fn spend_one(&mut self) {
-        self.spent += 1;
-        if self.spent >= DATAGRAMS_PER_GO {
-            self.spent = 0;
+    async fn count_datagram(&mut self) {
+        self.datagrams_since_yield += 1;
+        if self.datagrams_since_yield >= DATAGRAMS_BEFORE_YIELD {
+            self.datagrams_since_yield = 0;
             yield_now().await;
         }
     }
@@ -227,8 +240,8 @@ impl Datagrams {
 
 /// Whether a datagram from `peer` to `address` is to be dropped unread. One comes from too far if its address is public,
 /// unless `-l` named the address it came to: `-l 0.0.0.0`, which will do for TCP, names none.
-fn is_closed_to(address: SocketAddr, peer: SocketAddr) -> bool {
-    let is_far = address.ip().is_unspecified() && guard::is_public(peer.ip());
+fn is_dropped(address: SocketAddr, peer: SocketAddr) -> bool {
+    let is_far = address.ip().is_unspecified() && protected_mode::is_public(peer.ip());
     // From our own port, at another address, there may be another server's replies.
     is_far || peer.port() < CLIENT_PORT_MIN || peer.port() == address.port()
 }
@@ -302,7 +315,7 @@ mod tests {
             ("127.0.0.1:11211", "127.0.0.2:11211", true),
             ("198.51.100.8:11211", "198.51.100.7:0", true),
         ] {
-            let is_closed = is_closed_to(address.parse().unwrap(), peer.parse().unwrap());
+            let is_closed = is_dropped(address.parse().unwrap(), peer.parse().unwrap());
             assert_eq!(is_closed, expected, "{peer} to {address}");
         }
     }

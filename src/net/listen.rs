@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
-use super::stream::Handover;
-use super::tls::{Asked, Tls};
+use super::stream::AcceptedSocket;
+use super::tls::{ClientAuth, Tls};
 use crate::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
 
 /// How many bytes the system takes of what cannot be sent yet, for each connection, in bytes: without this it takes 3 to
@@ -110,7 +110,7 @@ impl fmt::Display for Endpoint {
 #[derive(Debug)]
 pub(super) enum Listener {
     /// And what its clients are asked for, if it speaks TLS.
-    Tcp(TcpListener, Option<Asked>),
+    Tcp(TcpListener, Option<ClientAuth>),
     Unix(UnixListener, SocketFile),
 }
 
@@ -125,33 +125,33 @@ pub(super) struct SocketFile {
 /// A connection that has just come in.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    pub(super) handover: Handover,
+    pub(super) socket: AcceptedSocket,
     /// The other end; for a UNIX socket, whose clients have no names, the socket itself.
     pub(super) peer: Endpoint,
     /// The address it came in through.
     pub(super) local: Endpoint,
     /// What the client is asked for, if it has to speak TLS.
-    pub(super) asked: Option<Asked>,
+    pub(super) client_auth: Option<ClientAuth>,
 }
 
 impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Listener::Tcp(listener, asked) => {
+            Listener::Tcp(listener, client_auth) => {
                 let (stream, peer) = listener.accept().await?;
                 let socket = SockRef::from(&stream);
                 socket.set_tcp_nodelay(true)?;
                 socket.set_keepalive(true)?;
                 let local = stream.local_addr()?;
-                let handover = Handover::Tcp(stream.into_std()?);
+                let socket = AcceptedSocket::Tcp(stream.into_std()?);
                 let (peer, local) = (Endpoint::Tcp(peer), Endpoint::Tcp(local));
-                Ok(Accepted { handover, peer, local, asked: *asked })
+                Ok(Accepted { socket, peer, local, client_auth: *client_auth })
             }
             Listener::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
-                let handover = Handover::Unix(stream.into_std()?);
+                let socket = AcceptedSocket::Unix(stream.into_std()?);
                 let peer = Endpoint::Unix(file.path.clone());
-                Ok(Accepted { handover, local: peer.clone(), peer, asked: None })
+                Ok(Accepted { socket, local: peer.clone(), peer, client_auth: None })
             }
         }
     }
@@ -172,7 +172,7 @@ impl Listener {
 
     /// Whether nobody gets any further without a certificate that is good here.
     pub(super) fn requires_certificate(&self) -> bool {
-        matches!(self, Listener::Tcp(_, Some(Asked::Require)))
+        matches!(self, Listener::Tcp(_, Some(ClientAuth::Required)))
     }
 
     pub(super) fn descriptor(&self) -> RawFd {
@@ -187,9 +187,9 @@ impl fmt::Display for Listener {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let speaks = match self {
             Listener::Tcp(_, None) | Listener::Unix(..) => "",
-            Listener::Tcp(_, Some(Asked::Nothing)) => " (TLS)",
-            Listener::Tcp(_, Some(Asked::Request)) => " (TLS, certificates asked for)",
-            Listener::Tcp(_, Some(Asked::Require)) => " (TLS, certificates required)",
+            Listener::Tcp(_, Some(ClientAuth::None)) => " (TLS)",
+            Listener::Tcp(_, Some(ClientAuth::Optional)) => " (TLS, certificates asked for)",
+            Listener::Tcp(_, Some(ClientAuth::Required)) => " (TLS, certificates required)",
         };
         write!(formatter, "{}{speaks}", self.endpoint())
     }
@@ -211,9 +211,9 @@ impl Drop for SocketFile {
 
 impl Accepted {
     pub(super) fn descriptor(&self) -> RawFd {
-        match &self.handover {
-            Handover::Tcp(socket) => socket.as_raw_fd(),
-            Handover::Unix(socket) => socket.as_raw_fd(),
+        match &self.socket {
+            AcceptedSocket::Tcp(socket) => socket.as_raw_fd(),
+            AcceptedSocket::Unix(socket) => socket.as_raw_fd(),
         }
     }
 }
@@ -229,7 +229,7 @@ pub(super) fn bind_all(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Lis
         TcpPort::Fixed(port) => port,
     };
     bind_each(&settings.listen, port, Listener::endpoint, |address, prefix| {
-        bind_tcp(address, settings.backlog, tls.and_then(|tls| tls.asked_by(prefix)))
+        bind_tcp(address, settings.backlog, tls.and_then(|tls| tls.client_auth(prefix)))
     })
 }
 
@@ -284,7 +284,11 @@ fn bind_everywhere<S>(
     }
 }
 
-fn bind_tcp(address: SocketAddr, backlog: u32, asked: Option<Asked>) -> Result<Listener, BindError> {
+fn bind_tcp(
+    address: SocketAddr,
+    backlog: u32,
+    client_auth: Option<ClientAuth>,
+) -> Result<Listener, BindError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
@@ -298,7 +302,9 @@ fn bind_tcp(address: SocketAddr, backlog: u32, asked: Option<Asked>) -> Result<L
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         TcpListener::from_std(socket.into())
     };
-    open().map(|listener| Listener::Tcp(listener, asked)).map_err(|source| BindError::Tcp { address, source })
+    open()
+        .map(|listener| Listener::Tcp(listener, client_auth))
+        .map_err(|source| BindError::Tcp { address, source })
 }
 
 /// The socket file's permissions are those of the process's file mode mask, which the caller sets.
@@ -322,11 +328,11 @@ fn bind_unix(path: &Path, settings: &Settings) -> Result<Listener, BindError> {
 /// Listens on a socket that somebody else has bound. If it has a file, that is not removed at the end.
 pub(super) fn adopt(socket: OwnedFd, tls: Option<&Tls>) -> Result<Listener, BindError> {
     let descriptor = socket.as_raw_fd();
-    listen_on(Socket::from(socket), tls.and_then(|tls| tls.asked_by(TlsPrefix::AsChosen)))
+    listen_on(Socket::from(socket), tls.and_then(|tls| tls.client_auth(TlsPrefix::AsChosen)))
         .map_err(|error| BindError::HandedIn { descriptor, complaint: error.to_string() })
 }
 
-fn listen_on(socket: Socket, asked: Option<Asked>) -> io::Result<Listener> {
+fn listen_on(socket: Socket, client_auth: Option<ClientAuth>) -> io::Result<Listener> {
     let refused = |complaint| Err(io::Error::new(io::ErrorKind::InvalidInput, complaint));
     if socket.r#type()? != Type::STREAM {
         return refused("it is not a stream socket");
@@ -337,7 +343,7 @@ fn listen_on(socket: Socket, asked: Option<Asked>) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     match socket.domain()? {
         Domain::IPV4 | Domain::IPV6 => {
-            TcpListener::from_std(socket.into()).map(|listener| Listener::Tcp(listener, asked))
+            TcpListener::from_std(socket.into()).map(|listener| Listener::Tcp(listener, client_auth))
         }
         Domain::UNIX => {
             let listener = UnixListener::from_std(socket.into())?;

@@ -1,60 +1,56 @@
 //! All that waits: listeners, the workers they hand connections to, and the clock.
 //!
-//! The runtime of [`Running::serve`] accepts; each worker is a thread with a runtime of its own and its own
+//! The runtime of [`RunningServer::serve`] accepts; each worker is a thread with a runtime of its own and its own
 //! connections. Nothing moves between workers, so nothing is shared on the way of a request but the store.
 
+mod accept;
 mod blocking;
 mod clients;
 mod clock;
 mod connection;
 mod datagram;
-mod guard;
 mod listen;
 mod log_throttle;
+mod protected_mode;
 mod refuse;
 mod slow_clients;
 mod stream;
 pub mod tls;
 mod turns;
+mod worker;
 
 use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use crate::clock::TICKS_PER_SECOND;
 use crate::engine::Engine;
 use crate::engine::admin::certificates::Certificates;
 use crate::engine::stats::connections::Roster;
-use crate::net::blocking::Errands;
-use crate::net::log_throttle::Seldom;
-use crate::net::refuse::Farewells;
-use crate::protocol::reply;
-use clients::{Client, Clients, Place};
+use crate::net::blocking::BlockingPool;
+use crate::net::log_throttle::LogThrottle;
+use crate::net::refuse::Refuser;
+use accept::accept_all;
+use clients::{Client, Clients, ConnectionSlot};
 pub use clock::Clock;
-use connection::Connection;
-use datagram::{Datagrams, Door};
+use datagram::DatagramSocket;
 use listen::{Accepted, Listener};
 pub use listen::{BindError, Endpoint};
-use stream::Stream;
+use stream::ClientStream;
 use tls::{HANDSHAKE_SECONDS_MAX, Tls};
-use turns::turns;
+use worker::{Incoming, NewConnection, start_worker};
 
 /// How often the engine is told what time it is.
 const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
 
-/// How long accepting stops when the system has no descriptor left, and how often a full server looks again.
-/// Source: memcached (10 ms).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-
 /// How many accepted connections may wait for one worker.
-const HANDOVERS_MAX: usize = 1024;
+const WORKER_QUEUE_MAX: usize = 1024;
 
 /// How the server is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,20 +67,20 @@ struct Shared {
     engine: Arc<Engine>,
     clock: Clock,
     clients: Arc<Clients>,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     accepted: AtomicU64,
-    farewells: Farewells,
+    refuser: Refuser,
     /// The last tick at which all clients were looked through for slow ones, and there were none.
-    nobody_slow_at: AtomicU32,
+    no_slow_client_at: AtomicU32,
     /// Clients ended for what was held for them.
-    too_slow: Seldom,
+    slow_clients_log: LogThrottle,
     /// Times that nobody could be accepted.
-    cannot_accept: Seldom,
+    accept_errors_log: LogThrottle,
     /// Clients refused for their public address.
-    turned_away: Seldom,
-    errands: Errands,
+    public_clients_log: LogThrottle,
+    blocking_pool: BlockingPool,
     /// Those who wait for room in the store. Bounded by `-c`.
-    awaiting_room: Mutex<Vec<Waker>>,
+    waiting_for_memory: Mutex<Vec<Waker>>,
     stop: mpsc::Sender<StopKind>,
     tls: Option<Arc<Tls>>,
 }
@@ -94,7 +90,7 @@ struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     listeners: Vec<Listener>,
-    doors: Vec<Door>,
+    datagram_sockets: Vec<DatagramSocket>,
     stop_asked: mpsc::Receiver<StopKind>,
 }
 
@@ -106,8 +102,8 @@ impl Server {
     /// [`BindError`], when one of them cannot be had.
     pub fn bind(engine: Arc<Engine>, clock: Clock, tls: Option<Arc<Tls>>) -> Result<Server, BindError> {
         let listeners = listen::bind_all(engine.settings(), tls.as_deref())?;
-        let doors = datagram::bind_all(engine.settings())?;
-        Ok(Server::on(listeners, doors, engine, clock, tls))
+        let datagram_sockets = datagram::bind_all(engine.settings())?;
+        Ok(Server::with_sockets(listeners, datagram_sockets, engine, clock, tls))
     }
 
     /// Listens on `sockets` that were opened by somebody else, in place of those of the settings; with `tls`, if there
@@ -123,19 +119,19 @@ impl Server {
     ) -> Result<Server, BindError> {
         let listeners = sockets.into_iter().map(|socket| listen::adopt(socket, tls.as_deref()));
         let listeners = listeners.collect::<Result<_, _>>()?;
-        Ok(Server::on(listeners, Vec::new(), engine, clock, tls))
+        Ok(Server::with_sockets(listeners, Vec::new(), engine, clock, tls))
     }
 
-    fn on(
+    fn with_sockets(
         listeners: Vec<Listener>,
-        doors: Vec<Door>,
+        datagram_sockets: Vec<DatagramSocket>,
         engine: Arc<Engine>,
         clock: Clock,
         tls: Option<Arc<Tls>>,
     ) -> Server {
         let (stop, stop_asked) = mpsc::channel(1);
-        let places = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
-        let clients = Arc::new(Clients::new(&listeners, &doors, clock.now()));
+        let slots = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
+        let clients = Arc::new(Clients::new(&listeners, &datagram_sockets, clock.now()));
         engine.set_roster(Arc::clone(&clients) as Arc<dyn Roster>);
         if let Some(tls) = &tls {
             engine.set_certificates(Arc::clone(tls) as Arc<dyn Certificates>);
@@ -144,94 +140,94 @@ impl Server {
             engine,
             clock,
             clients,
-            places,
+            slots,
             accepted: AtomicU64::new(0),
-            farewells: Farewells::new(),
-            errands: Errands::here(),
-            awaiting_room: Mutex::default(),
-            nobody_slow_at: AtomicU32::new(0),
-            too_slow: Seldom::default(),
-            cannot_accept: Seldom::default(),
-            turned_away: Seldom::default(),
+            refuser: Refuser::new(),
+            blocking_pool: BlockingPool::here(),
+            waiting_for_memory: Mutex::default(),
+            no_slow_client_at: AtomicU32::new(0),
+            slow_clients_log: LogThrottle::default(),
+            accept_errors_log: LogThrottle::default(),
+            public_clients_log: LogThrottle::default(),
             stop,
             tls,
         });
-        Server { shared, listeners, doors, stop_asked }
+        Server { shared, listeners, datagram_sockets, stop_asked }
     }
 
     /// What is listened on.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         let listeners = self.listeners.iter().map(Listener::endpoint);
-        listeners.chain(self.doors.iter().map(Door::endpoint)).collect()
+        listeners.chain(self.datagram_sockets.iter().map(DatagramSocket::endpoint)).collect()
     }
 
     /// The same for people, with what is spoken there.
-    pub fn listed(&self) -> String {
+    pub fn description(&self) -> String {
         let listeners = self.listeners.iter().map(Listener::to_string);
-        let doors = self.doors.iter().map(|door| door.endpoint().to_string());
-        let listed = listeners.chain(doors).collect::<Vec<_>>();
-        if listed.is_empty() { "nothing".to_owned() } else { listed.join(", ") }
+        let datagram_sockets = self.datagram_sockets.iter().map(|socket| socket.endpoint().to_string());
+        let description = listeners.chain(datagram_sockets).collect::<Vec<_>>();
+        if description.is_empty() { "nothing".to_owned() } else { description.join(", ") }
     }
 
     /// Whether clients from the public Internet are turned away, because nobody said where to listen.
-    pub fn is_guarded(&self) -> bool {
+    pub fn is_protected(&self) -> bool {
         let settings = self.shared.engine.settings();
-        self.listeners.iter().any(|listener| guard::is_wanted(listener, settings))
+        self.listeners.iter().any(|listener| protected_mode::applies_to(listener, settings))
     }
 
     /// Starts the workers, each with all it needs from the system. Within the tokio runtime that opened the sockets;
-    /// nothing is accepted before [`Running::serve`].
+    /// nothing is accepted before [`RunningServer::serve`].
     ///
     /// # Errors
     /// When a worker's thread or runtime cannot be had.
-    pub fn start(mut self) -> std::io::Result<Running> {
+    pub fn start(mut self) -> std::io::Result<RunningServer> {
         let (stopping, stopped) = watch::channel(());
-        let mut handovers = Vec::new();
+        let mut queues = Vec::new();
         let mut workers = Vec::new();
         let threads = self.shared.engine.settings().threads;
         // One socket for datagrams each, in turn.
-        let mut doors: Vec<Vec<Door>> = (0..threads).map(|_| Vec::new()).collect();
-        std::mem::take(&mut self.doors)
+        let mut datagram_sockets: Vec<Vec<DatagramSocket>> = (0..threads).map(|_| Vec::new()).collect();
+        std::mem::take(&mut self.datagram_sockets)
             .into_iter()
             .enumerate()
-            .for_each(|(number, door)| doors[number % threads].push(door));
-        for (number, doors) in doors.into_iter().enumerate() {
-            let (handover, accepted) = mpsc::channel(HANDOVERS_MAX);
-            handovers.push(handover);
-            let incoming = Incoming { accepted, doors };
+            .for_each(|(number, socket)| datagram_sockets[number % threads].push(socket));
+        for (number, datagram_sockets) in datagram_sockets.into_iter().enumerate() {
+            let (queue, accepted) = mpsc::channel(WORKER_QUEUE_MAX);
+            queues.push(queue);
+            let incoming = Incoming { accepted, datagram_sockets };
             workers.push(start_worker(number, Arc::clone(&self.shared), incoming, stopped.clone())?);
         }
         // The runtime panics when it needs a thread to tidy up on and there is none, so that is tried before.
         std::thread::Builder::new().spawn(|| ())?.join().expect("a thread that does nothing does not panic");
-        Ok(Running { server: self, handovers, workers, stopping })
+        Ok(RunningServer { server: self, queues, workers, stopping })
     }
 }
 
 /// A server whose workers wait for connections.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningServer {
     server: Server,
-    handovers: Vec<mpsc::Sender<Handed>>,
+    queues: Vec<mpsc::Sender<NewConnection>>,
     workers: Vec<JoinHandle<()>>,
     /// Dropped to stop the workers.
     stopping: watch::Sender<()>,
 }
 
-impl Running {
+impl RunningServer {
     /// Serves until a client asks to stop (`shutdown`) or `stop` does; says how.
     pub async fn serve(self, stop: impl Future<Output = StopKind>) -> StopKind {
-        let Running {
+        let RunningServer {
             server: Server { shared, listeners, mut stop_asked, .. },
-            handovers,
+            queues,
             workers,
             stopping,
         } = self;
         for listener in listeners {
-            let is_guarded = guard::is_wanted(&listener, shared.engine.settings());
-            tokio::spawn(accept_all(listener, is_guarded, Arc::clone(&shared), handovers.clone()));
+            let is_protected = protected_mode::applies_to(&listener, shared.engine.settings());
+            tokio::spawn(accept_all(listener, is_protected, Arc::clone(&shared), queues.clone()));
         }
         if let Some(tls) = &shared.tls {
-            tokio::spawn(tls::keep_new(Arc::clone(tls)));
+            tokio::spawn(tls::reload_changed_files(Arc::clone(tls)));
         }
         let ticking = tokio::spawn(keep_time(shared));
         let kind = tokio::select! {
@@ -255,28 +251,28 @@ impl Shared {
         let _ = self.stop.try_send(kind);
     }
 
-    /// Registers the socket of a connection with the runtime of the calling thread, and puts TLS on it if it is to
+    /// Registers the socket of a connection with the runtime of the scheduling thread, and puts TLS on it if it is to
     /// have any.
-    fn stream(&self, accepted: Accepted) -> std::io::Result<Stream> {
-        match (accepted.asked, &self.tls) {
-            (Some(asked), Some(tls)) => {
-                let session = tls.session(asked).map_err(std::io::Error::other)?;
-                accepted.handover.into_tls_stream(session)
+    fn stream(&self, accepted: Accepted) -> std::io::Result<ClientStream> {
+        match (accepted.client_auth, &self.tls) {
+            (Some(client_auth), Some(tls)) => {
+                let session = tls.session(client_auth).map_err(std::io::Error::other)?;
+                accepted.socket.into_tls_stream(session)
             }
             // Without TLS no listener asks for anything.
-            _ => accepted.handover.into_stream(),
+            _ => accepted.socket.into_stream(),
         }
     }
 
     /// A new connection, with a place of its own.
     fn opened(&self, accepted: &Accepted, permit: OwnedSemaphorePermit) -> Arc<Client> {
-        let place = Place::taken(permit, Arc::clone(&self.engine));
+        let slot = ConnectionSlot::taken(permit, Arc::clone(&self.engine));
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Client::new(number, accepted, place, self.clock.now()))
+        Arc::new(Client::new(number, accepted, slot, self.clock.now()))
     }
 
     /// Counts a TLS handshake, if it began a session that is remembered.
-    fn count_session(&self, is_new: bool) {
+    fn count_tls_session(&self, is_new: bool) {
         if is_new && self.tls.as_ref().is_some_and(|tls| tls.remembers_sessions()) {
             self.engine.connections().tls_sessions.fetch_add(1, Ordering::Relaxed);
         }
@@ -284,7 +280,7 @@ impl Shared {
 
     /// Counts the end of a connection, if it was TLS that failed.
     #[cold]
-    fn count_failure(&self, error: &std::io::Error) {
+    fn count_tls_failure(&self, error: &std::io::Error) {
         if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
             self.engine.connections().tls_protocol_errors.fetch_add(1, Ordering::Relaxed);
         }
@@ -311,159 +307,18 @@ async fn keep_time(shared: Arc<Shared>) {
         if tokio::task::spawn_blocking(move || engine.tick(now)).await.is_err() {
             error!("tidying up panicked");
         }
-        shared.make_room();
+        shared.close_slow_readers();
+        shared.wake_waiting_for_memory();
         if now.seconds_since(checked) == 0 {
             continue;
         }
         checked = now;
         if idle_seconds_max > 0 {
-            let ended = shared.clients.end_idle(now, idle_seconds_max);
+            let ended = shared.clients.close_idle(now, idle_seconds_max);
             shared.engine.connections().idle_kicks.fetch_add(ended, Ordering::Relaxed);
         }
         if shared.tls.is_some() {
-            shared.clients.end_overdue(now, HANDSHAKE_SECONDS_MAX);
-        }
-    }
-}
-
-type Handed = (Accepted, Arc<Client>);
-
-/// Where a worker's requests come from.
-struct Incoming {
-    accepted: mpsc::Receiver<Handed>,
-    doors: Vec<Door>,
-}
-
-/// Accepts for one listener, and hands the connections to the workers in turn; where `is_guarded`, those of
-/// outsiders are refused.
-async fn accept_all(
-    listener: Listener,
-    is_guarded: bool,
-    shared: Arc<Shared>,
-    workers: Vec<mpsc::Sender<Handed>>,
-) {
-    let connections = shared.engine.connections();
-    let fast = shared.engine.settings().maxconns_fast;
-    let mut turn = 0;
-    loop {
-        let accepted = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, most likely: no use in trying again at once.
-                if let Some(times) = shared.cannot_accept.count(1, shared.clock.now()) {
-                    warn!(
-                        "no client could be accepted ({times} tries since this was last said): {error}; raise the limit \
-                         on open files (ulimit -n, or LimitNOFILE= of systemd) or lower -c (--conn-limit)"
-                    );
-                }
-                pause_listening(&shared, tokio::time::sleep(ACCEPT_PAUSE)).await;
-                continue;
-            }
-        };
-        if is_guarded && guard::is_against(&accepted) {
-            connections.rejected_public.fetch_add(1, Ordering::Relaxed);
-            guard::log(&shared.turned_away, &accepted.peer, shared.clock.now());
-            shared.farewells.say(accepted.handover, reply::PUBLIC_ADDRESS);
-            continue;
-        }
-        let place = match Arc::clone(&shared.places).try_acquire_owned() {
-            Ok(place) => Some(place),
-            Err(_) if fast => None,
-            // This one waits for a place, and all behind it in the backlog.
-            Err(_) => Some(wait_for_place(&shared).await),
-        };
-        let Some(place) = place else {
-            connections.rejected.fetch_add(1, Ordering::Relaxed);
-            debug!(peer = %accepted.peer, "refused: too many open connections");
-            shared.farewells.say(accepted.handover, reply::TOO_MANY_CONNECTIONS);
-            continue;
-        };
-        let client = shared.opened(&accepted, place);
-        debug!(client = %client, "connection opened");
-        turn = (turn + 1) % workers.len();
-        if workers[turn].send((accepted, client)).await.is_err() {
-            // The worker is gone. Either the server is stopping, or it cannot go on.
-            return shared.stop(StopKind::Now);
-        }
-    }
-}
-
-/// A place among the connections that may be open at once; until there is one, nothing more is accepted.
-async fn wait_for_place(shared: &Shared) -> OwnedSemaphorePermit {
-    let places = Arc::clone(&shared.places);
-    pause_listening(shared, places.acquire_owned()).await.expect("the semaphore is never closed")
-}
-
-/// Waits for `until`, and counts that as time in which nothing is accepted.
-async fn pause_listening<T>(shared: &Shared, until: impl Future<Output = T>) -> T {
-    let connections = shared.engine.connections();
-    connections.listen_disabled.fetch_add(1, Ordering::Relaxed);
-    connections.listeners_paused.fetch_add(1, Ordering::Relaxed);
-    let since = Instant::now();
-    let result = until.await;
-    let microseconds = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-    connections.listen_disabled_us.fetch_add(microseconds, Ordering::Relaxed);
-    connections.listeners_paused.fetch_sub(1, Ordering::Relaxed);
-    result
-}
-
-/// Starts worker `number`: a thread that serves what is `incoming` until `stopped` says so.
-fn start_worker(
-    number: usize,
-    shared: Arc<Shared>,
-    incoming: Incoming,
-    stopped: watch::Receiver<()>,
-) -> std::io::Result<JoinHandle<()>> {
-    // The thread first, for a runtime that found no thread could not be dropped here, within another.
-    let (give, given) = std::sync::mpsc::sync_channel(1);
-    let worker = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        let runtime: Result<tokio::runtime::Runtime, _> = given.recv();
-        if let Ok(runtime) = runtime {
-            runtime.block_on(work(number, shared, incoming, stopped));
-        }
-    })?;
-    // Nobody takes it only if the thread is gone, and joining that will tell why.
-    let _ = give.send(tokio::runtime::Builder::new_current_thread().enable_io().build()?);
-    Ok(worker)
-}
-
-async fn work(number: usize, shared: Arc<Shared>, incoming: Incoming, mut stopped: watch::Receiver<()>) {
-    let Incoming { mut accepted, doors } = incoming;
-    for door in doors {
-        let endpoint = door.endpoint();
-        match Datagrams::new(door, number, Arc::clone(&shared)) {
-            Ok(datagrams) => drop(tokio::spawn(datagrams.serve())),
-            Err(error) => error!("cannot serve {endpoint}: {error}"),
-        }
-    }
-    let (turns, callers) = turns();
-    let turns = Arc::new(turns);
-    let mut calling = pin!(callers.call());
-    loop {
-        let (accepted, client) = tokio::select! {
-            Some(handed) = accepted.recv() => handed,
-            _ = stopped.changed() => return,
-            () = &mut calling => return, // never, for there are queues
-        };
-        match shared.stream(accepted) {
-            Ok(stream) => {
-                let session = shared.engine.session(number).with_descriptor(client.descriptor).patient();
-                shared.engine.log_opened(&session, || client.remote(), shared.clock.now());
-                let connection = Connection::new(
-                    stream,
-                    session,
-                    Arc::clone(&client),
-                    Arc::clone(&shared),
-                    Arc::clone(&turns),
-                );
-                // The task cannot have run before it is entered: it is this thread that will run it.
-                let task = tokio::spawn(connection.serve());
-                shared.clients.insert(client, task.abort_handle());
-            }
-            Err(error) => {
-                debug!(client = %client, %error, "cannot take over connection");
-                shared.closed(&client);
-            }
+            shared.clients.close_overdue_handshakes(now, HANDSHAKE_SECONDS_MAX);
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use crate::net::stream::Handover;
+use crate::net::stream::AcceptedSocket;
 
 /// How many may linger at once. Half of the descriptors that are kept for what is no connection.
 const LINGERING_MAX: usize = 16;
@@ -33,33 +33,33 @@ const READ_BYTES_MAX: usize = 4 << 10;
 
 /// Turns clients away.
 #[derive(Debug)]
-pub(super) struct Farewells {
+pub(super) struct Refuser {
     lingering: Arc<Semaphore>,
 }
 
-impl Farewells {
-    pub(super) fn new() -> Farewells {
-        Farewells { lingering: Arc::new(Semaphore::new(LINGERING_MAX)) }
+impl Refuser {
+    pub(super) fn new() -> Refuser {
+        Refuser { lingering: Arc::new(Semaphore::new(LINGERING_MAX)) }
     }
 
     /// Sends `line` and closes. Nothing the client sent is looked at. The socket is fresh and does not block: the
     /// line fits its buffer, or the client has gone and does not miss it. As with
     /// memcached it is plain text even where TLS is spoken: a handshake is work. Within a tokio runtime.
-    pub(super) fn say(&self, handover: Handover, line: &[u8]) {
-        match handover {
-            Handover::Tcp(mut socket) => {
+    pub(super) fn refuse(&self, socket: AcceptedSocket, line: &[u8]) {
+        match socket {
+            AcceptedSocket::Tcp(mut socket) => {
                 if socket.write_all(line).is_err() || socket.shutdown(Shutdown::Write).is_err() {
                     return;
                 }
-                let Ok(place) = Arc::clone(&self.lingering).try_acquire_owned() else { return };
+                let Ok(slot) = Arc::clone(&self.lingering).try_acquire_owned() else { return };
                 let Ok(socket) = TcpStream::from_std(socket) else { return };
                 tokio::spawn(async move {
                     // Whether it left or has to does not matter.
                     let _ = tokio::time::timeout(LINGER_TIME_MAX, linger(socket)).await;
-                    drop(place);
+                    drop(slot);
                 });
             }
-            Handover::Unix(mut socket) => {
+            AcceptedSocket::Unix(mut socket) => {
                 // Nothing is lost on its way within a machine.
                 let _ = socket.write_all(line);
             }
@@ -90,15 +90,15 @@ mod tests {
     const LINE: &[u8] = b"SERVER_ERROR go away\r\n";
 
     /// A client, and the other end of its connection.
-    fn pair(listener: &TcpListener) -> (Client, Handover) {
+    fn pair(listener: &TcpListener) -> (Client, AcceptedSocket) {
         let client = Client::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        (client, Handover::Tcp(socket))
+        (client, AcceptedSocket::Tcp(socket))
     }
 
-    /// Has `farewells` go on for `time`.
+    /// Has `refuser` go on for `time`.
     async fn let_pass(time: Duration) {
         tokio::time::sleep(time).await;
     }
@@ -106,10 +106,10 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_sends_before_and_after_still_reads_the_line() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let farewells = Farewells::new();
-        let (mut client, handover) = pair(&listener);
+        let refuser = Refuser::new();
+        let (mut client, socket) = pair(&listener);
         client.write_all(b"get a\r\n").unwrap();
-        farewells.say(handover, LINE);
+        refuser.refuse(socket, LINE);
         for _ in 0..10 {
             let_pass(Duration::from_millis(10)).await;
             client.write_all(b"get a\r\n").expect("no reset while it lingers");
@@ -122,22 +122,22 @@ mod tests {
     #[tokio::test]
     async fn few_linger_for_a_short_time_and_the_rest_is_closed_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let farewells = Farewells::new();
+        let refuser = Refuser::new();
         let begun = Instant::now();
         let clients: Vec<_> = (0..LINGERING_MAX + 4)
             .map(|_| {
-                let (client, handover) = pair(&listener);
-                farewells.say(handover, LINE);
+                let (client, socket) = pair(&listener);
+                refuser.refuse(socket, LINE);
                 client
             })
             .collect();
-        assert_eq!(farewells.lingering.available_permits(), 0);
+        assert_eq!(refuser.lingering.available_permits(), 0);
         for mut client in &clients {
             let mut read = Vec::new();
             client.read_to_end(&mut read).unwrap();
             assert_eq!(read, LINE, "who does not linger is told all the same");
         }
-        while farewells.lingering.available_permits() < LINGERING_MAX {
+        while refuser.lingering.available_permits() < LINGERING_MAX {
             assert!(begun.elapsed() < 10 * LINGER_TIME_MAX, "they linger for ever");
             let_pass(Duration::from_millis(20)).await;
         }
@@ -147,8 +147,8 @@ mod tests {
     #[tokio::test]
     async fn one_who_goes_on_sending_does_not_linger_for_long() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (client, handover) = pair(&listener);
-        let Handover::Tcp(socket) = handover else { unreachable!("it is a pair of TCP") };
+        let (client, socket) = pair(&listener);
+        let AcceptedSocket::Tcp(socket) = socket else { unreachable!("it is a pair of TCP") };
         let lingering = tokio::spawn(linger(TcpStream::from_std(socket).unwrap()));
         client.set_nonblocking(true).unwrap();
         let mut sent = 0;

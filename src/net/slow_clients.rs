@@ -33,49 +33,49 @@ const SMALL_BYTES_MAX: usize = crate::protocol::LINE_BYTES_MAX;
 /// What is held for one client. Only its own worker adds to it; whoever ends the client takes it off the totals at once,
 /// for the memory is free as soon as the worker comes to it.
 #[derive(Debug, Default)]
-pub(super) struct Burden {
+pub(super) struct ClientMemory {
     /// The buffer of an unfinished request, in bytes.
     input: AtomicU64,
     /// The buffer of replies and what waits encrypted behind it, in bytes.
     output: AtomicU64,
     /// Shared values that are still owed, in bytes.
-    shared: AtomicU64,
+    owed_values: AtomicU64,
     /// How much of the piece has been moved, in bytes.
-    moved: AtomicUsize,
+    piece_bytes: AtomicUsize,
     /// The tick at which the piece began.
-    since: AtomicU32,
+    piece_started: AtomicU32,
 }
 
-impl Burden {
+impl ClientMemory {
     /// What lies in buffers, in bytes; 0 where that is no more than anybody may have, as with one who types.
-    fn buffered(&self) -> u64 {
+    fn buffer_bytes(&self) -> u64 {
         let bytes = self.input.load(Ordering::Relaxed) + self.output.load(Ordering::Relaxed);
         if bytes > SMALL_BYTES_MAX as u64 { bytes } else { 0 }
     }
 
     /// What the store cannot evict for this client's sake, in bytes.
-    fn shared(&self) -> u64 {
-        self.shared.load(Ordering::Relaxed)
+    fn owed_value_bytes(&self) -> u64 {
+        self.owed_values.load(Ordering::Relaxed)
     }
 
     /// For how many ticks the piece has been under way.
-    fn ticks(&self, now: Tick) -> u32 {
-        now.0.saturating_sub(self.since.load(Ordering::Relaxed))
+    fn piece_ticks(&self, now: Tick) -> u32 {
+        now.0.saturating_sub(self.piece_started.load(Ordering::Relaxed))
     }
 
     /// A new piece begins.
-    pub(super) fn begin(&self, now: Tick) {
-        self.since.store(now.0, Ordering::Relaxed);
-        self.moved.store(0, Ordering::Relaxed);
+    pub(super) fn begin_piece(&self, now: Tick) {
+        self.piece_started.store(now.0, Ordering::Relaxed);
+        self.piece_bytes.store(0, Ordering::Relaxed);
     }
 
     /// `bytes` of the piece have been moved.
-    pub(super) fn advance(&self, bytes: usize, now: Tick) {
-        let moved = self.moved.load(Ordering::Relaxed) + bytes;
+    pub(super) fn advance_piece(&self, bytes: usize, now: Tick) {
+        let moved = self.piece_bytes.load(Ordering::Relaxed) + bytes;
         if moved < PIECE_BYTES {
-            self.moved.store(moved, Ordering::Relaxed);
+            self.piece_bytes.store(moved, Ordering::Relaxed);
         } else {
-            self.begin(now);
+            self.begin_piece(now);
         }
     }
 }
@@ -83,25 +83,25 @@ impl Burden {
 impl Shared {
     /// Whether `client`, whose request takes a buffer of `held` bytes, may have `more`: if need be because a slower one
     /// goes.
-    pub(super) fn may_hold(&self, client: &Client, held: usize, more: usize) -> bool {
-        held + more <= SMALL_BYTES_MAX || self.has_room(client, more) || self.refused_input()
+    pub(super) fn may_buffer_input(&self, client: &Client, held: usize, more: usize) -> bool {
+        held + more <= SMALL_BYTES_MAX || self.fits_buffer_limit(client, more) || self.count_refused_input()
     }
 
-    fn refused_input(&self) -> bool {
+    fn count_refused_input(&self) -> bool {
         self.engine.connections().read_buffer_oom.fetch_add(1, Ordering::Relaxed);
         false
     }
 
     /// Whether `client`, who takes nothing now, may be owed replies in buffers of `bytes` bytes, and `shared` bytes of
     /// values besides. It is noted, if so.
-    pub(super) fn may_owe(&self, client: &Client, bytes: usize, shared: usize) -> bool {
-        if bytes > SMALL_BYTES_MAX && !self.has_room(client, bytes) {
+    pub(super) fn may_buffer_output(&self, client: &Client, bytes: usize, value_bytes: usize) -> bool {
+        if bytes > SMALL_BYTES_MAX && !self.fits_buffer_limit(client, bytes) {
             self.engine.connections().response_oom.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        self.note_output(client, bytes, shared);
-        if shared > 0 {
-            self.unpin();
+        self.note_output(client, bytes, value_bytes);
+        if value_bytes > 0 {
+            self.close_slow_readers();
         }
         true
     }
@@ -109,15 +109,15 @@ impl Shared {
     /// Notes that the buffer of `client`'s unfinished request has `bytes` now.
     pub(super) fn note_input(&self, client: &Client, bytes: usize) {
         let connections = self.engine.connections();
-        let before = client.burden.input.swap(bytes as u64, Ordering::Relaxed);
+        let before = client.memory.input.swap(bytes as u64, Ordering::Relaxed);
         change(&connections.read_buffers, &connections.read_buffer_bytes, before, bytes as u64);
     }
 
     /// Notes that `client` is owed replies in buffers of `bytes` bytes, and `shared` bytes of values besides.
-    pub(super) fn note_output(&self, client: &Client, bytes: usize, shared: usize) {
+    pub(super) fn note_output(&self, client: &Client, bytes: usize, value_bytes: usize) {
         let connections = self.engine.connections();
-        client.burden.shared.store(shared as u64, Ordering::Relaxed);
-        let before = client.burden.output.swap(bytes as u64, Ordering::Relaxed);
+        client.memory.owed_values.store(value_bytes as u64, Ordering::Relaxed);
+        let before = client.memory.output.swap(bytes as u64, Ordering::Relaxed);
         change(&connections.responses, &connections.response_bytes, before, bytes as u64);
     }
 
@@ -128,7 +128,7 @@ impl Shared {
     }
 
     /// Whether the buffers of all clients may take `more` bytes, once those have gone who are slower than `client`.
-    fn has_room(&self, client: &Client, more: usize) -> bool {
+    fn fits_buffer_limit(&self, client: &Client, more: usize) -> bool {
         let max = self.engine.settings().buffer_bytes_max();
         if max == 0 {
             return true;
@@ -137,82 +137,81 @@ impl Shared {
         let used = connections.read_buffer_bytes.load(Ordering::Relaxed)
             + connections.response_bytes.load(Ordering::Relaxed);
         let excess = (used + more as u64).saturating_sub(max);
-        excess == 0 || self.end_slowest(Some(client), Burden::buffered, excess) >= excess
+        excess == 0 || self.close_slowest(Some(client), ClientMemory::buffer_bytes, excess) >= excess
     }
 
-    /// What is to be done with every tick: whoever waits for room in the store tries again, once slow clients have gone.
-    pub(super) fn make_room(&self) {
-        self.unpin();
-        let awaiting = std::mem::take(&mut *self.awaiting_room());
-        awaiting.into_iter().for_each(Waker::wake);
+    /// Wakes the connections whose stores wait for memory. To be called with every tick, once slow readers have been closed.
+    pub(super) fn wake_waiting_for_memory(&self) {
+        let waiting = std::mem::take(&mut *self.waiting_for_memory());
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Has `waker` woken at the next tick.
-    pub(super) fn await_room(&self, waker: &Waker) {
-        self.awaiting_room().push(waker.clone());
+    pub(super) fn wake_at_next_tick(&self, waker: &Waker) {
+        self.waiting_for_memory().push(waker.clone());
     }
 
-    fn awaiting_room(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.awaiting_room.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting_for_memory(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.waiting_for_memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends slow clients when they pin more than their part of the memory limit.
-    pub(super) fn unpin(&self) {
+    pub(super) fn close_slow_readers(&self) {
         let excess = self.engine.store().pinned_excess_bytes();
         if excess > 0 {
-            self.end_slowest(None, Burden::shared, excess);
+            self.close_slowest(None, ClientMemory::owed_value_bytes, excess);
         }
     }
 
     /// Ends clients, the slowest first, until what they weigh adds up to `bytes`; for the sake of `newcomer` only those
     /// that are slower. Says how much it was.
     #[cold]
-    fn end_slowest(&self, newcomer: Option<&Client>, weight: fn(&Burden) -> u64, bytes: u64) -> u64 {
+    fn close_slowest(&self, newcomer: Option<&Client>, weight: fn(&ClientMemory) -> u64, bytes: u64) -> u64 {
         let now = self.clock.now();
         // To look through all clients takes as long as some thousand small gets: in vain once a tick at most.
-        if self.nobody_slow_at.load(Ordering::Relaxed) == now.0 {
+        if self.no_slow_client_at.load(Ordering::Relaxed) == now.0 {
             return 0;
         }
-        let newcomer_ticks = newcomer.map_or(0, |client| client.burden.ticks(now) + 1);
+        let newcomer_ticks = newcomer.map_or(0, |client| client.memory.piece_ticks(now) + 1);
         let ticks_min = newcomer_ticks.max(SLOW_TICKS_MIN);
         // What those hold who were ended already is as good as free.
         let mut freed = 0;
-        let mut slow = self.clients.all(|client| {
-            let weight = weight(&client.burden);
+        let mut slow = self.clients.select(|client| {
+            let weight = weight(&client.memory);
             freed += if client.is_too_slow() { weight } else { 0 };
-            weight > 0 && client.burden.ticks(now) >= ticks_min && !client.is_too_slow()
+            weight > 0 && client.memory.piece_ticks(now) >= ticks_min && !client.is_too_slow()
         });
-        slow.sort_by_key(|(client, _)| std::cmp::Reverse(client.burden.ticks(now)));
-        let mut ended = 0;
+        slow.sort_by_key(|(client, _)| std::cmp::Reverse(client.memory.piece_ticks(now)));
+        let mut closed = 0;
         for (client, task) in slow {
             if freed >= bytes {
                 break;
             }
-            freed += weight(&client.burden);
-            ended += 1;
-            self.end(&client);
+            freed += weight(&client.memory);
+            closed += 1;
+            self.close_too_slow(&client);
             task.abort();
         }
         if freed < bytes && ticks_min == SLOW_TICKS_MIN {
-            self.nobody_slow_at.store(now.0, Ordering::Relaxed);
+            self.no_slow_client_at.store(now.0, Ordering::Relaxed);
         }
-        if let Some(ended) = self.too_slow.count(ended, now) {
-            warn!("closed {ended} slow clients, for others need the memory that was held for them");
+        if let Some(closed) = self.slow_clients_log.count(closed, now) {
+            warn!("closed {closed} slow clients, for others need the memory that was held for them");
         }
         freed
     }
 
     /// Takes `client` off the totals; its task is to be aborted then. What it shares stays noted until it is gone.
-    fn end(&self, client: &Client) {
+    fn close_too_slow(&self, client: &Client) {
         debug!(client = %client, "closed: too slow while others need the memory");
-        client.end_as_too_slow();
+        client.mark_too_slow();
         let connections = self.engine.connections();
-        let shared = client.burden.shared.load(Ordering::Relaxed);
-        let is_owed = shared + client.burden.output.load(Ordering::Relaxed) > 0;
+        let value_bytes = client.memory.owed_values.load(Ordering::Relaxed);
+        let is_owed = value_bytes + client.memory.output.load(Ordering::Relaxed) > 0;
         let counter = if is_owed { &connections.response_oom } else { &connections.read_buffer_oom };
         counter.fetch_add(1, Ordering::Relaxed);
         self.note_input(client, 0);
-        self.note_output(client, 0, shared as usize); // it was a usize
+        self.note_output(client, 0, value_bytes as usize); // it was a usize
     }
 }
 
@@ -233,13 +232,13 @@ mod tests {
 
     #[test]
     fn a_piece_that_is_complete_begins_anew() {
-        let burden = Burden::default();
-        burden.begin(Tick(10));
-        burden.advance(PIECE_BYTES - 1, Tick(20));
-        assert_eq!(burden.ticks(Tick(20)), 10, "one who drips stays where it was");
-        burden.advance(1, Tick(30));
-        assert_eq!(burden.ticks(Tick(30)), 0);
-        burden.advance(1, Tick(40));
-        assert_eq!(burden.ticks(Tick(40)), 10);
+        let memory = ClientMemory::default();
+        memory.begin_piece(Tick(10));
+        memory.advance_piece(PIECE_BYTES - 1, Tick(20));
+        assert_eq!(memory.piece_ticks(Tick(20)), 10, "one who drips stays where it was");
+        memory.advance_piece(1, Tick(30));
+        assert_eq!(memory.piece_ticks(Tick(30)), 0);
+        memory.advance_piece(1, Tick(40));
+        assert_eq!(memory.piece_ticks(Tick(40)), 10);
     }
 }

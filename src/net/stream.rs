@@ -17,7 +17,7 @@ use super::tls::{TlsStream, UNSENT_BYTES_MAX};
 
 /// A connected socket.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum ClientStream {
     Tcp(TcpStream),
     Unix(UnixStream),
     /// In a box, for it is some hundred bytes larger than the others.
@@ -26,44 +26,44 @@ pub(super) enum Stream {
 
 /// A connected socket on its way from the listener's runtime to a worker's.
 #[derive(Debug)]
-pub(super) enum Handover {
+pub(super) enum AcceptedSocket {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
-impl Handover {
+impl AcceptedSocket {
     /// Registers the socket with the runtime of the calling thread.
-    pub(super) fn into_stream(self) -> io::Result<Stream> {
+    pub(super) fn into_stream(self) -> io::Result<ClientStream> {
         match self {
-            Handover::Tcp(socket) => TcpStream::from_std(socket).map(Stream::Tcp),
-            Handover::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix),
+            AcceptedSocket::Tcp(socket) => TcpStream::from_std(socket).map(ClientStream::Tcp),
+            AcceptedSocket::Unix(socket) => UnixStream::from_std(socket).map(ClientStream::Unix),
         }
     }
 
-    /// As [`Handover::into_stream`], with TLS on a TCP socket; its handshake is still to come.
-    pub(super) fn into_tls_stream(self, session: ServerConnection) -> io::Result<Stream> {
+    /// As [`AcceptedSocket::into_stream`], with TLS on a TCP socket; its handshake is still to come.
+    pub(super) fn into_tls_stream(self, session: ServerConnection) -> io::Result<ClientStream> {
         Ok(match self.into_stream()? {
-            Stream::Tcp(socket) => Stream::Tls(Box::new(TlsStream::new(socket, session))),
+            ClientStream::Tcp(socket) => ClientStream::Tls(Box::new(TlsStream::new(socket, session))),
             other => other,
         })
     }
 }
 
-impl Stream {
+impl ClientStream {
     /// How many of `owed` bytes that are to be written this may hold itself until the socket takes them, encrypted.
-    pub(super) fn held_bytes_max(&self, owed: usize) -> usize {
+    pub(super) fn encrypted_bytes_max(&self, owed: usize) -> usize {
         match self {
-            Stream::Tcp(_) | Stream::Unix(_) => 0,
-            Stream::Tls(_) => owed.min(UNSENT_BYTES_MAX),
+            ClientStream::Tcp(_) | ClientStream::Unix(_) => 0,
+            ClientStream::Tls(_) => owed.min(UNSENT_BYTES_MAX),
         }
     }
 
     /// Has the system hold about `bytes` of what the other end does not read, where it would hold megabytes.
-    pub(super) fn bound_unsent(&self, bytes: usize) {
+    pub(super) fn limit_send_buffer(&self, bytes: usize) {
         let socket = match self {
-            Stream::Tcp(socket) => SockRef::from(socket),
-            Stream::Unix(socket) => SockRef::from(socket),
-            Stream::Tls(stream) => stream.socket(),
+            ClientStream::Tcp(socket) => SockRef::from(socket),
+            ClientStream::Unix(socket) => SockRef::from(socket),
+            ClientStream::Tls(stream) => stream.socket(),
         };
         // Where the system will not, its own bound stays.
         let _ = socket.set_send_buffer_size(bytes);
@@ -71,24 +71,24 @@ impl Stream {
 
     /// Has the system forget what it took and could not send, as soon as the connection is closed, and not keep it
     /// until the client has gone.
-    pub(super) fn forget_unsent(&self) {
+    pub(super) fn discard_unsent_at_close(&self) {
         let socket = match self {
-            Stream::Tcp(socket) => SockRef::from(socket),
-            Stream::Unix(socket) => SockRef::from(socket),
-            Stream::Tls(stream) => stream.socket(),
+            ClientStream::Tcp(socket) => SockRef::from(socket),
+            ClientStream::Unix(socket) => SockRef::from(socket),
+            ClientStream::Tls(stream) => stream.socket(),
         };
         // Where the system will not, it keeps it for some minutes.
         let _ = socket.set_linger(Some(Duration::ZERO));
     }
 
     /// Says `words` to a client whose connection is about to be closed, if its socket takes them now.
-    pub(super) fn say_last(&mut self, words: &[u8]) {
+    pub(super) fn try_write_last(&mut self, words: &[u8]) {
         // Who does not hear it sees the end of the connection.
         let _ = Pin::new(self).poll_write(&mut Context::from_waker(Waker::noop()), words);
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ClientStream {
     #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
@@ -96,20 +96,20 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
-            Stream::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
-            Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
+            ClientStream::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
+            ClientStream::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
+            ClientStream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ClientStream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Stream::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            ClientStream::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            ClientStream::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+            ClientStream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
 
@@ -119,9 +119,9 @@ impl AsyncWrite for Stream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            Stream::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
+            ClientStream::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            ClientStream::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            ClientStream::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -135,9 +135,9 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Stream::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            ClientStream::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            ClientStream::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            ClientStream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

@@ -32,74 +32,74 @@ pub(super) struct TurnQueue(mpsc::UnboundedSender<oneshot::Sender<()>>);
 
 /// A place in the queue, which waits to be called.
 #[derive(Debug)]
-pub(super) struct Place(oneshot::Receiver<()>);
+pub(super) struct QueuePosition(oneshot::Receiver<()>);
 
 /// Who calls those that queue.
 #[derive(Debug)]
-pub(super) struct Callers {
-    long: Caller,
-    handshakes: Caller,
+pub(super) struct TurnSchedulers {
+    long: TurnScheduler,
+    handshakes: TurnScheduler,
 }
 
 #[derive(Debug)]
-struct Caller(mpsc::UnboundedReceiver<oneshot::Sender<()>>);
+struct TurnScheduler(mpsc::UnboundedReceiver<oneshot::Sender<()>>);
 
 /// Both queues, and who calls their turns.
-pub(super) fn turns() -> (Turns, Callers) {
-    let ((long, long_caller), (handshakes, handshake_caller)) = (queue(), queue());
-    (Turns { long, handshakes }, Callers { long: long_caller, handshakes: handshake_caller })
+pub(super) fn turns() -> (Turns, TurnSchedulers) {
+    let ((long, long_scheduler), (handshakes, handshake_scheduler)) = (queue(), queue());
+    (Turns { long, handshakes }, TurnSchedulers { long: long_scheduler, handshakes: handshake_scheduler })
 }
 
-fn queue() -> (TurnQueue, Caller) {
-    let (ask, asked) = mpsc::unbounded_channel();
-    (TurnQueue(ask), Caller(asked))
+fn queue() -> (TurnQueue, TurnScheduler) {
+    let (requests, requested) = mpsc::unbounded_channel();
+    (TurnQueue(requests), TurnScheduler(requested))
 }
 
 impl TurnQueue {
     /// A place at the end of the queue.
-    pub(super) fn join(&self) -> Place {
+    pub(super) fn join(&self) -> QueuePosition {
         let (call, called) = oneshot::channel();
         // Without a caller the worker is about to end, and with it all that wait.
         let _ = self.0.send(call);
-        Place(called)
+        QueuePosition(called)
     }
 }
 
 /// How a connection stands with the queue.
 #[derive(Debug, Default)]
-pub(super) enum Standing {
+pub(super) enum TurnState {
     /// Its last turn was short: it may have the next at once.
     #[default]
     Free,
     /// Its last turn was long: it has to queue for the next.
-    Long,
+    MustQueue,
     /// It queues.
-    Queued(Place),
+    Queued(QueuePosition),
     /// It was called, and has not done anything since.
     Called,
 }
 
-impl Standing {
+impl TurnState {
     /// Notes how its turn was.
     #[inline]
     pub(super) fn note_turn(&mut self, is_long: bool) {
-        *self = if is_long { Standing::Long } else { Standing::Free };
+        *self = if is_long { TurnState::MustQueue } else { TurnState::Free };
     }
 
     /// Waits until it may have its next turn: where the last one was long, until `turns` calls it.
     #[inline]
     pub(super) fn poll_next(&mut self, turns: &TurnQueue, cx: &mut Context<'_>) -> Poll<()> {
-        if let Standing::Free = self { Poll::Ready(()) } else { self.poll_called(turns, cx) }
+        if let TurnState::Free = self { Poll::Ready(()) } else { self.poll_called(turns, cx) }
     }
 
     #[cold]
     fn poll_called(&mut self, turns: &TurnQueue, cx: &mut Context<'_>) -> Poll<()> {
-        if let Standing::Long = self {
-            *self = Standing::Queued(turns.join());
+        if let TurnState::MustQueue = self {
+            *self = TurnState::Queued(turns.join());
         }
-        if let Standing::Queued(place) = self {
-            ready!(Pin::new(place).poll(cx));
-            *self = Standing::Called;
+        if let TurnState::Queued(position) = self {
+            ready!(Pin::new(position).poll(cx));
+            *self = TurnState::Called;
         }
         Poll::Ready(())
     }
@@ -107,19 +107,19 @@ impl Standing {
     /// Whether it will be called.
     #[inline]
     pub(super) fn is_queued(&self) -> bool {
-        matches!(self, Standing::Queued(_))
+        matches!(self, TurnState::Queued(_))
     }
 
     /// Notes that its socket has nothing for it now. Who was called in vain has to queue once more.
     #[inline]
     pub(super) fn note_pending(&mut self) {
-        if let Standing::Called = self {
-            *self = Standing::Long;
+        if let TurnState::Called = self {
+            *self = TurnState::MustQueue;
         }
     }
 }
 
-impl Future for Place {
+impl Future for QueuePosition {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -127,16 +127,16 @@ impl Future for Place {
     }
 }
 
-impl Callers {
+impl TurnSchedulers {
     /// Calls one after the other until the last connection has gone. To be part of the future that the worker's runtime
     /// blocks on: that is what it comes back to each time it has looked at its sockets, however much else is waiting.
-    pub(super) async fn call(self) {
-        tokio::join!(self.long.call(), self.handshakes.call());
+    pub(super) async fn run(self) {
+        tokio::join!(self.long.run(), self.handshakes.run());
     }
 }
 
-impl Caller {
-    async fn call(mut self) {
+impl TurnScheduler {
+    async fn run(mut self) {
         while let Some(call) = self.0.recv().await {
             if call.send(()).is_ok() {
                 yield_now().await;
@@ -150,7 +150,7 @@ impl Caller {
 /// The runtime looks at sockets only every 61st time while there is a task to run, and one that wakes itself is such a
 /// task. The future that yields to the runtime, polled once, has it look at them before this task is woken. (Beside a dump
 /// half of all gets took 0.15 ms so, and 8 ms otherwise: `cargo bench --bench latency -- --parts dump`.)
-pub(super) fn let_others_go_first(cx: &mut Context<'_>) {
+pub(super) fn yield_to_others(cx: &mut Context<'_>) {
     let _: Poll<()> = pin!(yield_now()).poll(cx);
 }
 
@@ -166,11 +166,11 @@ mod tests {
 
     /// Notes in `log` each turn that `name` has, `long` ones or short ones.
     async fn have_turns(name: char, long: bool, count: usize, turns: Rc<Turns>, log: Rc<RefCell<String>>) {
-        let mut standing = Standing::default();
+        let mut turn_state = TurnState::default();
         for _ in 0..count {
-            poll_fn(|cx| standing.poll_next(&turns.long, cx)).await;
+            poll_fn(|cx| turn_state.poll_next(&turns.long, cx)).await;
             log.borrow_mut().push(name);
-            standing.note_turn(long);
+            turn_state.note_turn(long);
             if !long {
                 yield_now().await; // until its socket has something, say
             }
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn between_two_looks_at_the_sockets_one_long_turn_is_called() {
-        let (turns, callers) = turns();
+        let (turns, schedulers) = turns();
         let turns = Rc::new(turns);
         let log = Rc::new(RefCell::new(String::new()));
         let local = LocalSet::new();
@@ -194,7 +194,7 @@ mod tests {
         });
         tokio::select! {
             () = all => {}
-            () = callers.call() => unreachable!("there are queues"),
+            () = schedulers.run() => unreachable!("there are queues"),
         }
         // The first turn of each may be long without anybody knowing; from then on they alternate.
         let log = log.borrow();
@@ -206,21 +206,21 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_called_in_vain_queues_again_and_who_has_left_is_passed_over() {
-        let (turns, callers) = turns();
-        let mut standing = Standing::default();
-        standing.note_turn(true);
+        let (turns, schedulers) = turns();
+        let mut turn_state = TurnState::default();
+        turn_state.note_turn(true);
         drop(turns.long.join());
         let twice = async {
-            poll_fn(|cx| standing.poll_next(&turns.long, cx)).await;
-            standing.note_pending();
-            assert!(matches!(standing, Standing::Long));
-            poll_fn(|cx| standing.poll_next(&turns.long, cx)).await;
-            standing.note_turn(false);
-            assert!(matches!(standing, Standing::Free));
+            poll_fn(|cx| turn_state.poll_next(&turns.long, cx)).await;
+            turn_state.note_pending();
+            assert!(matches!(turn_state, TurnState::MustQueue));
+            poll_fn(|cx| turn_state.poll_next(&turns.long, cx)).await;
+            turn_state.note_turn(false);
+            assert!(matches!(turn_state, TurnState::Free));
         };
         tokio::select! {
             () = twice => {}
-            () = callers.call() => unreachable!("there are queues"),
+            () = schedulers.run() => unreachable!("there are queues"),
         }
     }
 }

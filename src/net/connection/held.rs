@@ -1,7 +1,7 @@
 //! What a connection holds of requests that are not complete.
 //!
 //! Rules: what is held grows with what arrives, not with what was announced; all of it is noted, and bounded for all clients
-//! together (see `burden`); an idle connection holds no buffer.
+//! together (see `memory`); an idle connection holds no buffer.
 
 use std::future::Future;
 use std::io;
@@ -26,11 +26,11 @@ impl Connection {
         let now = self.client.last_turn();
         let held = self.held.len();
         match left.len().checked_sub(held) {
-            Some(more) if is_more && held > 0 => self.client.burden.advance(more, now),
-            _ => self.client.burden.begin(now),
+            Some(more) if is_more && held > 0 => self.client.memory.advance_piece(more, now),
+            _ => self.client.memory.begin_piece(now),
         }
         let more = left.len().saturating_sub(held);
-        if more > 0 && !self.shared.may_hold(&self.client, held, more) {
+        if more > 0 && !self.shared.may_buffer_input(&self.client, held, more) {
             return false;
         }
         self.held.clear();
@@ -53,8 +53,8 @@ impl Connection {
         let read = ready!(pin!(self.stream.read_buf(&mut room)).poll(cx))?;
         let now = self.shared.clock.now();
         self.client.touch(now);
-        self.client.burden.advance(read, now);
-        self.standing.note_turn(read == more);
+        self.client.memory.advance_piece(read, now);
+        self.turn_state.note_turn(read == more);
         Poll::Ready(Ok(read > 0))
     }
 
@@ -63,7 +63,7 @@ impl Connection {
     fn grow_held(&mut self, bytes_min: usize) -> bool {
         let len = self.held.len();
         let capacity = bytes_min.min(len + len.max(LONG_READ_BYTES_MAX));
-        if !self.shared.may_hold(&self.client, len, capacity.saturating_sub(self.held_noted)) {
+        if !self.shared.may_buffer_input(&self.client, len, capacity.saturating_sub(self.held_noted)) {
             return false;
         }
         let mut longer = BytesMut::with_capacity(capacity);
@@ -78,11 +78,11 @@ impl Connection {
     #[inline]
     pub(super) fn note_pending(&mut self) {
         let is_short = !matches!(self.next, Next::Read { bytes_min: SHORT_BYTES_MAX.. });
-        if self.held_noted > 0 && is_short && !self.standing.is_queued() {
+        if self.held_noted > 0 && is_short && !self.turn_state.is_queued() {
             self.shrink_held();
             self.note_held();
         }
-        self.standing.note_pending();
+        self.turn_state.note_pending();
     }
 
     /// Gives back what a long request needed. Only where most of it is free, or a long pipeline behind such a request

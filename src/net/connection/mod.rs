@@ -23,8 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::{debug, trace};
 
 use super::clients::Client;
-use super::stream::Stream;
-use super::turns::{Standing, Turns, let_others_go_first};
+use super::stream::ClientStream;
+use super::turns::{TurnState, Turns, yield_to_others};
 use super::{Shared, StopKind};
 use crate::engine::stats::connections::State;
 use crate::engine::turn::then::Reason;
@@ -88,7 +88,7 @@ enum Next {
 
 /// One client's connection.
 pub(super) struct Connection {
-    stream: Stream,
+    stream: ClientStream,
     session: Session,
     client: Arc<Client>,
     shared: Arc<Shared>,
@@ -104,12 +104,12 @@ pub(super) struct Connection {
     /// Why it ended, once it has.
     ended: Option<Reason>,
     turns: Arc<Turns>,
-    standing: Standing,
+    turn_state: TurnState,
 }
 
 impl Connection {
     pub(super) fn new(
-        stream: Stream,
+        stream: ClientStream,
         session: Session,
         client: Arc<Client>,
         shared: Arc<Shared>,
@@ -127,18 +127,18 @@ impl Connection {
             wait: None,
             ended: None,
             turns,
-            standing: Standing::default(),
+            turn_state: TurnState::default(),
         }
     }
 
     /// Serves the client until it leaves, or has to.
     pub(super) async fn serve(mut self) {
-        if let Stream::Tls(stream) = &mut self.stream {
+        if let ClientStream::Tls(stream) = &mut self.stream {
             let agreed = Box::pin(stream.shake_hands(&self.turns)).await; // or all would keep room for it
             let is_new = stream.is_new_session();
             self.client.end_handshake(self.shared.clock.now());
             match agreed {
-                Ok(true) => self.shared.count_session(is_new),
+                Ok(true) => self.shared.count_tls_session(is_new),
                 Ok(false) => return self.ended = Some(Reason::Normal),
                 Err(error) => {
                     self.log_tls_error(&error.to_string());
@@ -162,7 +162,7 @@ impl Connection {
             Ok(None) => self.ended.unwrap_or(self.session.reason()),
             Err(error) => {
                 debug!(client = %self.client, %error, "connection failed");
-                self.shared.count_failure(&error);
+                self.shared.count_tls_failure(&error);
                 Reason::Error
             }
         });
@@ -178,25 +178,25 @@ impl Connection {
             scratch.owed.clear();
         }
         loop {
-            ready!(self.standing.poll_next(&self.turns.long, cx));
+            ready!(self.turn_state.poll_next(&self.turns.long, cx));
             if self.owed.has_remaining() {
                 let before = self.owed.remaining();
                 let sent = poll_send(&mut self.stream, cx, &mut self.owed);
                 if self.owed.remaining() < before {
                     let now = self.shared.clock.now();
                     self.client.touch(now);
-                    self.client.burden.advance(before - self.owed.remaining(), now);
-                    let bytes = self.owed.capacity() + self.stream.held_bytes_max(self.owed.remaining());
+                    self.client.memory.advance_piece(before - self.owed.remaining(), now);
+                    let bytes = self.owed.capacity() + self.stream.encrypted_bytes_max(self.owed.remaining());
                     self.shared.note_output(&self.client, bytes, self.owed.shared_bytes());
                 }
                 ready!(sent)?;
                 if self.owed.has_remaining() {
-                    self.standing.note_turn(true);
+                    self.turn_state.note_turn(true);
                     continue;
                 }
                 self.owed = Owed::default();
                 self.shared.note_output(&self.client, 0, 0);
-                self.client.burden.begin(self.client.last_turn());
+                self.client.memory.begin_piece(self.client.last_turn());
                 self.note_state(self.next);
             }
             let turn = match self.next {
@@ -229,21 +229,21 @@ impl Connection {
                     }
                     let turn = self.turn_over_held(scratch);
                     // It may well have stored a large value in the place of one that slow clients are owed.
-                    self.shared.unpin();
+                    self.shared.close_slow_readers();
                     turn
                 }
             };
             let next = match turn.then {
                 Then::Read { bytes_min } => Next::Read { bytes_min },
                 Then::Again => Next::Turn,
-                Then::Wait => self.begin_to_wait(),
-                Then::Retry => self.begin_to_await_room(),
-                Then::Watch => self.begin_to_watch(),
+                Then::Wait => self.start_blocking(),
+                Then::Retry => self.wait_for_memory(),
+                Then::Watch => self.start_watching(),
                 Then::Close => Next::Close,
                 Then::Shutdown { graceful: false } => Next::Stop(StopKind::Now),
                 Then::Shutdown { graceful: true } => Next::Stop(StopKind::Graceful),
             };
-            self.standing.note_turn(turn.is_long);
+            self.turn_state.note_turn(turn.is_long);
             if next != self.next {
                 self.note_state(next);
                 self.next = next;
@@ -289,11 +289,11 @@ impl Connection {
     }
 
     #[cold]
-    fn begin_to_watch(&mut self) -> Next {
+    fn start_watching(&mut self) -> Next {
         let wants_to_quit = self.shared.engine.wants_to_quit(&mut self.session, &self.held);
         self.held = BytesMut::new();
         self.note_held();
-        self.stream.bound_unsent(WATCHER_BYTES_MAX);
+        self.stream.limit_send_buffer(WATCHER_BYTES_MAX);
         if wants_to_quit { Next::Close } else { Next::Watch }
     }
 
@@ -307,7 +307,7 @@ impl Connection {
                 return Ok(false);
             }
             // There may be more, but others go first.
-            let_others_go_first(cx);
+            yield_to_others(cx);
         }
         // Once for each time it is woken, so that lines are sent many at a time.
         self.shared.engine.take_lines(&self.session, &mut scratch.owed, cx.waker());
@@ -339,7 +339,7 @@ impl Connection {
             self.log(if is_secret { SECRET } else { &self.held[..turn.consumed] }, &scratch.owed);
         }
         if turn.consumed > 0 {
-            self.client.burden.begin(now);
+            self.client.memory.begin_piece(now);
         }
         if turn.consumed == self.held.len() {
             // All of the buffer is free again, for a long request that may come right behind this one.
@@ -363,12 +363,12 @@ impl Connection {
                 }
                 Poll::Ready(Ok(())) if !scratch.owed.has_remaining() => {}
                 _ => {
-                    self.standing.note_turn(true);
+                    self.turn_state.note_turn(true);
                     scratch.owed.move_to(&mut self.owed);
                     self.client.set_state(State::Writing);
-                    self.client.burden.begin(self.client.last_turn());
-                    let bytes = self.owed.capacity() + self.stream.held_bytes_max(self.owed.remaining());
-                    if !self.shared.may_owe(&self.client, bytes, self.owed.shared_bytes()) {
+                    self.client.memory.begin_piece(self.client.last_turn());
+                    let bytes = self.owed.capacity() + self.stream.encrypted_bytes_max(self.owed.remaining());
+                    if !self.shared.may_buffer_output(&self.client, bytes, self.owed.shared_bytes()) {
                         return Err(io::ErrorKind::OutOfMemory.into());
                     }
                 }
@@ -400,8 +400,8 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         match self.client.is_too_slow() {
-            true if self.owed.has_remaining() => self.stream.forget_unsent(),
-            true => self.stream.say_last(reply::OUT_OF_MEMORY_READING),
+            true if self.owed.has_remaining() => self.stream.discard_unsent_at_close(),
+            true => self.stream.try_write_last(reply::OUT_OF_MEMORY_READING),
             false => {}
         }
         self.shared.note_end(&self.client);
@@ -409,7 +409,7 @@ impl Drop for Connection {
             self.log_tls_error("it took too long");
         }
         // One that has not ended by itself was ended: for being idle, or with all the others.
-        let reason = self.ended.unwrap_or_else(|| self.client.reason_to_end());
+        let reason = self.ended.unwrap_or_else(|| self.client.close_reason());
         let now = self.shared.clock.now();
         self.shared.engine.log_closed(&self.session, || self.client.remote(), reason, now);
         self.shared.closed(&self.client);
@@ -423,7 +423,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 
 /// Sends `owed`, or the first [`SENT_BYTES_MAX`] of it; pending when the socket takes no more.
 #[inline]
-fn poll_send(stream: &mut Stream, cx: &mut Context<'_>, owed: &mut Owed) -> Poll<io::Result<()>> {
+fn poll_send(stream: &mut ClientStream, cx: &mut Context<'_>, owed: &mut Owed) -> Poll<io::Result<()>> {
     let mut part = (&mut *owed).take(SENT_BYTES_MAX);
     while part.has_remaining() {
         let chunk = part.chunk();
@@ -443,4 +443,22 @@ fn poll_send(stream: &mut Stream, cx: &mut Context<'_>, owed: &mut Owed) -> Poll
         owed.clear();
     }
     Poll::Ready(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every open connection takes this much besides its buffers: a change that adds to it has to be worth it for each of
+    /// ten thousand idle clients.
+    #[test]
+    fn an_idle_connection_takes_a_fixed_amount_of_memory() {
+        fn bytes_of_task<F>(_: impl Fn(Connection) -> F) -> usize {
+            size_of::<F>()
+        }
+        let own_bytes = size_of::<Connection>() - size_of::<Session>();
+        assert!(own_bytes <= 240, "{own_bytes}");
+        let task_bytes = bytes_of_task(Connection::serve);
+        assert!(task_bytes <= 2 * size_of::<Connection>() + 24, "{task_bytes}");
+    }
 }

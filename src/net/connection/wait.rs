@@ -9,18 +9,18 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::{Connection, Next, SHORT_BYTES_MAX, Scratch};
 use crate::clock::Tick;
 use crate::engine::stats::connections::State;
-use crate::net::blocking::Underway;
+use crate::net::blocking::TaskHandle;
 
 /// What a connection waits for.
 pub(super) enum Wait {
-    Errand(Away),
+    Blocking(BlockingWait),
     /// The tick behind this one.
-    Room(Tick),
+    Memory(Tick),
 }
 
 /// An errand that is waited for.
-pub(super) struct Away {
-    underway: Underway,
+pub(super) struct BlockingWait {
+    task: TaskHandle,
     /// Whether it has run, and its answer is held back.
     pauses: bool,
     /// Whether the client has closed its side.
@@ -38,16 +38,16 @@ impl Connection {
     }
 
     #[cold]
-    pub(super) fn begin_to_wait(&mut self) -> Next {
-        let Some(errand) = self.session.take_task() else { return Next::Close };
-        let underway = self.shared.errands.send(errand);
-        self.wait = Some(Box::new(Wait::Errand(Away { underway, pauses: false, has_left: false })));
+    pub(super) fn start_blocking(&mut self) -> Next {
+        let Some(work) = self.session.take_task() else { return Next::Close };
+        let task = self.shared.blocking_pool.start(work);
+        self.wait = Some(Box::new(Wait::Blocking(BlockingWait { task, pauses: false, has_left: false })));
         Next::Wait
     }
 
     #[cold]
-    pub(super) fn begin_to_await_room(&mut self) -> Next {
-        self.wait = Some(Box::new(Wait::Room(self.client.last_turn())));
+    pub(super) fn wait_for_memory(&mut self) -> Next {
+        self.wait = Some(Box::new(Wait::Memory(self.client.last_turn())));
         Next::Wait
     }
 
@@ -58,16 +58,16 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> Poll<io::Result<bool>> {
         match self.wait.take().map(|wait| *wait) {
-            Some(Wait::Errand(away)) => self.poll_errand(away, cx, scratch),
-            Some(Wait::Room(tick)) => {
+            Some(Wait::Blocking(away)) => self.poll_blocking(away, cx, scratch),
+            Some(Wait::Memory(tick)) => {
                 let now = self.shared.clock.now();
                 if now == tick {
-                    self.wait = Some(Box::new(Wait::Room(tick)));
-                    self.shared.await_room(cx.waker());
+                    self.wait = Some(Box::new(Wait::Memory(tick)));
+                    self.shared.wake_at_next_tick(cx.waker());
                     return Poll::Pending;
                 }
                 // It is not the client that is slow.
-                self.client.burden.begin(now);
+                self.client.memory.begin_piece(now);
                 Poll::Ready(Ok(true))
             }
             None => Poll::Ready(Ok(false)),
@@ -76,24 +76,24 @@ impl Connection {
 
     /// Waits for the session's errand; `false` if there is nobody left to tell. More input is held meanwhile, but not
     /// much: it is read to see whether the client leaves.
-    fn poll_errand(
+    fn poll_blocking(
         &mut self,
-        mut wait: Away,
+        mut wait: BlockingWait,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
     ) -> Poll<io::Result<bool>> {
         loop {
-            while let Poll::Ready(back) = wait.underway.poll_back(cx) {
-                let Some(errand) = back else { return Poll::Ready(Ok(false)) };
-                let pause = errand.pause();
+            while let Poll::Ready(back) = wait.task.poll_finished(cx) {
+                let Some(work) = back else { return Poll::Ready(Ok(false)) };
+                let pause = work.pause();
                 if wait.pauses || pause.is_zero() {
-                    self.session.give_back(errand);
+                    self.session.give_back(work);
                     return Poll::Ready(Ok(true));
                 }
                 if wait.has_left {
                     return Poll::Ready(Ok(false)); // or half closing would be a way around pauses
                 }
-                wait.underway = self.shared.errands.pause(errand, pause);
+                wait.task = self.shared.blocking_pool.delay(work, pause);
                 wait.pauses = true;
             }
             let room = SHORT_BYTES_MAX.saturating_sub(self.held.len());
@@ -106,20 +106,20 @@ impl Connection {
             if buffer.filled().is_empty() {
                 // It may only have sent all that it has to send, and still read. So it is told what came of an errand
                 // that runs anyway; but nothing is begun for it, and it does not take up a place for a pause.
-                if !wait.underway.is_running() {
+                if !wait.task.is_running() {
                     return Poll::Ready(Ok(false));
                 }
                 wait.has_left = true;
                 continue;
             }
             let read = buffer.filled().len();
-            if !self.shared.may_hold(&self.client, self.held.len(), read) {
+            if !self.shared.may_buffer_input(&self.client, self.held.len(), read) {
                 return Poll::Ready(Ok(false));
             }
             self.held.extend_from_slice(buffer.filled());
             self.note_held();
         }
-        self.wait = Some(Box::new(Wait::Errand(wait)));
+        self.wait = Some(Box::new(Wait::Blocking(wait)));
         Poll::Pending
     }
 }

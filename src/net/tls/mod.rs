@@ -26,11 +26,11 @@ use crate::settings::{Settings, TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
 pub use files::TlsError;
 use files::{Files, Loaded, Stamps};
 pub(super) use stream::TlsStream;
-use verifier::ShortChains;
+use verifier::ChainLengthLimit;
 
 /// How often the files are looked at for changes. What has changed is loaded once it has stayed the same between two
-/// looks, so that a chain and a key that are replaced one after the other are taken together.
-const LOOK: Duration = Duration::from_secs(2);
+/// checks, so that a chain and a key that are replaced one after the other are taken together.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a handshake may take, in seconds.
 pub(super) const HANDSHAKE_SECONDS_MAX: u32 = 10;
@@ -43,12 +43,12 @@ pub(super) const UNSENT_BYTES_MAX: usize = 64 << 10;
 
 /// What clients of a listener are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    Nothing,
+pub(super) enum ClientAuth {
+    None,
     /// A certificate, which has to be good if there is one.
-    Request,
+    Optional,
     /// A good certificate.
-    Require,
+    Required,
 }
 
 /// TLS for every listener that speaks it.
@@ -56,15 +56,15 @@ pub(super) enum Asked {
 pub struct Tls {
     files: Files,
     settings: TlsSettings,
-    in_force: Mutex<InForce>,
+    current: Mutex<Current>,
     /// What is known of the files. Held while they are read, so that what was read last is what is in force.
-    looked_at: Mutex<LookedAt>,
+    file_state: Mutex<FileState>,
     /// Whether the log has been told why the files as they are now cannot be loaded.
-    is_told: AtomicBool,
+    is_failure_logged: AtomicBool,
 }
 
 #[derive(Debug)]
-struct InForce {
+struct Current {
     configs: Configs,
     since: Instant,
 }
@@ -72,13 +72,13 @@ struct InForce {
 /// What each kind of listener does; those that ask for certificates are there if there are issuers to trust.
 #[derive(Clone, Debug)]
 struct Configs {
-    nothing: Arc<ServerConfig>,
-    request: Option<Arc<ServerConfig>>,
-    require: Option<Arc<ServerConfig>>,
+    without: Arc<ServerConfig>,
+    optional: Option<Arc<ServerConfig>>,
+    required: Option<Arc<ServerConfig>>,
 }
 
 #[derive(Debug)]
-struct LookedAt {
+struct FileState {
     /// What is loaded.
     loaded: Stamps,
     /// What the last look saw.
@@ -87,11 +87,11 @@ struct LookedAt {
 
 /// How it went when the files were looked at.
 #[derive(Debug)]
-enum Look {
+enum ReloadCheck {
     /// There is nothing new.
-    Same,
+    Unchanged,
     /// New certificates are in force.
-    Loaded,
+    Reloaded,
     /// There is something new that cannot be loaded, and nobody has been told so.
     Failed(TlsError),
 }
@@ -109,23 +109,23 @@ impl Tls {
         Ok(Some(Tls {
             files,
             settings: tls.clone(),
-            in_force: Mutex::new(InForce { configs, since: Instant::now() }),
-            looked_at: Mutex::new(LookedAt { loaded: stamps, seen: stamps }),
-            is_told: AtomicBool::new(false),
+            current: Mutex::new(Current { configs, since: Instant::now() }),
+            file_state: Mutex::new(FileState { loaded: stamps, seen: stamps }),
+            is_failure_logged: AtomicBool::new(false),
         }))
     }
 
     /// What clients of a listener with this prefix are asked for; `None` when it does not speak TLS.
-    pub(super) fn asked_by(&self, prefix: TlsPrefix) -> Option<Asked> {
+    pub(super) fn client_auth(&self, prefix: TlsPrefix) -> Option<ClientAuth> {
         match prefix {
             TlsPrefix::Notls => None,
-            TlsPrefix::Btls => Some(Asked::Nothing),
-            TlsPrefix::Mtls => Some(Asked::Require),
+            TlsPrefix::Btls => Some(ClientAuth::None),
+            TlsPrefix::Mtls => Some(ClientAuth::Required),
             TlsPrefix::AsChosen => Some(match self.settings.verify_mode {
-                VerifyMode::None => Asked::Nothing,
-                VerifyMode::Request if self.settings.ca_cert.is_none() => Asked::Nothing,
-                VerifyMode::Request => Asked::Request,
-                VerifyMode::Require | VerifyMode::Once => Asked::Require,
+                VerifyMode::None => ClientAuth::None,
+                VerifyMode::Request if self.settings.ca_cert.is_none() => ClientAuth::None,
+                VerifyMode::Request => ClientAuth::Optional,
+                VerifyMode::Require | VerifyMode::Once => ClientAuth::Required,
             }),
         }
     }
@@ -135,13 +135,13 @@ impl Tls {
     /// # Errors
     /// When a certificate is required and there is nobody whose certificates are good, so that nobody can come in; or
     /// when there are no random numbers to be had.
-    pub(super) fn session(&self, asked: Asked) -> Result<ServerConnection, rustls::Error> {
+    pub(super) fn session(&self, client_auth: ClientAuth) -> Result<ServerConnection, rustls::Error> {
         let config = {
-            let in_force = lock(&self.in_force);
-            match asked {
-                Asked::Nothing => Some(&in_force.configs.nothing),
-                Asked::Request => in_force.configs.request.as_ref(),
-                Asked::Require => in_force.configs.require.as_ref(),
+            let current = lock(&self.current);
+            match client_auth {
+                ClientAuth::None => Some(&current.configs.without),
+                ClientAuth::Optional => current.configs.optional.as_ref(),
+                ClientAuth::Required => current.configs.required.as_ref(),
             }
             .map(Arc::clone)
         };
@@ -161,49 +161,49 @@ impl Tls {
     /// # Errors
     /// When a file cannot be read or used; what was in force stays so.
     pub fn refresh(&self) -> Result<(), TlsError> {
-        self.load_again(&mut lock(&self.looked_at))
+        self.reload(&mut lock(&self.file_state))
     }
 
     /// Reads the files again if they have changed since they were loaded, but not between the last look and this one.
-    fn look(&self) -> Look {
-        let looked_at = &mut lock(&self.looked_at);
+    fn check(&self) -> ReloadCheck {
+        let file_state = &mut lock(&self.file_state);
         let stamps = self.files.stamps();
-        if stamps != looked_at.seen {
-            looked_at.seen = stamps;
-            self.is_told.store(false, Ordering::Relaxed);
-            return Look::Same;
+        if stamps != file_state.seen {
+            file_state.seen = stamps;
+            self.is_failure_logged.store(false, Ordering::Relaxed);
+            return ReloadCheck::Unchanged;
         }
-        if stamps == looked_at.loaded {
-            return Look::Same;
+        if stamps == file_state.loaded {
+            return ReloadCheck::Unchanged;
         }
-        match self.load_again(looked_at) {
-            Ok(()) => Look::Loaded,
-            Err(_) if self.is_told.swap(true, Ordering::Relaxed) => Look::Same,
-            Err(error) => Look::Failed(error),
+        match self.reload(file_state) {
+            Ok(()) => ReloadCheck::Reloaded,
+            Err(_) if self.is_failure_logged.swap(true, Ordering::Relaxed) => ReloadCheck::Unchanged,
+            Err(error) => ReloadCheck::Failed(error),
         }
     }
 
-    fn load_again(&self, looked_at: &mut LookedAt) -> Result<(), TlsError> {
+    fn reload(&self, file_state: &mut FileState) -> Result<(), TlsError> {
         // Before they are read: what changes while they are is looked at again.
         let stamps = self.files.stamps();
         let configs = Configs::new(self.files.load()?, &self.settings)?;
-        *lock(&self.in_force) = InForce { configs, since: Instant::now() };
-        looked_at.loaded = stamps;
+        *lock(&self.current) = Current { configs, since: Instant::now() };
+        file_state.loaded = stamps;
         Ok(())
     }
 }
 
 /// Loads certificates whose files have changed.
-pub(super) async fn keep_new(tls: Arc<Tls>) {
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+pub(super) async fn reload_changed_files(tls: Arc<Tls>) {
+    let mut checks = tokio::time::interval(CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
+        checks.tick().await;
         let tls = Arc::clone(&tls);
-        match tokio::task::spawn_blocking(move || tls.look()).await {
-            Ok(Look::Same) => {}
-            Ok(Look::Loaded) => info!("certificates have changed and were read again"),
-            Ok(Look::Failed(error)) => {
+        match tokio::task::spawn_blocking(move || tls.check()).await {
+            Ok(ReloadCheck::Unchanged) => {}
+            Ok(ReloadCheck::Reloaded) => info!("certificates have changed and were read again"),
+            Ok(ReloadCheck::Failed(error)) => {
                 warn!("certificates have changed, and the old ones stay in force: {error}");
             }
             Err(_) => error!("reading certificates panicked"),
@@ -217,7 +217,7 @@ impl Certificates for Tls {
     }
 
     fn age_seconds(&self) -> u64 {
-        lock(&self.in_force).since.elapsed().as_secs()
+        lock(&self.current).since.elapsed().as_secs()
     }
 }
 
@@ -225,18 +225,18 @@ impl Configs {
     fn new(loaded: Loaded, settings: &TlsSettings) -> Result<Configs, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let key = loaded.certified(&provider)?;
-        let config = |asked| config(asked, &key, &loaded, settings, &provider).map(Arc::new);
+        let config = |client_auth| config(client_auth, &key, &loaded, settings, &provider).map(Arc::new);
         let is_trusting = loaded.issuers.is_some();
         Ok(Configs {
-            nothing: config(Asked::Nothing)?,
-            request: is_trusting.then(|| config(Asked::Request)).transpose()?,
-            require: is_trusting.then(|| config(Asked::Require)).transpose()?,
+            without: config(ClientAuth::None)?,
+            optional: is_trusting.then(|| config(ClientAuth::Optional)).transpose()?,
+            required: is_trusting.then(|| config(ClientAuth::Required)).transpose()?,
         })
     }
 }
 
 fn config(
-    asked: Asked,
+    client_auth: ClientAuth,
     key: &Arc<rustls::sign::CertifiedKey>,
     loaded: &Loaded,
     settings: &TlsSettings,
@@ -249,21 +249,22 @@ fn config(
     };
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)?;
-    let builder = match (asked, &loaded.issuers) {
-        (Asked::Nothing, _) | (_, None) => builder.with_no_client_auth(),
-        (Asked::Request | Asked::Require, Some(issuers)) => {
+    let builder = match (client_auth, &loaded.issuers) {
+        (ClientAuth::None, _) | (_, None) => builder.with_no_client_auth(),
+        (ClientAuth::Optional | ClientAuth::Required, Some(issuers)) => {
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::clone(issuers), Arc::clone(provider));
-            let verifier = if asked == Asked::Request { verifier.allow_unauthenticated() } else { verifier };
+            let verifier =
+                if client_auth == ClientAuth::Optional { verifier.allow_unauthenticated() } else { verifier };
             let verifier = verifier.build().map_err(TlsError::Verifier)?;
-            builder.with_client_cert_verifier(Arc::new(ShortChains(verifier)))
+            builder.with_client_cert_verifier(Arc::new(ChainLengthLimit(verifier)))
         }
     };
     let mut config =
         builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(key))));
     // As memcached: tickets, which cost no memory, are always given; except, without the cache, where certificates are
     // asked for, because a ticket outlives the certificate it was given for.
-    if settings.session_cache || asked == Asked::Nothing {
+    if settings.session_cache || client_auth == ClientAuth::None {
         config.ticketer = ring::Ticketer::new()?;
     } else {
         config.send_tls13_tickets = 0;

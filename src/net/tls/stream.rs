@@ -21,7 +21,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::net::turns::{Turns, let_others_go_first};
+use crate::net::turns::{Turns, yield_to_others};
 
 /// How much one read of the socket may bring, in bytes: as much as one of a socket without TLS.
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -32,7 +32,7 @@ const ROOM_BYTES_MIN: usize = 4096;
 
 /// How much a client may send in one handshake, and afterwards without any data in it, in bytes: what the session may
 /// have to hold for it. Twice what a record has, and room for some ten certificates; rustls would take 64 KB.
-const FRUITLESS_BYTES_MAX: usize = 32 << 10;
+const DATALESS_BYTES_MAX: usize = 32 << 10;
 
 thread_local! {
     /// Ciphertext between the socket and its session: of one connection at a time, and only within one read.
@@ -47,16 +47,16 @@ pub(in crate::net) struct TlsStream {
     /// How many bytes the session has taken from the last call of `poll_write`, whose ciphertext is not sent yet.
     taken: usize,
     /// Whether the client has sent anything.
-    has_spoken: bool,
+    has_received: bool,
     /// How many bytes were read since others had their turn.
-    spent: usize,
+    bytes_since_yield: usize,
     /// How many bytes were read since there was data in them, or the handshake ended.
-    fruitless: usize,
+    dataless_bytes: usize,
 }
 
 impl TlsStream {
     pub(in crate::net) fn new(socket: TcpStream, session: ServerConnection) -> TlsStream {
-        TlsStream { socket, session, taken: 0, has_spoken: false, spent: 0, fruitless: 0 }
+        TlsStream { socket, session, taken: 0, has_received: false, bytes_since_yield: 0, dataless_bytes: 0 }
     }
 
     pub(in crate::net) fn socket(&self) -> SockRef<'_> {
@@ -73,13 +73,13 @@ impl TlsStream {
             // Behind the last word of the handshake, too: tickets.
             poll_fn(|cx| self.poll_drain(cx)).await?;
             if !self.session.is_handshaking() {
-                self.fruitless = 0;
+                self.dataless_bytes = 0;
                 return Ok(true);
             }
             self.socket.readable().await?;
             turns.handshakes.join().await;
             match poll_fn(|cx| Poll::Ready(self.poll_feed(cx))).await {
-                Poll::Ready(Ok(0)) if self.has_spoken => return Err(ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(0)) if self.has_received => return Err(ErrorKind::UnexpectedEof.into()),
                 Poll::Ready(Ok(0)) => return Ok(false),
                 Poll::Ready(fed) => drop(fed?),
                 // The system had only thought that there was something.
@@ -111,9 +111,9 @@ impl TlsStream {
     fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.session.read_tls(&mut Socket { socket: &mut self.socket, cx }) {
             Ok(read) => {
-                self.has_spoken |= read > 0;
-                self.spent += read;
-                self.fruitless += read;
+                self.has_received |= read > 0;
+                self.bytes_since_yield += read;
+                self.dataless_bytes += read;
                 Poll::Ready(self.process().map(|()| read))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
@@ -131,7 +131,7 @@ impl TlsStream {
             let mut read = ReadBuf::new(&mut ciphertext[..room]);
             ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
             let mut rest = read.filled();
-            self.spent += rest.len();
+            self.bytes_since_yield += rest.len();
             if rest.is_empty() {
                 self.session.read_tls(&mut io::empty())?; // it now knows that this is the end
             }
@@ -140,7 +140,7 @@ impl TlsStream {
                 if fed == 0 {
                     break; // nothing counts that comes behind the client's farewell
                 }
-                self.fruitless += fed;
+                self.dataless_bytes += fed;
                 self.process()?;
                 self.take(buffer)?;
             }
@@ -150,13 +150,13 @@ impl TlsStream {
 
     fn process(&mut self) -> io::Result<()> {
         match self.session.process_new_packets() {
-            Ok(_) if self.fruitless > FRUITLESS_BYTES_MAX => {
-                let error = rustls::Error::General(format!("{FRUITLESS_BYTES_MAX} bytes without any data"));
+            Ok(_) if self.dataless_bytes > DATALESS_BYTES_MAX => {
+                let error = rustls::Error::General(format!("{DATALESS_BYTES_MAX} bytes without any data"));
                 Err(io::Error::new(ErrorKind::InvalidData, error))
             }
             Ok(_) => Ok(()),
             Err(error) => {
-                self.say_last_words();
+                self.send_without_waiting();
                 Err(io::Error::new(ErrorKind::InvalidData, error))
             }
         }
@@ -172,7 +172,7 @@ impl TlsStream {
         match self.session.reader().read(buffer.initialize_unfilled_to(room)) {
             Ok(read) => {
                 buffer.advance(read);
-                self.fruitless = 0;
+                self.dataless_bytes = 0;
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
@@ -183,9 +183,9 @@ impl TlsStream {
     }
 
     /// Sends what the socket takes at once.
-    fn say_last_words(&mut self) {
+    fn send_without_waiting(&mut self) {
         while self.session.wants_write() {
-            match self.session.write_tls(&mut Unwaiting(&self.socket)) {
+            match self.session.write_tls(&mut NonblockingSocket(&self.socket)) {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return, // the client does not listen
             }
@@ -210,7 +210,7 @@ impl Drop for TlsStream {
     /// Tells the client that this is the end and was meant to be, unless it is owed more.
     fn drop(&mut self) {
         self.session.send_close_notify();
-        self.say_last_words();
+        self.send_without_waiting();
     }
 }
 
@@ -228,9 +228,9 @@ impl AsyncRead for TlsStream {
                 return Poll::Ready(Ok(()));
             }
             ready!(stream.poll_drain(cx))?;
-            if stream.spent >= READ_BYTES_MAX {
-                stream.spent = 0;
-                let_others_go_first(cx);
+            if stream.bytes_since_yield >= READ_BYTES_MAX {
+                stream.bytes_since_yield = 0;
+                yield_to_others(cx);
                 return Poll::Pending;
             }
             if buffer.remaining() < ROOM_BYTES_MIN {
@@ -305,9 +305,9 @@ impl Write for Socket<'_, '_, '_> {
 }
 
 /// The socket of a connection that is about to end: nobody waits for it.
-struct Unwaiting<'s>(&'s TcpStream);
+struct NonblockingSocket<'s>(&'s TcpStream);
 
-impl Write for Unwaiting<'_> {
+impl Write for NonblockingSocket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }
@@ -361,10 +361,10 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let session = ServerConnection::new(Arc::new(server)).unwrap();
         let mut stream = TlsStream::new(TcpStream::from_std(socket).unwrap(), session);
-        let (turns, callers) = turns();
+        let (turns, schedulers) = turns();
         tokio::select! {
             agreed = stream.shake_hands(&turns) => assert!(agreed.unwrap()),
-            () = callers.call() => unreachable!("there are queues"),
+            () = schedulers.run() => unreachable!("there are queues"),
         }
         (connecting.join().unwrap(), stream)
     }

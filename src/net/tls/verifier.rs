@@ -15,9 +15,9 @@ const ISSUERS_SHOWN_MAX: usize = 3;
 
 /// One that leaves all to another once the chain is short enough.
 #[derive(Debug)]
-pub(super) struct ShortChains(pub(super) Arc<dyn ClientCertVerifier>);
+pub(super) struct ChainLengthLimit(pub(super) Arc<dyn ClientCertVerifier>);
 
-impl ClientCertVerifier for ShortChains {
+impl ClientCertVerifier for ChainLengthLimit {
     fn verify_client_cert(
         &self,
         end_entity: &CertificateDer<'_>,

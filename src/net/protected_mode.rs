@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
-use crate::net::log_throttle::Seldom;
+use crate::net::log_throttle::LogThrottle;
 use crate::settings::Settings;
 
 /// Networks that no router of the public Internet brings anybody from, with the lengths of their prefixes. What is
@@ -35,12 +35,12 @@ const PRIVATE_V6: [(Ipv6Addr, u32); 3] = [
 ];
 
 /// Whether `listener` is to be guarded: nobody chose its address, and it asks for neither password nor certificate.
-pub(super) fn is_wanted(listener: &Listener, settings: &Settings) -> bool {
+pub(super) fn applies_to(listener: &Listener, settings: &Settings) -> bool {
     // A socket that was handed in may be for one address: then somebody has said where to listen.
-    is_open(settings) && listener.is_everywhere() && !listener.requires_certificate()
+    is_enabled(settings) && listener.is_everywhere() && !listener.requires_certificate()
 }
 
-fn is_open(settings: &Settings) -> bool {
+fn is_enabled(settings: &Settings) -> bool {
     settings.protected_mode && settings.listen.is_empty() && !settings.asks_for_password()
 }
 
@@ -68,17 +68,17 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 }
 
 /// Whether the client of `accepted` is to be turned away by a guarded listener.
-pub(super) fn is_against(accepted: &Accepted) -> bool {
+pub(super) fn refuses(accepted: &Accepted) -> bool {
     match (&accepted.peer, &accepted.local) {
         (Endpoint::Tcp(peer), Endpoint::Tcp(local)) => is_outsider(peer.ip(), local.ip()),
         _ => false,
     }
 }
 
-/// Logs that `peer` was turned away at `now`; `turned_away` knows when that was last said.
-pub(super) fn log(turned_away: &Seldom, peer: &Endpoint, now: Tick) {
+/// Logs that `peer` was turned away at `now`; `throttle` knows when that was last said.
+pub(super) fn log_refusal(throttle: &LogThrottle, peer: &Endpoint, now: Tick) {
     debug!(%peer, "refused: its address is public");
-    if let Some(times) = turned_away.count(1, now) {
+    if let Some(times) = throttle.count(1, now) {
         warn!(
             "refused {peer}, whose address is public, and {} more since this was last said: to serve public addresses \
              say -l (--listen) or, better, -Y (--auth-file); in a container, where clients may be public and a \
@@ -187,14 +187,14 @@ mod tests {
 
     #[test]
     fn an_address_that_somebody_chose_is_not_guarded() {
-        assert!(is_open(&Settings::default()));
+        assert!(is_enabled(&Settings::default()));
         for host in ["*", "0.0.0.0", "198.51.100.7"] {
             let listen = vec![ListenAddress { host: host.to_owned(), port: None, tls: TlsPrefix::AsChosen }];
-            assert!(!is_open(&Settings { listen, ..Settings::default() }), "{host}");
+            assert!(!is_enabled(&Settings { listen, ..Settings::default() }), "{host}");
         }
-        assert!(!is_open(&Settings { auth_file: Some("users".into()), ..Settings::default() }));
-        assert!(!is_open(&Settings { has_one_user: true, ..Settings::default() }));
-        assert!(!is_open(&Settings { protected_mode: false, ..Settings::default() }));
+        assert!(!is_enabled(&Settings { auth_file: Some("users".into()), ..Settings::default() }));
+        assert!(!is_enabled(&Settings { has_one_user: true, ..Settings::default() }));
+        assert!(!is_enabled(&Settings { protected_mode: false, ..Settings::default() }));
     }
 
     #[tokio::test]
@@ -210,7 +210,7 @@ mod tests {
             socket.bind(&every.into()).unwrap();
             socket.listen(1).unwrap();
             let listener = listen::adopt(socket.into(), None).unwrap();
-            assert!(is_wanted(&listener, &Settings::default()), "{address}");
+            assert!(applies_to(&listener, &Settings::default()), "{address}");
         }
     }
 }

@@ -1,0 +1,89 @@
+//! A worker: a thread with a runtime of its own, which serves its connections and datagram sockets.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error};
+
+use crate::net::Shared;
+use crate::net::clients::Client;
+use crate::net::connection::Connection;
+use crate::net::datagram::{DatagramServer, DatagramSocket};
+use crate::net::listen::Accepted;
+use crate::net::turns::turns;
+
+pub(super) type NewConnection = (Accepted, Arc<Client>);
+
+/// Where a worker's requests come from.
+pub(super) struct Incoming {
+    pub(super) accepted: mpsc::Receiver<NewConnection>,
+    pub(super) datagram_sockets: Vec<DatagramSocket>,
+}
+
+/// Starts worker `number`: a thread that serves what is `incoming` until `stopped` says so.
+pub(super) fn start_worker(
+    number: usize,
+    shared: Arc<Shared>,
+    incoming: Incoming,
+    stopped: watch::Receiver<()>,
+) -> std::io::Result<JoinHandle<()>> {
+    // The thread first, for a runtime that found no thread could not be dropped here, within another.
+    let (give, given) = std::sync::mpsc::sync_channel(1);
+    let worker = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let runtime: Result<tokio::runtime::Runtime, _> = given.recv();
+        if let Ok(runtime) = runtime {
+            runtime.block_on(run_worker(number, shared, incoming, stopped));
+        }
+    })?;
+    // Nobody takes it only if the thread is gone, and joining that will tell why.
+    let _ = give.send(tokio::runtime::Builder::new_current_thread().enable_io().build()?);
+    Ok(worker)
+}
+
+async fn run_worker(
+    number: usize,
+    shared: Arc<Shared>,
+    incoming: Incoming,
+    mut stopped: watch::Receiver<()>,
+) {
+    let Incoming { mut accepted, datagram_sockets } = incoming;
+    for socket in datagram_sockets {
+        let endpoint = socket.endpoint();
+        match DatagramServer::new(socket, number, Arc::clone(&shared)) {
+            Ok(server) => drop(tokio::spawn(server.serve())),
+            Err(error) => error!("cannot serve {endpoint}: {error}"),
+        }
+    }
+    let (turns, schedulers) = turns();
+    let turns = Arc::new(turns);
+    let mut scheduling = pin!(schedulers.run());
+    loop {
+        let (accepted, client) = tokio::select! {
+            Some(handed) = accepted.recv() => handed,
+            _ = stopped.changed() => return,
+            () = &mut scheduling => return, // never, for there are queues
+        };
+        match shared.stream(accepted) {
+            Ok(stream) => {
+                let session = shared.engine.session(number).with_descriptor(client.descriptor).patient();
+                shared.engine.log_opened(&session, || client.remote(), shared.clock.now());
+                let connection = Connection::new(
+                    stream,
+                    session,
+                    Arc::clone(&client),
+                    Arc::clone(&shared),
+                    Arc::clone(&turns),
+                );
+                // The task cannot have run before it is entered: it is this thread that will run it.
+                let task = tokio::spawn(connection.serve());
+                shared.clients.insert(client, task.abort_handle());
+            }
+            Err(error) => {
+                debug!(client = %client, %error, "cannot take over connection");
+                shared.closed(&client);
+            }
+        }
+    }
+}
