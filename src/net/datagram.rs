@@ -24,7 +24,7 @@ use tokio::net::UdpSocket;
 use tokio::task::yield_now;
 use tracing::{debug, trace};
 
-use super::connection::shown;
+use super::connection::escaped;
 use super::listen::{BindError, Endpoint, bind_each};
 use super::{Shared, protected_mode};
 use crate::clock::Tick;
@@ -168,8 +168,8 @@ impl DatagramServer {
             self.owed.say(line);
         }
         if engine.verbosity() >= 2 {
-            trace!(%peer, "< {}", shown(&self.input[HEADER_BYTES..length]));
-            trace!(%peer, "> {}", shown(self.owed.chunk()));
+            trace!(%peer, "< {}", escaped(&self.input[HEADER_BYTES..length]));
+            trace!(%peer, "> {}", escaped(self.owed.chunk()));
         }
         if self.send(id, peer).await.is_err() {
             count(&engine.connections().dropped_datagrams);

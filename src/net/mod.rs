@@ -20,9 +20,8 @@ mod turns;
 mod worker;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::Waker;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,6 +35,7 @@ use crate::engine::stats::connections::Roster;
 use crate::net::blocking::BlockingPool;
 use crate::net::log_throttle::LogThrottle;
 use crate::net::refuse::Refuser;
+use crate::net::slow_clients::SlowClients;
 use accept::accept_all;
 use clients::{Client, Clients, ConnectionSlot};
 pub use clock::Clock;
@@ -70,17 +70,12 @@ struct Shared {
     slots: Arc<Semaphore>,
     accepted: AtomicU64,
     refuser: Refuser,
-    /// The last tick at which all clients were looked through for slow ones, and there were none.
-    no_slow_client_at: AtomicU32,
-    /// Clients ended for what was held for them.
-    slow_clients_log: LogThrottle,
     /// Times that nobody could be accepted.
     accept_errors_log: LogThrottle,
     /// Clients refused for their public address.
     public_clients_log: LogThrottle,
     blocking_pool: BlockingPool,
-    /// Those who wait for room in the store. Bounded by `-c`.
-    waiting_for_memory: Mutex<Vec<Waker>>,
+    slow_clients: SlowClients,
     stop: mpsc::Sender<StopKind>,
     tls: Option<Arc<Tls>>,
 }
@@ -144,9 +139,7 @@ impl Server {
             accepted: AtomicU64::new(0),
             refuser: Refuser::new(),
             blocking_pool: BlockingPool::here(),
-            waiting_for_memory: Mutex::default(),
-            no_slow_client_at: AtomicU32::new(0),
-            slow_clients_log: LogThrottle::default(),
+            slow_clients: SlowClients::default(),
             accept_errors_log: LogThrottle::default(),
             public_clients_log: LogThrottle::default(),
             stop,

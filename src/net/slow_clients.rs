@@ -1,16 +1,17 @@
-//! What the server holds for clients that are slow, and who has to go when that is too much.
+//! Accounting for the memory that clients occupy, and closing the slowest of them when it is too much.
 //!
-//! Three things are held for a client: a request that has not arrived in full, replies that it has not taken, and, among
-//! these, large values that it shares with the store. Requests and replies lie in buffers outside of `-m`, which
-//! `-o read_buf_mem_limit` bounds for all clients together; so does what TLS may hold encrypted, of shared values too.
-//! Shared values lie within `-m`; but those that no item has any more are pinned there by the clients that they are owed
-//! to, and of such there is to be no more than a quarter of `-m`.
+//! The server holds three things for a client: a request that has not arrived in full, replies that the client has not read,
+//! and, among these, large values that the client shares with the store. Requests and replies lie in buffers outside of
+//! `-m`; `-o read_buf_mem_limit` bounds these buffers for all clients together, and with them what TLS may hold encrypted,
+//! of shared values too. Shared values lie within `-m`. Those that no item has any more are pinned there by the clients that
+//! have not read them, and the store wants at most a quarter of `-m` pinned.
 //!
-//! Rule: whoever has taken longest over its last [`PIECE_BYTES`], or what there was of them, goes first. That finds those
-//! who have stalled and those who drip, and spares those who make progress, however much they have on the way.
+//! Rule: progress is measured in pieces of [`PIECE_BYTES`]. The client that has taken longest over its last piece, or over
+//! what there was of it, is closed first. So clients that stall or drip are closed, and clients that make progress are
+//! spared, however much is on its way to or from them.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use tracing::{debug, warn};
@@ -18,58 +19,60 @@ use tracing::{debug, warn};
 use crate::clock::Tick;
 use crate::net::Shared;
 use crate::net::clients::Client;
+use crate::net::connection::Account;
+use crate::net::log_throttle::LogThrottle;
 
-/// Progress is measured in pieces of so many bytes.
+/// The length of a piece, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Nobody goes who has taken less than so many ticks over its piece, in ticks: two, because the first may be a short one.
-/// A tenth of a second at least; a flood over the loopback device fills `-m 64` in less.
+/// A client is not closed before it has taken this long over a piece, in ticks: two, because the first may be a short one.
+/// That is at least a tenth of a second; a flood over the loopback device fills `-m 64` in less.
 const SLOW_TICKS_MIN: u32 = 2;
 
-/// What a client may always have held for it in buffers, in bytes, so that the short requests and replies of one who is
-/// not slow never meet the limit. Source: the longest line of a request.
+/// Every client may occupy this much in buffers, in bytes, whatever the limit: the short requests and replies of a client
+/// that is not slow never meet it. Source: the longest line of a request.
 const SMALL_BYTES_MAX: usize = crate::protocol::LINE_BYTES_MAX;
 
-/// What is held for one client. Only its own worker adds to it; whoever ends the client takes it off the totals at once,
-/// for the memory is free as soon as the worker comes to it.
+/// The memory that one client occupies, and how fast the client gets on. Only the client's own worker adds to it. The thread
+/// that closes the client subtracts it from the totals at once, for the worker frees the memory as soon as it sees the end.
 #[derive(Debug, Default)]
 pub(super) struct ClientMemory {
     /// The buffer of an unfinished request, in bytes.
     input: AtomicU64,
     /// The buffer of replies and what waits encrypted behind it, in bytes.
     output: AtomicU64,
-    /// Shared values that are still owed, in bytes.
+    /// Shared values that the client has not read, in bytes.
     owed_values: AtomicU64,
-    /// How much of the piece has been moved, in bytes.
+    /// How much of the piece was moved, in bytes.
     piece_bytes: AtomicUsize,
     /// The tick at which the piece began.
     piece_started: AtomicU32,
 }
 
 impl ClientMemory {
-    /// What lies in buffers, in bytes; 0 where that is no more than anybody may have, as with one who types.
+    /// The size of its buffers, in bytes; 0 where that is no more than every client may have.
     fn buffer_bytes(&self) -> u64 {
         let bytes = self.input.load(Ordering::Relaxed) + self.output.load(Ordering::Relaxed);
         if bytes > SMALL_BYTES_MAX as u64 { bytes } else { 0 }
     }
 
-    /// What the store cannot evict for this client's sake, in bytes.
+    /// The shared values that the store cannot evict because of this client, in bytes.
     fn owed_value_bytes(&self) -> u64 {
         self.owed_values.load(Ordering::Relaxed)
     }
 
-    /// For how many ticks the piece has been under way.
-    fn piece_ticks(&self, now: Tick) -> u32 {
+    /// How many ticks ago the piece began.
+    pub(super) fn piece_ticks(&self, now: Tick) -> u32 {
         now.0.saturating_sub(self.piece_started.load(Ordering::Relaxed))
     }
 
-    /// A new piece begins.
+    /// Begins a new piece.
     pub(super) fn begin_piece(&self, now: Tick) {
         self.piece_started.store(now.0, Ordering::Relaxed);
         self.piece_bytes.store(0, Ordering::Relaxed);
     }
 
-    /// `bytes` of the piece have been moved.
+    /// Adds `bytes` that were moved; begins a new piece when this one is complete.
     pub(super) fn advance_piece(&self, bytes: usize, now: Tick) {
         let moved = self.piece_bytes.load(Ordering::Relaxed) + bytes;
         if moved < PIECE_BYTES {
@@ -80,54 +83,119 @@ impl ClientMemory {
     }
 }
 
-impl Shared {
-    /// Whether `client`, whose request takes a buffer of `held` bytes, may have `more`: if need be because a slower one
-    /// goes.
-    pub(super) fn may_buffer_input(&self, client: &Client, held: usize, more: usize) -> bool {
-        held + more <= SMALL_BYTES_MAX || self.fits_buffer_limit(client, more) || self.count_refused_input()
+/// Two limits have the server close slow clients.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// On the buffers of all clients: `-o read_buf_mem_limit`.
+    Buffers,
+    /// On the values that only slow readers keep in the store: a quarter of `-m`.
+    Values,
+}
+
+impl Limit {
+    /// What `memory` counts against this limit, in bytes.
+    fn counted(self, memory: &ClientMemory) -> u64 {
+        match self {
+            Limit::Buffers => memory.buffer_bytes(),
+            Limit::Values => memory.owed_value_bytes(),
+        }
+    }
+}
+
+/// Has the log told of closed clients at most once a minute for each limit.
+#[derive(Debug, Default)]
+struct ClosingLog {
+    throttle: LogThrottle,
+    /// What was freed since the log was last told, in bytes.
+    unlogged_bytes: AtomicU64,
+}
+
+/// What all workers know of slow clients together.
+#[derive(Debug, Default)]
+pub(super) struct SlowClients {
+    /// The last tick at which all slow clients were closed and that did not free enough.
+    none_at: AtomicU32,
+    buffers_log: ClosingLog,
+    values_log: ClosingLog,
+    /// The connections whose stores wait for memory. Bounded by `-c`.
+    waiting_for_memory: Mutex<Vec<Waker>>,
+}
+
+/// The account of one client with the server.
+#[derive(Clone, Copy)]
+pub(super) struct ClientAccount<'a> {
+    shared: &'a Shared,
+    client: &'a Client,
+}
+
+impl Account for ClientAccount<'_> {
+    fn progress(&self) -> &ClientMemory {
+        &self.client.memory
     }
 
-    fn count_refused_input(&self) -> bool {
-        self.engine.connections().read_buffer_oom.fetch_add(1, Ordering::Relaxed);
+    fn may_buffer_input(&self, held: usize, more: usize) -> bool {
+        if held + more <= SMALL_BYTES_MAX || self.shared.fits_buffer_limit(self.client, more) {
+            return true;
+        }
+        self.shared.engine.connections().read_buffer_oom.fetch_add(1, Ordering::Relaxed);
         false
     }
 
-    /// Whether `client`, who takes nothing now, may be owed replies in buffers of `bytes` bytes, and `shared` bytes of
-    /// values besides. It is noted, if so.
-    pub(super) fn may_buffer_output(&self, client: &Client, bytes: usize, value_bytes: usize) -> bool {
-        if bytes > SMALL_BYTES_MAX && !self.fits_buffer_limit(client, bytes) {
-            self.engine.connections().response_oom.fetch_add(1, Ordering::Relaxed);
+    fn may_buffer_output(&self, bytes: usize, value_bytes: usize) -> bool {
+        if bytes > SMALL_BYTES_MAX && !self.shared.fits_buffer_limit(self.client, bytes) {
+            self.shared.engine.connections().response_oom.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        self.note_output(client, bytes, value_bytes);
+        self.note_output(bytes, value_bytes);
         if value_bytes > 0 {
-            self.close_slow_readers();
+            self.shared.close_slow_readers();
         }
         true
     }
 
-    /// Notes that the buffer of `client`'s unfinished request has `bytes` now.
-    pub(super) fn note_input(&self, client: &Client, bytes: usize) {
-        let connections = self.engine.connections();
-        let before = client.memory.input.swap(bytes as u64, Ordering::Relaxed);
+    fn note_input(&self, bytes: usize) {
+        let connections = self.shared.engine.connections();
+        let before = self.client.memory.input.swap(bytes as u64, Ordering::Relaxed);
         change(&connections.read_buffers, &connections.read_buffer_bytes, before, bytes as u64);
     }
 
-    /// Notes that `client` is owed replies in buffers of `bytes` bytes, and `shared` bytes of values besides.
-    pub(super) fn note_output(&self, client: &Client, bytes: usize, value_bytes: usize) {
-        let connections = self.engine.connections();
-        client.memory.owed_values.store(value_bytes as u64, Ordering::Relaxed);
-        let before = client.memory.output.swap(bytes as u64, Ordering::Relaxed);
+    fn note_output(&self, bytes: usize, value_bytes: usize) {
+        let connections = self.shared.engine.connections();
+        self.client.memory.owed_values.store(value_bytes as u64, Ordering::Relaxed);
+        let before = self.client.memory.output.swap(bytes as u64, Ordering::Relaxed);
         change(&connections.responses, &connections.response_bytes, before, bytes as u64);
     }
+}
 
-    /// Notes that nothing is held for `client` any more.
-    pub(super) fn note_end(&self, client: &Client) {
-        self.note_input(client, 0);
-        self.note_output(client, 0, 0);
+impl ClientAccount<'_> {
+    /// Subtracts all that the client occupies from the totals.
+    pub(super) fn close(self) {
+        self.note_input(0);
+        self.note_output(0, 0);
     }
 
-    /// Whether the buffers of all clients may take `more` bytes, once those have gone who are slower than `client`.
+    /// Subtracts what a slow client occupies from the totals; the caller aborts its task. The values it has not read stay
+    /// noted until it is gone.
+    fn close_too_slow(self) {
+        debug!(client = %self.client, "closed: too slow, and other clients need the memory");
+        self.client.mark_too_slow();
+        let connections = self.shared.engine.connections();
+        let value_bytes = self.client.memory.owed_value_bytes();
+        let is_owed = value_bytes + self.client.memory.output.load(Ordering::Relaxed) > 0;
+        let counter = if is_owed { &connections.response_oom } else { &connections.read_buffer_oom };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.note_input(0);
+        self.note_output(0, value_bytes as usize); // it was a usize
+    }
+}
+
+impl Shared {
+    /// The account of `client`.
+    pub(super) fn account<'a>(&'a self, client: &'a Client) -> ClientAccount<'a> {
+        ClientAccount { shared: self, client }
+    }
+
+    /// Whether the buffers of all clients may take `more` bytes. Closes clients that are slower than `client` if need be.
     fn fits_buffer_limit(&self, client: &Client, more: usize) -> bool {
         let max = self.engine.settings().buffer_bytes_max();
         if max == 0 {
@@ -137,85 +205,115 @@ impl Shared {
         let used = connections.read_buffer_bytes.load(Ordering::Relaxed)
             + connections.response_bytes.load(Ordering::Relaxed);
         let excess = (used + more as u64).saturating_sub(max);
-        excess == 0 || self.close_slowest(Some(client), ClientMemory::buffer_bytes, excess) >= excess
+        excess == 0 || self.close_slowest(Some(client), Limit::Buffers, excess) >= excess
     }
 
-    /// Wakes the connections whose stores wait for memory. To be called with every tick, once slow readers have been closed.
+    /// Closes the slowest readers while values that no item has any more take more than a quarter of `-m`.
+    pub(super) fn close_slow_readers(&self) {
+        let excess = self.engine.store().pinned_excess_bytes();
+        if excess > 0 {
+            self.close_slowest(None, Limit::Values, excess);
+        }
+    }
+
+    /// Wakes the connections whose stores wait for memory. To be called with every tick, once slow readers are closed.
     pub(super) fn wake_waiting_for_memory(&self) {
         let waiting = std::mem::take(&mut *self.waiting_for_memory());
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Has `waker` woken at the next tick.
+    /// Wakes `waker` at the next tick.
     pub(super) fn wake_at_next_tick(&self, waker: &Waker) {
         self.waiting_for_memory().push(waker.clone());
     }
 
     fn waiting_for_memory(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.waiting_for_memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slow_clients.waiting_for_memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends slow clients when they pin more than their part of the memory limit.
-    pub(super) fn close_slow_readers(&self) {
-        let excess = self.engine.store().pinned_excess_bytes();
-        if excess > 0 {
-            self.close_slowest(None, ClientMemory::owed_value_bytes, excess);
-        }
-    }
-
-    /// Ends clients, the slowest first, until what they weigh adds up to `bytes`; for the sake of `newcomer` only those
-    /// that are slower. Says how much it was.
+    /// Closes clients, the slowest first, until that frees `bytes` of what counts against `limit`; on behalf of `newcomer`
+    /// only those that are slower than it. Returns how many bytes that frees.
     #[cold]
-    fn close_slowest(&self, newcomer: Option<&Client>, weight: fn(&ClientMemory) -> u64, bytes: u64) -> u64 {
+    fn close_slowest(&self, newcomer: Option<&Client>, limit: Limit, bytes: u64) -> u64 {
         let now = self.clock.now();
-        // To look through all clients takes as long as some thousand small gets: in vain once a tick at most.
-        if self.no_slow_client_at.load(Ordering::Relaxed) == now.0 {
+        // To look through all clients takes as long as some thousand small gets, so that is in vain at most once a tick.
+        if self.slow_clients.none_at.load(Ordering::Relaxed) == now.0 {
             return 0;
         }
-        let newcomer_ticks = newcomer.map_or(0, |client| client.memory.piece_ticks(now) + 1);
-        let ticks_min = newcomer_ticks.max(SLOW_TICKS_MIN);
-        // What those hold who were ended already is as good as free.
+        let ticks_min = ticks_min(newcomer.map(|client| &client.memory), now);
+        // Clients that were closed already are about to free this much.
         let mut freed = 0;
-        let mut slow = self.clients.select(|client| {
-            let weight = weight(&client.memory);
-            freed += if client.is_too_slow() { weight } else { 0 };
-            weight > 0 && client.memory.piece_ticks(now) >= ticks_min && !client.is_too_slow()
+        let candidates = self.clients.select(|client| {
+            let counted = limit.counted(&client.memory);
+            freed += if client.is_too_slow() { counted } else { 0 };
+            counted > 0 && client.memory.piece_ticks(now) >= ticks_min && !client.is_too_slow()
         });
-        slow.sort_by_key(|(client, _)| std::cmp::Reverse(client.memory.piece_ticks(now)));
-        let mut closed = 0;
-        for (client, task) in slow {
-            if freed >= bytes {
-                break;
-            }
-            freed += weight(&client.memory);
-            closed += 1;
-            self.close_too_slow(&client);
+        let needed = bytes.saturating_sub(freed);
+        let slowest = slowest(candidates, |(client, _)| &client.memory, limit, needed, now);
+        let mut closed_bytes = 0;
+        for (client, task) in &slowest {
+            closed_bytes += limit.counted(&client.memory);
+            self.account(client).close_too_slow();
             task.abort();
         }
+        freed += closed_bytes;
         if freed < bytes && ticks_min == SLOW_TICKS_MIN {
-            self.no_slow_client_at.store(now.0, Ordering::Relaxed);
+            self.slow_clients.none_at.store(now.0, Ordering::Relaxed);
         }
-        if let Some(closed) = self.slow_clients_log.count(closed, now) {
-            warn!("closed {closed} slow clients, for others need the memory that was held for them");
-        }
+        self.log_closed(limit, slowest.len() as u64, closed_bytes, now);
         freed
     }
 
-    /// Takes `client` off the totals; its task is to be aborted then. What it shares stays noted until it is gone.
-    fn close_too_slow(&self, client: &Client) {
-        debug!(client = %client, "closed: too slow while others need the memory");
-        client.mark_too_slow();
-        let connections = self.engine.connections();
-        let value_bytes = client.memory.owed_values.load(Ordering::Relaxed);
-        let is_owed = value_bytes + client.memory.output.load(Ordering::Relaxed) > 0;
-        let counter = if is_owed { &connections.response_oom } else { &connections.read_buffer_oom };
-        counter.fetch_add(1, Ordering::Relaxed);
-        self.note_input(client, 0);
-        self.note_output(client, 0, value_bytes as usize); // it was a usize
+    fn log_closed(&self, limit: Limit, clients: u64, bytes: u64, now: Tick) {
+        let log = match limit {
+            Limit::Buffers => &self.slow_clients.buffers_log,
+            Limit::Values => &self.slow_clients.values_log,
+        };
+        log.unlogged_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let Some(clients) = log.throttle.count(clients, now) else { return };
+        let kilobytes = log.unlogged_bytes.swap(0, Ordering::Relaxed).div_ceil(1 << 10);
+        match limit {
+            Limit::Buffers => warn!(
+                "closed {clients} slow clients to free {kilobytes} KB of buffers for requests and replies (limit for all \
+                 clients: {} KB, -o read_buf_mem_limit)",
+                self.engine.settings().buffer_bytes_max() >> 10
+            ),
+            Limit::Values => warn!(
+                "closed {clients} slow clients to free {kilobytes} KB of replaced or evicted values that they had not read \
+                 (limit for all clients: a quarter of -m)"
+            ),
+        }
     }
 }
 
-/// Moves a total from `before` to `after` bytes, and with it the number of those who have any.
+/// How long a client must have taken over its piece to be closed, in ticks: longer than `newcomer`, on whose behalf it is
+/// closed.
+fn ticks_min(newcomer: Option<&ClientMemory>, now: Tick) -> u32 {
+    newcomer.map_or(0, |memory| memory.piece_ticks(now) + 1).max(SLOW_TICKS_MIN)
+}
+
+/// The slowest of `candidates`, as many as it takes to free `bytes` of what counts against `limit`; all of them if that
+/// is not enough.
+fn slowest<T>(
+    mut candidates: Vec<T>,
+    memory: impl Fn(&T) -> &ClientMemory,
+    limit: Limit,
+    bytes: u64,
+    now: Tick,
+) -> Vec<T> {
+    candidates.sort_by_key(|candidate| std::cmp::Reverse(memory(candidate).piece_ticks(now)));
+    let mut freed = 0;
+    let count = candidates.iter().take_while(|candidate| {
+        let is_needed = freed < bytes;
+        freed += limit.counted(memory(candidate));
+        is_needed
+    });
+    let count = count.count();
+    candidates.truncate(count);
+    candidates
+}
+
+/// Moves a total from `before` to `after` bytes, and with it the number of clients that have any.
 fn change(count: &AtomicU64, bytes: &AtomicU64, before: u64, after: u64) {
     match (before, after) {
         (0, 1..) => count.fetch_add(1, Ordering::Relaxed),
@@ -230,15 +328,53 @@ fn change(count: &AtomicU64, bytes: &AtomicU64, before: u64, after: u64) {
 mod tests {
     use crate::net::slow_clients::*;
 
+    /// A client that occupies `kilobytes` and began its piece at tick `since`.
+    fn memory(kilobytes: u64, since: u32) -> ClientMemory {
+        let memory = ClientMemory::default();
+        memory.input.store(kilobytes << 10, Ordering::Relaxed);
+        memory.begin_piece(Tick(since));
+        memory
+    }
+
     #[test]
     fn a_piece_that_is_complete_begins_anew() {
-        let memory = ClientMemory::default();
-        memory.begin_piece(Tick(10));
+        let memory = memory(0, 10);
         memory.advance_piece(PIECE_BYTES - 1, Tick(20));
-        assert_eq!(memory.piece_ticks(Tick(20)), 10, "one who drips stays where it was");
+        assert_eq!(memory.piece_ticks(Tick(20)), 10, "a client that drips stays where it was");
         memory.advance_piece(1, Tick(30));
         assert_eq!(memory.piece_ticks(Tick(30)), 0);
         memory.advance_piece(1, Tick(40));
         assert_eq!(memory.piece_ticks(Tick(40)), 10);
+    }
+
+    #[test]
+    fn the_slowest_are_closed_first_and_no_more_than_are_needed() {
+        let check = |kilobytes: u64, expected: &[u32]| {
+            let candidates = vec![memory(10, 30), memory(40, 10), memory(20, 20)];
+            let slowest = slowest(candidates, |memory| memory, Limit::Buffers, kilobytes << 10, Tick(50));
+            let ticks: Vec<_> = slowest.iter().map(|memory| memory.piece_ticks(Tick(50))).collect();
+            assert_eq!(ticks, expected, "{kilobytes} KB");
+        };
+        check(0, &[]);
+        check(1, &[40]);
+        check(40, &[40]);
+        check(41, &[40, 30]);
+        check(1000, &[40, 30, 20]);
+    }
+
+    #[test]
+    fn a_client_is_closed_for_a_faster_one_only_and_not_within_two_ticks() {
+        assert_eq!(ticks_min(None, Tick(50)), SLOW_TICKS_MIN);
+        assert_eq!(ticks_min(Some(&memory(1, 50)), Tick(50)), SLOW_TICKS_MIN);
+        assert_eq!(ticks_min(Some(&memory(1, 40)), Tick(50)), 11, "one that is as slow stays");
+    }
+
+    #[test]
+    fn a_short_line_counts_against_no_limit() {
+        let memory = ClientMemory::default();
+        memory.input.store(SMALL_BYTES_MAX as u64, Ordering::Relaxed);
+        assert_eq!(memory.buffer_bytes(), 0);
+        memory.output.store(1, Ordering::Relaxed);
+        assert_eq!(memory.buffer_bytes(), SMALL_BYTES_MAX as u64 + 1);
     }
 }

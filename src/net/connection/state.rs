@@ -1,0 +1,391 @@
+//! A connection without its socket: the input it holds, the replies it owes, and what it wants next.
+//!
+//! The driver (`connection/mod.rs`) asks [`ConnectionState::wants`], does that with the socket or the engine, and reports
+//! what came of it. Nothing here reads a socket or a clock, or wakes a task: moments come in as arguments, so that tests
+//! move time. Rules:
+//! - replies are sent before anything else is done, so a client that does not read what it is owed is not read from;
+//! - the buffer for a long request grows with what arrives, not with what was announced; its size is noted in the client's
+//!   [`Account`], which bounds the buffers of all clients together;
+//! - an idle connection holds no buffer;
+//! - a client whose request or reply finds no memory is told so and closed.
+
+use std::time::Duration;
+
+use bytes::buf::Limit;
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::READ_BYTES_MAX;
+use crate::clock::Tick;
+use crate::engine::stats::connections::State;
+use crate::engine::turn::then::Reason;
+use crate::net::StopKind;
+use crate::net::slow_clients::ClientMemory;
+use crate::protocol::{Owed, reply};
+
+/// Up to this length, in bytes, an unfinished request is put before the next read in the scratch space; a longer
+/// one gets a buffer of its own, so that tiny writes cannot have it copied over and over.
+pub(super) const SHORT_BYTES_MAX: usize = 16 << 10;
+
+/// How much a read of a long request may bring, in bytes: it is only copied, which takes less than a tenth of a
+/// millisecond.
+const LONG_READ_BYTES_MAX: usize = 512 << 10;
+
+/// The account of one client's memory with the server, which has limits for all clients together.
+pub(in crate::net) trait Account {
+    /// What the client occupies, and how fast it gets on.
+    fn progress(&self) -> &ClientMemory;
+
+    /// Whether a request that holds `held` bytes may take `more` bytes of buffer.
+    fn may_buffer_input(&self, held: usize, more: usize) -> bool;
+
+    /// Whether replies may stay in buffers of `bytes` bytes, with `value_bytes` of shared values besides. Notes them, if so.
+    fn may_buffer_output(&self, bytes: usize, value_bytes: usize) -> bool;
+
+    /// Notes that the buffer for unfinished requests has `bytes` now.
+    fn note_input(&self, bytes: usize);
+
+    /// Notes that replies lie in buffers of `bytes` bytes, with `value_bytes` of shared values besides.
+    fn note_output(&self, bytes: usize, value_bytes: usize);
+}
+
+/// What a connection wants its driver to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// Send what is owed.
+    Send,
+    /// Read into the scratch space, and run a turn once there are so many bytes with those held: [`SHORT_BYTES_MAX`] at most.
+    Read { bytes_min: usize },
+    /// Read into the buffer, and run a turn once so many bytes are held.
+    ReadLong { bytes_min: usize },
+    /// Run another turn over the input that is held.
+    Turn,
+    /// Send events to the client that watches, as they come.
+    Watch,
+    /// Wait until the session's blocking work is done.
+    WaitForWork,
+    /// Wait until the store may have memory: until the tick behind this one.
+    WaitForMemory { since: Tick },
+    /// Close the connection.
+    Close,
+    /// Close the connection and stop the server.
+    Stop(StopKind),
+}
+
+impl Wants {
+    /// Read until `bytes_min` bytes are held.
+    #[inline]
+    pub(super) fn read(bytes_min: usize) -> Wants {
+        if bytes_min <= SHORT_BYTES_MAX { Wants::Read { bytes_min } } else { Wants::ReadLong { bytes_min } }
+    }
+}
+
+/// One connection without its socket.
+#[derive(Debug)]
+pub(super) struct ConnectionState {
+    /// Input that no turn has consumed.
+    held: BytesMut,
+    /// The capacity of `held` that the account knows of, in bytes.
+    held_noted: usize,
+    /// Replies that the socket has not taken.
+    owed: Owed,
+    /// What is wanted once nothing is owed; never [`Wants::Send`].
+    next: Wants,
+    /// Why the connection ended, once it has.
+    ended: Option<Reason>,
+}
+
+impl ConnectionState {
+    pub(super) fn new() -> ConnectionState {
+        ConnectionState {
+            held: BytesMut::new(),
+            held_noted: 0,
+            owed: Owed::default(),
+            next: Wants::Read { bytes_min: 1 },
+            ended: None,
+        }
+    }
+
+    /// What is to be done next.
+    #[inline]
+    pub(super) fn wants(&self) -> Wants {
+        if self.owed.has_remaining() { Wants::Send } else { self.next }
+    }
+
+    /// Sets what is wanted once nothing is owed; returns whether that is something else than before.
+    #[inline]
+    pub(super) fn set_next(&mut self, next: Wants) -> bool {
+        let is_new = next != self.next;
+        self.next = next;
+        is_new
+    }
+
+    /// What `stats conns` shows. Of a line one more byte is wanted, of a value all that is missing.
+    pub(super) fn shown(&self) -> State {
+        match self.wants() {
+            Wants::Send => State::Writing,
+            Wants::Watch => State::Watching,
+            Wants::Read { bytes_min } | Wants::ReadLong { bytes_min } if bytes_min > self.held.len() + 1 => {
+                State::ReadingValue
+            }
+            _ => State::Reading,
+        }
+    }
+
+    /// Input that no turn has consumed.
+    #[inline]
+    pub(super) fn held(&self) -> &[u8] {
+        &self.held
+    }
+
+    /// Replies that the socket has not taken. The driver advances them as it sends, and reports that as [`Self::sent`].
+    #[inline]
+    pub(super) fn owed(&mut self) -> &mut Owed {
+        &mut self.owed
+    }
+
+    /// Why the connection ended, once it has.
+    pub(super) fn ended(&self) -> Option<Reason> {
+        self.ended
+    }
+
+    /// Notes that the connection has ended.
+    pub(super) fn end(&mut self, reason: Reason) {
+        self.ended = Some(reason);
+    }
+
+    /// Puts what is held at the front of `input`, where `read` bytes have arrived behind the place for it. Returns how long
+    /// both are together.
+    #[inline]
+    pub(super) fn received_short(&self, input: &mut [u8], read: usize) -> usize {
+        let held = self.held.len();
+        input[..held].copy_from_slice(&self.held);
+        held + read
+    }
+
+    /// Holds `left`, the end of the scratch space behind the `consumed` bytes that a turn at `now` has used up. Where that
+    /// is none, `left` begins with what was held. When there is no memory for it, tells the client in `replies` and returns
+    /// `false`: the connection is to be closed.
+    pub(super) fn hold(
+        &mut self,
+        left: &[u8],
+        consumed: usize,
+        now: Tick,
+        account: &impl Account,
+        replies: &mut Owed,
+    ) -> bool {
+        let held = self.held.len();
+        match left.len().checked_sub(held) {
+            Some(more) if consumed == 0 && held > 0 => account.progress().advance_piece(more, now),
+            _ => account.progress().begin_piece(now),
+        }
+        let more = left.len().saturating_sub(held);
+        if more > 0 && !account.may_buffer_input(held, more) {
+            replies.say(reply::OUT_OF_MEMORY_READING);
+            self.end(Reason::Error);
+            return false;
+        }
+        self.held.clear();
+        self.held.extend_from_slice(left);
+        self.note_held(account);
+        true
+    }
+
+    /// The place for the next read of a long request, of which at least `bytes_min` bytes are to come; with a limit on
+    /// how many the read may bring. `None` when there is no memory for it; then the client is owed that word and the
+    /// connection wants to be closed.
+    pub(super) fn long_buffer(
+        &mut self,
+        bytes_min: usize,
+        account: &impl Account,
+    ) -> Option<Limit<&mut BytesMut>> {
+        let more = (bytes_min - self.held.len()).min(LONG_READ_BYTES_MAX);
+        if self.held.capacity() - self.held.len() < more && !self.grow_held(bytes_min, account) {
+            self.owed.say(reply::OUT_OF_MEMORY_READING);
+            self.end(Reason::Error);
+            self.next = Wants::Close;
+            return None;
+        }
+        Some((&mut self.held).limit(more))
+    }
+
+    /// Makes the buffer of a long request of `bytes_min` bytes longer: long enough for the next read, and otherwise twice as
+    /// long, so that a request is copied as often as its length doubles. `false` when there is no memory for that.
+    fn grow_held(&mut self, bytes_min: usize, account: &impl Account) -> bool {
+        let len = self.held.len();
+        let capacity = bytes_min.min(len + len.max(LONG_READ_BYTES_MAX));
+        if !account.may_buffer_input(len, capacity.saturating_sub(self.held_noted)) {
+            return false;
+        }
+        let mut longer = BytesMut::with_capacity(capacity);
+        longer.extend_from_slice(&self.held);
+        self.held = longer;
+        self.note_held(account);
+        true
+    }
+
+    /// Notes that a read at `now` brought `bytes` of a long request.
+    pub(super) fn received_long(&mut self, bytes: usize, now: Tick, account: &impl Account) {
+        account.progress().advance_piece(bytes, now);
+    }
+
+    /// Takes off the `bytes` of held input that a turn at `now` has consumed.
+    pub(super) fn consumed(&mut self, bytes: usize, now: Tick, account: &impl Account) {
+        if bytes > 0 {
+            account.progress().begin_piece(now);
+        }
+        if bytes == self.held.len() {
+            // All of the buffer is free again, for a long request that may come right behind this one.
+            self.held.clear();
+        } else {
+            self.held.advance(bytes);
+            self.shrink_held();
+        }
+        self.note_held(account);
+    }
+
+    /// Keeps `rest`, the replies that the socket did not take at `now`; `encrypted_bytes_max` of them may be held encrypted
+    /// besides. `false` when there is no memory for them: the connection is to be closed.
+    pub(super) fn owe(
+        &mut self,
+        rest: &mut Owed,
+        encrypted_bytes_max: usize,
+        now: Tick,
+        account: &impl Account,
+    ) -> bool {
+        rest.move_to(&mut self.owed);
+        account.progress().begin_piece(now);
+        account.may_buffer_output(self.owed.capacity() + encrypted_bytes_max, self.owed.shared_bytes())
+    }
+
+    /// Notes that the socket took `bytes` of what was owed at `now`; `encrypted_bytes_max` of the rest may be held encrypted
+    /// besides. Returns whether nothing is owed any more.
+    pub(super) fn sent(
+        &mut self,
+        bytes: usize,
+        encrypted_bytes_max: usize,
+        now: Tick,
+        account: &impl Account,
+    ) -> bool {
+        if self.owed.has_remaining() {
+            account.progress().advance_piece(bytes, now);
+            account.note_output(self.owed.capacity() + encrypted_bytes_max, self.owed.shared_bytes());
+            return false;
+        }
+        self.owed = Owed::default();
+        account.note_output(0, 0);
+        account.progress().begin_piece(now);
+        true
+    }
+
+    /// Gives up what is held: a client that watches sends no more requests.
+    pub(super) fn drop_held(&mut self, account: &impl Account) {
+        self.held = BytesMut::new();
+        self.note_held(account);
+    }
+
+    /// How many more bytes may arrive while the session's blocking work runs: they are read to see whether the client leaves.
+    pub(super) fn room_while_waiting(&self) -> usize {
+        SHORT_BYTES_MAX.saturating_sub(self.held.len())
+    }
+
+    /// Holds `bytes` that arrived while the session's blocking work runs; `false` when there is no memory for them.
+    pub(super) fn received_while_waiting(&mut self, bytes: &[u8], account: &impl Account) -> bool {
+        if !account.may_buffer_input(self.held.len(), bytes.len()) {
+            return false;
+        }
+        self.held.extend_from_slice(bytes);
+        self.note_held(account);
+        true
+    }
+
+    /// Whether a store that has waited for memory since the tick `since` may be tried again at `now`. Such a wait is not the
+    /// client's fault, so its progress is measured anew.
+    pub(super) fn may_retry(&self, since: Tick, now: Tick, account: &impl Account) -> bool {
+        if now == since {
+            return false;
+        }
+        account.progress().begin_piece(now);
+        true
+    }
+
+    /// Gives back the buffer of a connection that is about to wait for its client, unless a long request is under way. To be
+    /// called only where no turn of the connection is queued, which comes in a moment.
+    #[inline]
+    pub(super) fn give_back_buffers(&mut self, account: &impl Account) {
+        if self.held_noted > 0 && !matches!(self.next, Wants::ReadLong { .. }) {
+            self.shrink_held();
+            self.note_held(account);
+        }
+    }
+
+    /// Gives back what a long request needed. Only where most of it is free, or a long pipeline behind such a request
+    /// would be copied again after every turn.
+    fn shrink_held(&mut self) {
+        if self.held.is_empty() || self.held.capacity() / 4 > self.held.len().max(READ_BYTES_MAX) {
+            self.held = BytesMut::from(&self.held[..]);
+        }
+    }
+
+    /// Notes the size of the buffer in the account, if it has changed.
+    #[inline]
+    fn note_held(&mut self, account: &impl Account) {
+        let bytes = self.held.capacity();
+        if bytes != self.held_noted {
+            account.note_input(bytes);
+            self.held_noted = bytes;
+        }
+    }
+}
+
+/// What is to be done with blocking work that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finished {
+    /// Run the turn that answers the client.
+    Answer,
+    /// Hold the answer back for so long.
+    Pause(Duration),
+    /// Close the connection.
+    Close,
+}
+
+/// How a connection waits for its session's blocking work and the pause behind it.
+///
+/// A client that closes its side may only have sent all that it has to send, and still read. So it gets the answer of work
+/// that runs anyway; but the server begins no work for it, and it does not occupy a connection for the length of a pause:
+/// or closing one side would be a way around pauses.
+#[derive(Debug, Default)]
+pub(super) struct WorkWait {
+    /// Whether the work is over, and its answer is held back.
+    is_paused: bool,
+    /// Whether the client has closed its side.
+    has_left: bool,
+}
+
+impl WorkWait {
+    /// Whether the connection should be read from, to see whether the client leaves.
+    pub(super) fn wants_input(&self) -> bool {
+        !self.has_left
+    }
+
+    /// The work is over, or the pause behind it, which takes `pause`.
+    pub(super) fn finished(&mut self, pause: Duration) -> Finished {
+        if self.is_paused || pause.is_zero() {
+            Finished::Answer
+        } else if self.has_left {
+            Finished::Close
+        } else {
+            self.is_paused = true;
+            Finished::Pause(pause)
+        }
+    }
+
+    /// The client has closed its side; `is_running` says whether the work has begun and is not over. Returns whether to go
+    /// on waiting.
+    pub(super) fn left(&mut self, is_running: bool) -> bool {
+        self.has_left = true;
+        is_running
+    }
+}
+
+#[cfg(test)]
+mod tests;
