@@ -199,17 +199,25 @@ impl ConnectionState {
         account: &impl Account,
     ) -> Option<Limit<&mut BytesMut>> {
         let more = (bytes_min - self.held.len()).min(LONG_READ_BYTES_MAX);
-        if self.held.capacity() - self.held.len() < more && !self.grow_held(bytes_min, account) {
+        // Only once it is nearly full: or a client that drips would have it copied with each drop.
+        let is_nearly_full = self.free_bytes() <= self.held.len() / 4;
+        if self.free_bytes() < more && is_nearly_full && !self.grow_held(bytes_min, account) {
             self.owed.say(reply::OUT_OF_MEMORY_READING);
             self.end(Reason::Error);
             self.next = Wants::Close;
             return None;
         }
+        let more = more.min(self.free_bytes());
         Some((&mut self.held).limit(more))
     }
 
-    /// Makes the buffer of a long request of `bytes_min` bytes longer: long enough for the next read, and otherwise twice as
-    /// long, so that a request is copied as often as its length doubles. `false` when there is no memory for that.
+    /// How many bytes the buffer takes without growing.
+    fn free_bytes(&self) -> usize {
+        self.held.capacity() - self.held.len()
+    }
+
+    /// Makes the buffer of a long request of `bytes_min` bytes longer: long enough for the next read, and at least twice as
+    /// long, so that a request is copied hardly more often than its length doubles. `false` when there is no memory for that.
     fn grow_held(&mut self, bytes_min: usize, account: &impl Account) -> bool {
         let len = self.held.len();
         let capacity = bytes_min.min(len + len.max(LONG_READ_BYTES_MAX));

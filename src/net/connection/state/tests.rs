@@ -202,6 +202,23 @@ fn a_long_request_grows_its_buffer_with_what_arrives_not_with_what_it_announces(
 }
 
 #[test]
+fn a_long_request_that_drips_in_is_copied_as_seldom_as_one_that_comes_at_once() {
+    const LONG: usize = 1 << 20;
+    for drop_bytes in [1000, 100 << 10, LONG_READ_BYTES_MAX] {
+        let (mut state, account) = (ConnectionState::new(), TestAccount::granting(LONG));
+        let (mut buffers, mut arrived) = (0, 0);
+        while arrived < LONG {
+            let before = account.input.get();
+            let bytes = drop_bytes.min(LONG - arrived);
+            read_long(&mut state, LONG, bytes, 1, &account);
+            arrived += bytes;
+            buffers += usize::from(account.input.get() != before);
+        }
+        assert!(buffers <= 4, "{drop_bytes} bytes at a time: {buffers} buffers");
+    }
+}
+
+#[test]
 fn the_buffer_of_a_long_request_stays_while_its_client_goes_on() {
     const LONG: usize = 1 << 20;
     let (mut state, account) = (ConnectionState::new(), TestAccount::granting(LONG));
