@@ -12,12 +12,11 @@ use crate::net::worker::NewConnection;
 use crate::net::{Shared, StopKind, protected_mode};
 use crate::protocol::reply;
 
-/// How long accepting stops when the system has no descriptor left, and how often a full server looks again.
-/// Source: memcached (10 ms).
+/// How long a listener waits after an error of `accept`, such as a lack of descriptors. Source: memcached (10 ms).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Accepts for one listener, and hands the connections to the workers in turn; where `is_protected`, those of
-/// outsiders are refused.
+/// Accepts the connections of one listener, and hands them to the workers in turn; refuses clients with public
+/// addresses if `is_protected`.
 pub(super) async fn accept_all(
     listener: Listener,
     is_protected: bool,
@@ -31,11 +30,11 @@ pub(super) async fn accept_all(
         let accepted = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, most likely: no use in trying again at once.
+                // Most likely the process has no descriptor left, so it is no use to try again at once.
                 if let Some(times) = shared.accept_errors_log.count(1, shared.clock.now()) {
                     warn!(
-                        "no client could be accepted ({times} tries since this was last said): {error}; raise the limit \
-                         on open files (ulimit -n, or LimitNOFILE= of systemd) or lower -c (--conn-limit)"
+                        "could not accept a client {times} times since this was last logged: {error}; raise the limit on \
+                         open files (ulimit -n, or LimitNOFILE= of systemd) or lower -c (--conn-limit)"
                     );
                 }
                 pause_listening(&shared, tokio::time::sleep(ACCEPT_PAUSE)).await;
@@ -51,12 +50,12 @@ pub(super) async fn accept_all(
         let slot = match Arc::clone(&shared.slots).try_acquire_owned() {
             Ok(slot) => Some(slot),
             Err(_) if fast => None,
-            // This one waits for a slot, and all behind it in the backlog.
+            // The client waits for another to leave, and so do all behind it in the backlog.
             Err(_) => Some(wait_for_slot(&shared).await),
         };
         let Some(slot) = slot else {
             connections.rejected.fetch_add(1, Ordering::Relaxed);
-            debug!(peer = %accepted.peer, "refused: too many open connections");
+            debug!(peer = %accepted.peer, "refused: as many connections are open as -c allows");
             shared.refuser.refuse(accepted.socket, reply::TOO_MANY_CONNECTIONS);
             continue;
         };
@@ -64,19 +63,19 @@ pub(super) async fn accept_all(
         debug!(client = %client, "connection opened");
         turn = (turn + 1) % workers.len();
         if workers[turn].send((accepted, client)).await.is_err() {
-            // The worker is gone. Either the server is stopping, or it cannot go on.
+            // The worker has ended: the server is stopping, or it cannot go on.
             return shared.stop(StopKind::Now);
         }
     }
 }
 
-/// A place among the connections that may be open at once; until there is one, nothing more is accepted.
+/// Waits until another connection may be open. Its listener accepts nothing meanwhile.
 async fn wait_for_slot(shared: &Shared) -> OwnedSemaphorePermit {
     let slots = Arc::clone(&shared.slots);
     pause_listening(shared, slots.acquire_owned()).await.expect("the semaphore is never closed")
 }
 
-/// Waits for `until`, and counts that as time in which nothing is accepted.
+/// Waits for `until`, and adds that to the time in which listeners were paused, as statistics show it.
 async fn pause_listening<T>(shared: &Shared, until: impl Future<Output = T>) -> T {
     let connections = shared.engine.connections();
     connections.listen_disabled.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,8 @@
-//! Errands: what a session needs done that would hold up its worker.
+//! Running the blocking work of sessions, which would hold up their worker: hashing passwords, reading files.
 //!
-//! They run on threads of their own, one of each kind at a time, so that the workers keep all the other processors
-//! whatever clients ask for; and pauses are the main runtime's, because those of the workers have no timers.
+//! Blocking work runs on threads of its own, one piece of each kind at a time, so that the workers keep all the other
+//! processors whatever clients ask for. The main runtime times the pauses, because the runtimes of workers have no
+//! timers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,38 +16,38 @@ use tokio::task::JoinHandle;
 
 use crate::engine::turn::blocking::{BlockingTask, Kind};
 
-/// How many of each kind run at once. Each may take a processor and, for argon2, the memory of
+/// How many pieces of each kind run at once. Each may take a processor and, for argon2, the memory of
 /// [`ARGON2_MEMORY_KIB_MAX`](crate::engine::access::users::ARGON2_MEMORY_KIB_MAX).
 const TASKS_AT_ONCE_MAX: usize = 1;
 
-/// How long one waits for its turn; then it is given back as it is. As many wait as there are connections.
+/// How long a piece waits before it runs; then the session gets it back undone. As many wait as there are connections.
 const QUEUE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Where errands run.
+/// Runs blocking work.
 #[derive(Debug)]
 pub(super) struct BlockingPool {
     main: Handle,
     computing: Arc<Semaphore>,
     reading: Arc<Semaphore>,
-    /// [`QUEUE_TIME_MAX`], but for tests.
+    /// [`QUEUE_TIME_MAX`], except in tests.
     queue_time_max: Duration,
 }
 
-/// An errand that was sent. Dropping it calls it off, unless it runs already.
+/// A piece of blocking work that was started. Dropping this cancels the work, unless it runs already.
 pub(super) struct TaskHandle {
     task: JoinHandle<Option<Box<dyn BlockingTask>>>,
     is_running: Arc<AtomicBool>,
 }
 
 impl BlockingPool {
-    /// Errands of the runtime this is called in.
+    /// A pool on the runtime this is called in.
     pub(super) fn here() -> BlockingPool {
         let slots = || Arc::new(Semaphore::new(TASKS_AT_ONCE_MAX));
         let (computing, reading) = (slots(), slots());
         BlockingPool { main: Handle::current(), computing, reading, queue_time_max: QUEUE_TIME_MAX }
     }
 
-    /// Has `work` run as soon as it is its turn.
+    /// Queues `work` behind others of its kind.
     pub(super) fn start(&self, work: Box<dyn BlockingTask>) -> TaskHandle {
         let turn = Arc::clone(match work.kind() {
             Kind::Computing => &self.computing,
@@ -70,7 +71,7 @@ impl BlockingPool {
         TaskHandle { task, is_running }
     }
 
-    /// Has `work`, which has run, come back after `pause`.
+    /// Returns `work`, which has run, after `pause`.
     pub(super) fn delay(&self, work: Box<dyn BlockingTask>, pause: Duration) -> TaskHandle {
         let task = self.main.spawn(async move {
             tokio::time::sleep(pause).await;
@@ -80,7 +81,8 @@ impl BlockingPool {
     }
 }
 
-/// Runs it; `None` if it panicked. The permit goes with it: called off or not, nothing else runs meanwhile.
+/// Runs `work`; `None` if it panicked. Its thread keeps the permit, so nothing else of its kind runs even if it is
+/// cancelled.
 async fn run(mut work: Box<dyn BlockingTask>, permit: OwnedSemaphorePermit) -> Option<Box<dyn BlockingTask>> {
     let running = tokio::task::spawn_blocking(move || {
         work.run();
@@ -91,12 +93,12 @@ async fn run(mut work: Box<dyn BlockingTask>, permit: OwnedSemaphorePermit) -> O
 }
 
 impl TaskHandle {
-    /// Whether it has begun, so that calling it off would save nothing.
+    /// Whether the work has begun, so that cancelling it would save nothing.
     pub(super) fn is_running(&self) -> bool {
         self.is_running.load(Ordering::Relaxed)
     }
 
-    /// The errand, once it is back; `None` if it panicked.
+    /// Waits for the work; `None` if it panicked.
     pub(super) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<dyn BlockingTask>>> {
         Pin::new(&mut self.task).poll(cx).map(|back| back.ok().flatten())
     }
@@ -131,7 +133,7 @@ mod tests {
         fn finish(self: Box<Self>, _: &Engine, _: &mut Session, _: &mut Owed) {}
     }
 
-    /// Sends a work, and says whether it was done when it came back.
+    /// Starts some work, and returns whether it was done when it came back.
     async fn is_done(pool: &BlockingPool) -> bool {
         let work = Arc::<AtomicBool>::default();
         let mut task = pool.start(Box::new(Work(Arc::clone(&work))));
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_whose_turn_does_not_come_is_given_back_as_it_is() {
+    async fn work_that_waits_too_long_comes_back_undone() {
         let pool = BlockingPool { queue_time_max: Duration::from_millis(1), ..BlockingPool::here() };
         assert!(is_done(&pool).await);
         let others = Arc::clone(&pool.computing).acquire_many_owned(TASKS_AT_ONCE_MAX as u32).await;

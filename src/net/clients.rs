@@ -1,5 +1,4 @@
-//! The register of open connections: who they are, what they do, when they last asked for something, how to end
-//! them.
+//! The register of open connections: their addresses, states and last turns, and the handles that close them.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -18,14 +17,14 @@ use crate::engine::stats::connections::{Remote, Roster, Seat, State, Transport};
 use crate::engine::turn::then::Reason;
 use crate::net::slow_clients::ClientMemory;
 
-/// The states of clients, by number. Those who listen are not clients.
+/// The states of clients, by number. Listeners, which have a state of their own, are not clients.
 const STATES: [State; 4] = [State::Reading, State::ReadingValue, State::Writing, State::Watching];
 
-/// There is no handshake, or it is over.
+/// The connection has no handshake, or it is over.
 const NO_HANDSHAKE: u8 = 0;
-/// It is under way since the connection was opened.
+/// The handshake has been under way since the connection was opened.
 const SHAKING_HANDS: u8 = 1;
-/// It took too long, and the connection was ended for that.
+/// The connection was closed because its handshake took too long.
 const OVERDUE: u8 = 2;
 
 /// One open connection.
@@ -33,28 +32,28 @@ const OVERDUE: u8 = 2;
 pub(super) struct Client {
     /// Counted from 1 in order of arrival.
     number: u64,
-    /// The number of its socket.
+    /// The descriptor of its socket.
     pub(super) descriptor: RawFd,
-    /// The other end.
+    /// The client's address.
     peer: Endpoint,
-    /// The address it came in through.
+    /// The address that the client connected to.
     local: Endpoint,
     /// The tick of its last turn.
     last_turn: AtomicU32,
-    /// What it does, as its place among `STATES`. Only ever shown to people.
+    /// Its state, as an index of `STATES`. Only `stats conns` and the idle timeout use it.
     state: AtomicU8,
-    /// Whether it was ended for being idle.
+    /// Whether it was closed because it was idle.
     is_timed_out: AtomicBool,
-    /// Whether it was ended for what is held for it.
+    /// Whether it was closed because it was slow and others needed its memory.
     is_too_slow: AtomicBool,
-    /// What is held for it.
+    /// The memory that it occupies.
     pub(super) memory: ClientMemory,
-    /// How far it is with TLS, as one of `NO_HANDSHAKE`, `SHAKING_HANDS` and `OVERDUE`.
+    /// The state of its TLS handshake: `NO_HANDSHAKE`, `SHAKING_HANDS` or `OVERDUE`.
     handshake: AtomicU8,
     _slot: ConnectionSlot,
 }
 
-/// A place among the connections that may be open at once; while it is taken, one more counts as open.
+/// One of the connections that may be open at once; the statistics count it as open until this is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     permit: Option<OwnedSemaphorePermit>,
@@ -73,14 +72,14 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        // In this order: who sees that one fewer is open may come in.
+        // In this order: a client that sees the lower count finds the slot free.
         drop(self.permit.take());
         self.engine.connections().current.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Client {
-    /// Number `number`, just accepted.
+    /// Client `number`, which was just accepted.
     pub(super) fn new(number: u64, accepted: &Accepted, slot: ConnectionSlot, now: Tick) -> Client {
         Client {
             number,
@@ -101,28 +100,28 @@ impl Client {
         }
     }
 
-    /// Notes that it has a turn now.
+    /// Notes that the client has a turn at `now`.
     #[inline]
     pub(super) fn touch(&self, now: Tick) {
         self.last_turn.store(now.0, Ordering::Relaxed);
     }
 
-    /// When it last had a turn, or moved bytes of a long one.
+    /// When the client last had a turn, or moved bytes of a long one.
     pub(super) fn last_turn(&self) -> Tick {
         Tick(self.last_turn.load(Ordering::Relaxed))
     }
 
-    /// Notes that it is ended for what is held for it.
+    /// Notes that it is closed because it is slow and others need its memory.
     pub(super) fn mark_too_slow(&self) {
         self.is_too_slow.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was ended for what is held for it.
+    /// Whether it was closed because it was slow and others needed its memory.
     pub(super) fn is_too_slow(&self) -> bool {
         self.is_too_slow.load(Ordering::Relaxed)
     }
 
-    /// Notes what it does now.
+    /// Sets the state that `stats conns` shows.
     pub(super) fn set_state(&self, state: State) {
         if let Some(number) = STATES.iter().position(|&each| each == state) {
             self.state.store(number as u8, Ordering::Relaxed);
@@ -133,7 +132,7 @@ impl Client {
         STATES[usize::from(self.state.load(Ordering::Relaxed))]
     }
 
-    /// The other end, as those who watch are told of it.
+    /// The client's address, as `watch connevents` shows it.
     pub(super) fn remote(&self) -> Remote {
         match &self.peer {
             Endpoint::Tcp(address) => {
@@ -145,7 +144,7 @@ impl Client {
         }
     }
 
-    /// Why it is ended from outside, if it is.
+    /// Why the connection was closed, if it did not end by itself.
     pub(super) fn close_reason(&self) -> Reason {
         if self.is_overdue() {
             Reason::Error
@@ -158,20 +157,20 @@ impl Client {
         }
     }
 
-    /// Notes that its handshake is over; or not, if it was found to have taken too long.
+    /// Notes that the handshake is over, unless it was found to take too long.
     pub(super) fn end_handshake(&self, now: Tick) {
         self.touch(now);
         let (from, to) = (SHAKING_HANDS, NO_HANDSHAKE);
         let _ = self.handshake.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether it was ended because its handshake took too long.
+    /// Whether the connection was closed because its handshake took too long.
     pub(super) fn is_overdue(&self) -> bool {
         self.handshake.load(Ordering::Relaxed) == OVERDUE
     }
 
-    /// Whether it may be closed for being idle: as in memcached, local sockets may not, nor those who watch. But one
-    /// who watches and does not read may, for its place is wanted by others.
+    /// Whether the idle timeout applies: as in memcached, it does not to UNIX sockets and clients that watch. But it
+    /// does to a client that watches and does not read, whose connection others may need.
     fn may_time_out(&self) -> bool {
         matches!(self.peer, Endpoint::Tcp(_)) && self.state() != State::Watching
     }
@@ -187,18 +186,18 @@ impl fmt::Display for Client {
     }
 }
 
-/// All of them, by the numbers of their sockets, and the sockets they come in through. Bounded by `-c`.
+/// All open connections by their descriptors, bounded by `-c`, and the sockets that the server listens on.
 #[derive(Debug)]
 pub(super) struct Clients {
     open: DashMap<RawFd, (Arc<Client>, AbortHandle)>,
     listeners: Vec<(RawFd, Endpoint)>,
-    /// And the sockets of those who are not connected, each with the tick of its last turn.
+    /// Each with the tick of its last turn.
     datagram_sockets: Vec<(RawFd, Endpoint, Arc<AtomicU32>)>,
     started: Tick,
 }
 
 impl Clients {
-    /// Nobody yet.
+    /// A register without connections.
     pub(super) fn new(listeners: &[Listener], datagram_sockets: &[DatagramSocket], now: Tick) -> Clients {
         let listeners = listeners.iter().map(|listener| (listener.descriptor(), listener.endpoint()));
         let datagram_sockets = datagram_sockets
@@ -216,17 +215,17 @@ impl Clients {
         self.open.insert(client.descriptor, (client, task));
     }
 
-    /// To be called while the socket is still open, or its number may be another's.
+    /// Removes `client`. To be called while its socket is open, or another may have its descriptor.
     pub(super) fn remove(&self, client: &Client) {
         self.open.remove_if(&client.descriptor, |_, (found, _)| found.number == client.number);
     }
 
-    /// Those of whom `wanted` says so, and what ends them.
+    /// The clients for which `wanted` returns `true`, and the handles that close them.
     pub(super) fn select(&self, mut wanted: impl FnMut(&Client) -> bool) -> Vec<(Arc<Client>, AbortHandle)> {
         self.open.iter().filter(|entry| wanted(&entry.0)).map(|entry| entry.value().clone()).collect()
     }
 
-    /// Ends the connections that have been idle for more than `seconds_max`; says how many.
+    /// Closes the connections that have been idle for more than `seconds_max`; returns how many.
     pub(super) fn close_idle(&self, now: Tick, seconds_max: u32) -> u64 {
         let mut ended = 0;
         for entry in &self.open {
@@ -243,15 +242,15 @@ impl Clients {
 }
 
 impl Clients {
-    /// Ends the connections whose handshake has taken more than `seconds_max`.
+    /// Closes the connections whose handshake has taken more than `seconds_max`.
     pub(super) fn close_overdue_handshakes(&self, now: Tick, seconds_max: u32) {
         for entry in &self.open {
             let (client, task) = entry.value();
             let is_shaking_hands = client.handshake.load(Ordering::Relaxed) == SHAKING_HANDS;
-            // What it sends before it is through with its handshake is no turn.
+            // The client has no turn before its handshake is over, so it counts as idle since it connected.
             if is_shaking_hands && client.idle_seconds(now) > seconds_max {
                 let (from, to) = (SHAKING_HANDS, OVERDUE);
-                // It may be through just now.
+                // The handshake may just have ended.
                 if client.handshake.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                     task.abort();
                 }

@@ -1,4 +1,4 @@
-//! The clock that the engine is told the time by.
+//! The clock by which the network tells the engine the time.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts now, and the epoch that places it in Unix time.
     pub fn start() -> (Clock, Epoch) {
-        // First: what passes until the other clock is read makes this one run ahead, and none serves what is dead.
+        // This clock is read first: the time until the other is read makes it run ahead, so no item outlives its time.
         let started = Instant::now();
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (epoch, start) = Epoch::starting_at(unix.as_secs());
@@ -24,10 +24,10 @@ impl Clock {
         (Clock { started, start }, epoch)
     }
 
-    /// What time it is: the tick that has begun, so never a later moment than this one.
+    /// The current tick, which has begun: so never a later moment than now.
     ///
-    /// Every turn reads it anew, behind the read of the socket: a turn that saw an older moment could serve an item whose
-    /// time has passed. That is one `clock_gettime` a turn, which the vDSO answers without a system call.
+    /// Every turn reads the clock anew, after it has read the socket: with an older moment it could serve an item that
+    /// has expired. That is one `clock_gettime` a turn, which the vDSO answers without a system call.
     #[inline]
     pub fn now(&self) -> Tick {
         let elapsed = self.started.elapsed();

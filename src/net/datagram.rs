@@ -1,17 +1,19 @@
 //! UDP (`-U`): a datagram brings requests, and datagrams bring the reply.
 //!
-//! Each datagram begins with a frame header of four numbers of 16 bits in network order: an id that the client chose and
-//! finds in the reply, the datagram's place in its message, how many the message has, and 0 (memcached's protocol
-//! document). Requests must fit one datagram; all that is asked in one is answered by one message.
+//! Each datagram begins with a frame header of four numbers of 16 bits in network order: an id that the client chose
+//! and finds in the reply, the number of the datagram in its message, how many datagrams the message has, and 0
+//! (memcached's protocol document). A request must fit one datagram; one message answers all requests of a datagram.
 //!
 //! Rules:
-//! - Whoever sends a datagram can put another's address on it, so a server that answers can be made to flood that other:
-//!   what came from afar, or could go on for ever, gets no answer at all, not even an error. So no reply is ever
-//!   answered, whatever port it comes from: requests begin with a small letter, and no reply does.
-//! - Nothing is kept: each datagram is a session of its own, what does not fit is told so in a line, and what the
-//!   system does not take at once is dropped. There are one datagram and one reply in memory for a socket.
-//! - A socket belongs to one worker: memcached wakes all of them for each datagram, of which one gets it, and replies
-//!   to one client overtake each other. Who needs more than a worker can do has TCP.
+//! - The sender of a datagram can forge its address, and so make a server that answers flood another machine. So the
+//!   server does not answer datagrams from public addresses at all, not even with an error, nor any that could begin an
+//!   endless exchange. It never answers a reply, whatever port that comes from: requests begin with a small letter, and
+//!   no reply does.
+//! - The server keeps nothing between datagrams: each is a session of its own. A reply that does not fit is replaced by
+//!   a line that says so, and datagrams that the system does not take at once are dropped. Each socket has one datagram
+//!   and one reply in memory.
+//! - A socket belongs to one worker: memcached wakes all workers for each datagram, of which one gets it, and replies
+//!   to one client overtake each other. For more than one worker can do there is TCP.
 
 use std::net::{SocketAddr, UdpSocket as Bound};
 use std::os::fd::{AsRawFd, RawFd};
@@ -32,36 +34,36 @@ use crate::engine::{Session, Then};
 use crate::protocol::{Owed, reply};
 use crate::settings::Settings;
 
-/// The most that one datagram can bring, in bytes: its length, header of UDP included, is a number of 16 bits (RFC 768).
+/// The longest datagram, in bytes: its length, with the header of UDP, is a number of 16 bits (RFC 768).
 const REQUEST_BYTES_MAX: usize = 64 << 10;
 
 /// The length of the frame header, in bytes. Source: memcached's protocol document.
 const HEADER_BYTES: usize = 8;
 
-/// The most one datagram of a reply has, in bytes, header included. Source: memcached (`UDP_MAX_PAYLOAD_SIZE`); with the
-/// headers of IP and UDP it fits a frame of Ethernet.
+/// The longest datagram of a reply, in bytes, with the frame header. Source: memcached (`UDP_MAX_PAYLOAD_SIZE`); with
+/// the headers of IP and UDP it fits a frame of Ethernet.
 const DATAGRAM_BYTES_MAX: usize = 1400;
 
-/// What of it is the reply's.
+/// How many bytes of a reply one datagram carries.
 const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES;
 
 /// How many datagrams one reply has at most: enough for the largest value of the default `-I`. memcached stops at
 /// 65,535, where its numbers end.
 const DATAGRAMS_MAX: usize = 1024;
 
-/// How many slices a job (`stats conns`, a dump) may take, each some tens of microseconds; meanwhile the socket's
-/// other datagrams wait.
+/// How many slices a long reply (`stats conns`, a dump) may take, each some tens of microseconds; meanwhile the
+/// socket's other datagrams wait.
 const LONG_REPLY_SLICES_MAX: usize = 64;
 
-/// After so many datagrams received and sent, the worker's connections have their turn. As for them, that is after
-/// about 0.1 ms, or 90 KB.
+/// After so many datagrams received and sent, the socket yields to the worker's connections. As with their turns, that
+/// is after about 0.1 ms, or 90 KB.
 const DATAGRAMS_BEFORE_YIELD: usize = 64;
 
-/// The ports below are those of services. A reply to one of them may be answered, and that answer answered, for ever
-/// (CVE-2024-2169); no client sends from there.
+/// The lowest port that clients send from. Services have the ports below, and may answer a reply, and so on without end
+/// (CVE-2024-2169).
 const CLIENT_PORT_MIN: u16 = 1024;
 
-/// A socket for datagrams that is open, and what is known of it.
+/// An open UDP socket that no worker serves yet.
 #[derive(Debug)]
 pub(super) struct DatagramSocket {
     socket: Bound,
@@ -80,7 +82,7 @@ impl DatagramSocket {
     }
 }
 
-/// Opens every socket for datagrams that `settings` ask for: on the hosts that TCP has, too.
+/// Opens the UDP sockets that `settings` name, on the same hosts as those of TCP.
 pub(super) fn bind_all(settings: &Settings) -> Result<Vec<DatagramSocket>, BindError> {
     let Some(port) = settings.udp_port.filter(|_| settings.unix_socket.is_none()) else {
         return Ok(Vec::new());
@@ -88,7 +90,8 @@ pub(super) fn bind_all(settings: &Settings) -> Result<Vec<DatagramSocket>, BindE
     bind_each(&settings.listen, port, DatagramSocket::endpoint, |address, _| bind(address))
 }
 
-/// Without SO_REUSEADDR, which memcached sets: it would let two servers have the same port, and one of them starve.
+/// Opens one UDP socket. Without SO_REUSEADDR, which memcached sets: with it two servers could have the same port, and
+/// one of them would starve.
 fn bind(address: SocketAddr) -> Result<DatagramSocket, BindError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -112,12 +115,12 @@ pub(super) struct DatagramServer {
     shared: Arc<Shared>,
     input: Box<[u8]>,
     owed: Owed,
-    /// How many datagrams were received and sent since others had their turn.
+    /// How many datagrams were received and sent since this last yielded to the connections.
     datagrams_since_yield: usize,
 }
 
 impl DatagramServer {
-    /// Those that come through `socket`, for worker number `worker`. On the worker's own runtime.
+    /// Serves `socket` as worker number `worker`. To be called within the worker's runtime.
     pub(super) fn new(
         socket: DatagramSocket,
         worker: usize,
@@ -139,12 +142,12 @@ impl DatagramServer {
         })
     }
 
-    /// Serves for ever.
+    /// Serves until the worker ends.
     pub(super) async fn serve(mut self) {
         loop {
             match self.socket.recv_from(&mut self.input).await {
                 Ok((length, peer)) => self.answer(length, peer).await,
-                Err(error) => debug!(address = %self.address, %error, "cannot receive"),
+                Err(error) => debug!(address = %self.address, %error, "cannot receive a datagram"),
             }
             self.count_datagram().await;
         }
@@ -174,15 +177,15 @@ impl DatagramServer {
         if self.send(id, peer).await.is_err() {
             count(&engine.connections().dropped_datagrams);
         }
-        // As large as it grew for this one, it would stay.
+        // A new buffer, or this one would stay as large as it has grown.
         self.owed = Owed::default();
     }
 
-    /// Runs the requests of a datagram of `length` bytes; what is owed for them is in `owed` then. One that is cut off
-    /// is forgotten, as in memcached.
+    /// Runs the requests of a datagram of `length` bytes, and puts the replies into `owed`. As in memcached, a request
+    /// that is cut off gets no reply.
     ///
     /// # Errors
-    /// The line that is to be said instead.
+    /// The line to send in place of the replies.
     async fn run(&mut self, mut session: Session, length: usize) -> Result<(), &'static [u8]> {
         let (mut at, mut slices) = (HEADER_BYTES, 0);
         loop {
@@ -195,8 +198,8 @@ impl DatagramServer {
             }
             match turn.then {
                 Then::Read { .. } | Then::Close => return Ok(()),
-                // Nobody could leave the one or be told of the other, and anybody could say that he is somebody else to do
-                // the third.
+                // A client could not stop watching, nor be answered later; and any sender could forge an address to
+                // stop the server.
                 Then::Watch | Then::Wait | Then::Retry | Then::Shutdown { .. } => {
                     return Err(reply::NOT_OVER_UDP);
                 }
@@ -212,7 +215,7 @@ impl DatagramServer {
         }
     }
 
-    /// Sends what is owed, in as many datagrams as it takes, until the system takes no more.
+    /// Sends the reply in as many datagrams as it needs; stops when the system takes no more.
     async fn send(&mut self, id: u16, peer: SocketAddr) -> std::io::Result<()> {
         let total = self.owed.remaining().div_ceil(PAYLOAD_BYTES_MAX);
         for number in 0..total {
@@ -221,14 +224,14 @@ impl DatagramServer {
             header.copy_from_slice(&frame_header(id, number, total));
             let bytes = self.owed.remaining().min(PAYLOAD_BYTES_MAX);
             self.owed.copy_to_slice(&mut payload[..bytes]);
-            // Without the rest of it nobody can use the reply, so a datagram that is not taken ends it.
+            // The client cannot use a part of a reply, so the first datagram that the system does not take ends it.
             self.socket.try_send_to(&datagram[..HEADER_BYTES + bytes], peer)?;
             self.count_datagram().await;
         }
         Ok(())
     }
 
-    /// Counts a datagram, and lets others go first when there were enough.
+    /// Counts a datagram, and yields to the connections after [`DATAGRAMS_BEFORE_YIELD`] of them.
     async fn count_datagram(&mut self) {
         self.datagrams_since_yield += 1;
         if self.datagrams_since_yield >= DATAGRAMS_BEFORE_YIELD {
@@ -238,17 +241,17 @@ impl DatagramServer {
     }
 }
 
-/// Whether a datagram from `peer` to `address` is to be dropped unread. One comes from too far if its address is public,
-/// unless `-l` named the address it came to: `-l 0.0.0.0`, which will do for TCP, names none.
+/// Whether the server drops a datagram from `peer` to `address` unread: if it comes from a public address, unless `-l`
+/// named the address it came to (`-l 0.0.0.0`, which is enough for TCP, names none), or from the port of a service.
 fn is_dropped(address: SocketAddr, peer: SocketAddr) -> bool {
     let is_far = address.ip().is_unspecified() && protected_mode::is_public(peer.ip());
-    // From our own port, at another address, there may be another server's replies.
+    // Another server like this one may send its replies from the same port.
     is_far || peer.port() < CLIENT_PORT_MIN || peer.port() == address.port()
 }
 
-/// The id of the request that a datagram is; `None` if it is none, or a part of one, or may be a reply: two servers that
-/// answer each other's errors go on for ever (CVE-2024-2169). As in memcached, its number in the message and the
-/// reserved field are not looked at.
+/// The id of a request; `None` if the datagram is no request, or a part of one, or may be a reply: two servers that
+/// answer each other's errors would never stop (CVE-2024-2169). As in memcached, the server ignores the datagram's
+/// number in the message and the reserved field.
 fn request_id(datagram: &[u8]) -> Option<u16> {
     let (header, request) = datagram.split_first_chunk::<HEADER_BYTES>()?;
     let [id_high, id_low, _, _, total_high, total_low, _, _] = *header;
@@ -257,14 +260,14 @@ fn request_id(datagram: &[u8]) -> Option<u16> {
     (is_whole && may_be_request).then(|| u16::from_be_bytes([id_high, id_low]))
 }
 
-/// The header of datagram `number`, counted from 0, of the `total` that answer request `id`.
+/// The frame header of datagram `number`, counted from 0, of the `total` datagrams that answer request `id`.
 fn frame_header(id: u16, number: usize, total: usize) -> [u8; HEADER_BYTES] {
     let field = |number: usize| u16::try_from(number).expect("a reply has fewer datagrams").to_be_bytes();
     let [id, number, total] = [id.to_be_bytes(), field(number), field(total)];
     [id[0], id[1], number[0], number[1], total[0], total[1], 0, 0]
 }
 
-/// How long a socket has not been asked for anything, in seconds.
+/// How long a socket has had no request, in seconds.
 pub(super) fn idle_seconds(last_turn: &AtomicU32, started: Tick, now: Tick) -> u32 {
     now.seconds_since(Tick(last_turn.load(Ordering::Relaxed).max(started.0)))
 }
@@ -279,7 +282,7 @@ mod tests {
         for (datagram, expected) in [
             (frame([0x12, 0x34, 0, 0, 0, 1, 0, 0], b"x"), Some(0x1234)),
             (frame([0xff, 0xff, 0, 0, 0, 1, 0, 0], b"get a\r\n"), Some(u16::MAX)),
-            (frame([0, 1, 0, 9, 0, 1, 0xab, 0xcd], b"x"), Some(1)), // what is not looked at
+            (frame([0, 1, 0, 9, 0, 1, 0xab, 0xcd], b"x"), Some(1)), // in fields that are ignored
             (frame([0, 1, 0, 0, 0, 2, 0, 0], b"x"), None),
             (frame([0, 1, 0, 1, 0, 2, 0, 0], b"x"), None),
             (frame([0, 1, 0, 0, 0, 0, 0, 0], b"x"), None),
@@ -303,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn far_away_is_who_has_a_public_address_unless_ours_was_named() {
+    fn datagrams_from_public_addresses_are_dropped_unless_l_names_the_address_they_came_to() {
         for (address, peer, expected) in [
             ("0.0.0.0:11211", "127.0.0.1:40000", false),
             ("0.0.0.0:11211", "10.1.2.3:1024", false),

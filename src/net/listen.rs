@@ -1,4 +1,4 @@
-//! Listening sockets: which ones the settings ask for, and what comes in through them.
+//! Listening sockets: opening those that the settings name, and accepting connections.
 
 use std::fmt;
 use std::io;
@@ -15,9 +15,9 @@ use super::stream::AcceptedSocket;
 use super::tls::{ClientAuth, Tls};
 use crate::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
 
-/// How many bytes the system takes of what cannot be sent yet, for each connection, in bytes: without this it takes 3 to
-/// 4 MB of a client that does not read, where nothing counts them. What is on its way to a client that reads is not
-/// bounded by it. As much as is sent before others have their turn.
+/// How many unsent bytes the system buffers for each connection. Without this limit it buffers 3 to 4 MB for a client
+/// that does not read, which nothing accounts for. It does not limit the bytes in flight to a client that reads. As
+/// much as one connection sends before others have their turn.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// Why a socket could not be listened on.
@@ -28,34 +28,34 @@ pub enum BindError {
     NoAddress {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The error of the resolver.
         source: io::Error,
     },
-    /// A TCP port is not to be had.
+    /// The system refused a TCP port.
     #[error("failed to listen on TCP port {port}: {source}", port = address.port())]
     Tcp {
         /// The address tried.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A UDP port is not to be had.
+    /// The system refused a UDP port.
     #[error("failed to listen on UDP port {port}: {source}", port = address.port())]
     Udp {
         /// The address tried.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The path of `-s` is not to be had.
+    /// The system refused the path of `-s`.
     #[error("failed to listen on UNIX socket {path}: {source}", path = path.display())]
     Unix {
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// What was handed in is nothing to listen on.
+    /// A descriptor that was handed in is no listening stream socket.
     #[error(
         "cannot listen on file descriptor {descriptor}, which was handed in: {complaint}; hand in listening stream \
          sockets, INET or UNIX ones (ListenStream= and Accept=no of systemd)"
@@ -63,20 +63,20 @@ pub enum BindError {
     HandedIn {
         /// Its number.
         descriptor: RawFd,
-        /// What is wrong with it.
+        /// The reason.
         complaint: String,
     },
 }
 
 impl BindError {
-    /// Whether somebody else has the port, which a family that the machine lacks never has.
+    /// Whether another process has the port. A machine without the address family reports another error.
     fn is_address_in_use(&self) -> bool {
         matches!(self, BindError::Tcp { source, .. } | BindError::Udp { source, .. }
             if source.kind() == io::ErrorKind::AddrInUse)
     }
 }
 
-/// Something listened on, for people and for harnesses.
+/// An address that the server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// A TCP address.
@@ -109,28 +109,28 @@ impl fmt::Display for Endpoint {
 /// One listening socket.
 #[derive(Debug)]
 pub(super) enum Listener {
-    /// And what its clients are asked for, if it speaks TLS.
+    /// With TLS if there is a [`ClientAuth`].
     Tcp(TcpListener, Option<ClientAuth>),
     Unix(UnixListener, SocketFile),
 }
 
-/// The file of a UNIX socket, removed when nobody listens on it any more.
+/// The file of a UNIX socket, which is removed when the listener is dropped.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// The device and inode of the file that was made: another server may have put its own in that place since.
+    /// The device and inode of the file that this server made: another may have put its own in that place since.
     made: Option<(u64, u64)>,
 }
 
-/// A connection that has just come in.
+/// A connection that was just accepted.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) socket: AcceptedSocket,
-    /// The other end; for a UNIX socket, whose clients have no names, the socket itself.
+    /// The client's address; for a UNIX socket, whose clients have no names, the path of the socket.
     pub(super) peer: Endpoint,
-    /// The address it came in through.
+    /// The address that the client connected to.
     pub(super) local: Endpoint,
-    /// What the client is asked for, if it has to speak TLS.
+    /// Which certificate the client is asked for, if it has to speak TLS.
     pub(super) client_auth: Option<ClientAuth>,
 }
 
@@ -165,12 +165,12 @@ impl Listener {
         }
     }
 
-    /// Whether it listens on all addresses of its family; or on all of IPv4 as those of IPv6 that stand for them.
+    /// Whether it listens on all addresses of its family, or on all of IPv4 mapped into IPv6.
     pub(super) fn is_everywhere(&self) -> bool {
         matches!(self.endpoint(), Endpoint::Tcp(address) if address.ip().to_canonical().is_unspecified())
     }
 
-    /// Whether nobody gets any further without a certificate that is good here.
+    /// Whether it serves only clients with a valid certificate.
     pub(super) fn requires_certificate(&self) -> bool {
         matches!(self, Listener::Tcp(_, Some(ClientAuth::Required)))
     }
@@ -195,7 +195,7 @@ impl fmt::Display for Listener {
     }
 }
 
-/// The device and inode of what is at `path` itself.
+/// The device and inode of `path` itself, not of what a link points to.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
@@ -203,7 +203,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.made.is_some() && self.made == identity(&self.path) {
-            // Somebody may have removed it just now, and the next start would anyway.
+            // Another process may just have removed it, and the next start would anyway.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -218,7 +218,7 @@ impl Accepted {
     }
 }
 
-/// Opens every socket that `settings` ask for, those for TCP with `tls` if there is any.
+/// Opens every stream socket that `settings` name; those for TCP speak TLS if there is `tls`.
 pub(super) fn bind_all(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Listener>, BindError> {
     if let Some(path) = &settings.unix_socket {
         return bind_unix(path, settings).map(|listener| vec![listener]);
@@ -233,8 +233,8 @@ pub(super) fn bind_all(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Lis
     })
 }
 
-/// Has `bind` open a socket on each address that `listen`, the entries of `-l`, names; where there are none, on every
-/// address. `port` is for entries without one.
+/// Calls `bind` for each address of `listen`, the entries of `-l`; without entries, for every address. `port` is for
+/// entries without one.
 pub(super) fn bind_each<S>(
     listen: &[ListenAddress],
     port: u16,
@@ -261,14 +261,14 @@ pub(super) fn bind_each<S>(
     Ok(sockets)
 }
 
-/// Both families, or the one that is to be had: a machine may lack the other, or another server have its port.
+/// Binds both families, or one where the other fails: a machine may lack one, or another server have its port.
 fn bind_everywhere<S>(
     port: u16,
     endpoint: fn(&S) -> Endpoint,
     bind: impl Fn(SocketAddr) -> Result<S, BindError>,
 ) -> Result<Vec<S>, BindError> {
     let four = bind((Ipv4Addr::UNSPECIFIED, port).into());
-    // A port that the system chose for one family is the one for the other too.
+    // The port that the system chose for one family is used for the other, too.
     let port = four.as_ref().ok().and_then(|socket| endpoint(socket).port()).unwrap_or(port);
     let four_is_here = four.is_ok();
     match (four, bind((Ipv6Addr::UNSPECIFIED, port).into())) {
@@ -276,7 +276,10 @@ fn bind_everywhere<S>(
         (Ok(one), Err(error)) | (Err(error), Ok(one)) => {
             if error.is_address_in_use() {
                 let taken = if four_is_here { "IPv6" } else { "IPv4" };
-                warn!("{error}: another has it on {taken}, so only {} is listened on", endpoint(&one));
+                warn!(
+                    "{error}: another process has it on {taken}, so the server listens on {} only",
+                    endpoint(&one)
+                );
             }
             Ok(vec![one])
         }
@@ -296,7 +299,7 @@ fn bind_tcp(
         }
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
-        // The connections inherit it. Where the system does not know it, its own bound stays.
+        // The connections inherit it. A system that does not know the option keeps its own limit.
         let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
         socket.bind(&address.into())?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
@@ -307,10 +310,10 @@ fn bind_tcp(
         .map_err(|source| BindError::Tcp { address, source })
 }
 
-/// The socket file's permissions are those of the process's file mode mask, which the caller sets.
+/// Opens a UNIX socket at `path`. Its file mode follows the process's mask, which the caller sets.
 fn bind_unix(path: &Path, settings: &Settings) -> Result<Listener, BindError> {
     let open = || {
-        // What an earlier run has left; anything but a socket stays and makes the bind fail.
+        // Removes the socket that an earlier run has left; any other file stays and makes the bind fail.
         if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
             std::fs::remove_file(path)?;
         }
@@ -325,7 +328,7 @@ fn bind_unix(path: &Path, settings: &Settings) -> Result<Listener, BindError> {
         .map_err(|source| BindError::Unix { path: path.to_owned(), source })
 }
 
-/// Listens on a socket that somebody else has bound. If it has a file, that is not removed at the end.
+/// Listens on a socket that another process has bound. If it has a file, the file stays at the end.
 pub(super) fn adopt(socket: OwnedFd, tls: Option<&Tls>) -> Result<Listener, BindError> {
     let descriptor = socket.as_raw_fd();
     listen_on(Socket::from(socket), tls.and_then(|tls| tls.client_auth(TlsPrefix::AsChosen)))
@@ -348,7 +351,7 @@ fn listen_on(socket: Socket, client_auth: Option<ClientAuth>) -> io::Result<List
         Domain::UNIX => {
             let listener = UnixListener::from_std(socket.into())?;
             let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
-            // An abstract name is shown as systemd writes it, with the same sign for any of them.
+            // Any abstract name is shown as `@`, with which systemd begins them.
             let path = path.unwrap_or_else(|| PathBuf::from("@"));
             Ok(Listener::Unix(listener, SocketFile { path, made: None }))
         }

@@ -1,23 +1,23 @@
-//! What the operator is to know of, but may happen all the time: whoever is scanned, say, is scanned without end.
+//! A rate limit for warnings about events that clients can cause without end: all are counted, one a minute is logged.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::clock::Tick;
 
-/// How often the operator is told, at most, in seconds.
+/// The least time between two lines of the log, in seconds.
 const LOG_INTERVAL_SECONDS: u32 = 60;
 
-/// One such thing: counted whenever it happens, told now and then.
+/// Counts one kind of event, and says when to log it.
 #[derive(Debug, Default)]
 pub(super) struct LogThrottle {
-    /// When it was last told, in ticks; 0 is never.
+    /// The tick of the last line; 0 if there was none.
     logged_at: AtomicU32,
-    /// How often it happened since.
+    /// How many events there were since.
     unlogged: AtomicU64,
 }
 
 impl LogThrottle {
-    /// Counts that it happened `times` times; says how often since it was last told, if it is to be told now.
+    /// Adds `times` events at `now`. When they should be logged, returns how many there were since the last line.
     pub(super) fn count(&self, times: u64, now: Tick) -> Option<u64> {
         if times == 0 {
             return None;
@@ -38,7 +38,7 @@ mod tests {
     use crate::net::log_throttle::*;
 
     #[test]
-    fn what_happens_often_is_told_once_a_minute() {
+    fn frequent_events_are_logged_once_a_minute() {
         let throttle = LogThrottle::default();
         let start = Tick(100);
         assert_eq!(throttle.count(3, start), Some(3));

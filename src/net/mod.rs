@@ -1,7 +1,7 @@
-//! All that waits: listeners, the workers they hand connections to, and the clock.
+//! The network: listeners, the workers they hand connections to, and the clock. Only this module waits.
 //!
-//! The runtime of [`RunningServer::serve`] accepts; each worker is a thread with a runtime of its own and its own
-//! connections. Nothing moves between workers, so nothing is shared on the way of a request but the store.
+//! The runtime of [`RunningServer::serve`] accepts connections. Each worker is a thread with a runtime of its own and
+//! its own connections. No connection moves between workers, so requests share nothing but the store.
 
 mod accept;
 mod blocking;
@@ -46,33 +46,35 @@ use stream::ClientStream;
 use tls::{HANDSHAKE_SECONDS_MAX, Tls};
 use worker::{Incoming, NewConnection, start_worker};
 
-/// How often the engine is told what time it is.
+/// The time between two calls of [`Engine::tick`].
 const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
 
-/// How many accepted connections may wait for one worker.
+/// How many accepted connections may wait for one worker. When the queue is full, the listener waits.
 const WORKER_QUEUE_MAX: usize = 1024;
 
-/// How the server is asked to stop.
+/// How the server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopKind {
     /// At once.
     Now,
-    /// Gracefully: as SIGUSR1 does.
+    /// Gracefully, as on SIGUSR1.
     Graceful,
 }
 
-/// What every part of the network needs.
+/// The parts that all connections, workers and listeners use.
 #[derive(Debug)]
 struct Shared {
     engine: Arc<Engine>,
     clock: Clock,
     clients: Arc<Clients>,
+    /// One permit for each connection that may be open at once (`-c`).
     slots: Arc<Semaphore>,
+    /// How many connections were accepted since the start.
     accepted: AtomicU64,
     refuser: Refuser,
-    /// Times that nobody could be accepted.
+    /// Limits the warnings about errors of `accept`.
     accept_errors_log: LogThrottle,
-    /// Clients refused for their public address.
+    /// Limits the warnings about clients that were refused for their public address.
     public_clients_log: LogThrottle,
     blocking_pool: BlockingPool,
     slow_clients: SlowClients,
@@ -90,19 +92,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens every socket that the engine's settings ask for, those for TCP with `tls` if there is any. Within a
-    /// tokio runtime.
+    /// Opens every socket that the engine's settings name; those for TCP speak TLS if there is `tls`. To be called
+    /// within a tokio runtime.
     ///
     /// # Errors
-    /// [`BindError`], when one of them cannot be had.
+    /// [`BindError`], when one of them cannot be opened.
     pub fn bind(engine: Arc<Engine>, clock: Clock, tls: Option<Arc<Tls>>) -> Result<Server, BindError> {
         let listeners = listen::bind_all(engine.settings(), tls.as_deref())?;
         let datagram_sockets = datagram::bind_all(engine.settings())?;
         Ok(Server::with_sockets(listeners, datagram_sockets, engine, clock, tls))
     }
 
-    /// Listens on `sockets` that were opened by somebody else, in place of those of the settings; with `tls`, if there
-    /// is any, where they are of TCP. Within a tokio runtime.
+    /// Listens on `sockets`, which another process has opened and handed in, instead of those of the settings; those
+    /// for TCP speak TLS if there is `tls`. To be called within a tokio runtime.
     ///
     /// # Errors
     /// [`BindError::HandedIn`], when one of them is not a listening stream socket.
@@ -148,13 +150,13 @@ impl Server {
         Server { shared, listeners, datagram_sockets, stop_asked }
     }
 
-    /// What is listened on.
+    /// The addresses that the server listens on.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         let listeners = self.listeners.iter().map(Listener::endpoint);
         listeners.chain(self.datagram_sockets.iter().map(DatagramSocket::endpoint)).collect()
     }
 
-    /// The same for people, with what is spoken there.
+    /// The same addresses for the log, with a note on TLS; "nothing" if there are none.
     pub fn description(&self) -> String {
         let listeners = self.listeners.iter().map(Listener::to_string);
         let datagram_sockets = self.datagram_sockets.iter().map(|socket| socket.endpoint().to_string());
@@ -162,23 +164,23 @@ impl Server {
         if description.is_empty() { "nothing".to_owned() } else { description.join(", ") }
     }
 
-    /// Whether clients from the public Internet are turned away, because nobody said where to listen.
+    /// Whether protected mode refuses clients from the public Internet.
     pub fn is_protected(&self) -> bool {
         let settings = self.shared.engine.settings();
         self.listeners.iter().any(|listener| protected_mode::applies_to(listener, settings))
     }
 
-    /// Starts the workers, each with all it needs from the system. Within the tokio runtime that opened the sockets;
-    /// nothing is accepted before [`RunningServer::serve`].
+    /// Starts the workers. To be called within the tokio runtime that opened the sockets; the server accepts no
+    /// connection before [`RunningServer::serve`].
     ///
     /// # Errors
-    /// When a worker's thread or runtime cannot be had.
+    /// When the system refuses a worker its thread or its runtime.
     pub fn start(mut self) -> std::io::Result<RunningServer> {
         let (stopping, stopped) = watch::channel(());
         let mut queues = Vec::new();
         let mut workers = Vec::new();
         let threads = self.shared.engine.settings().threads;
-        // One socket for datagrams each, in turn.
+        // The workers take the datagram sockets in turn.
         let mut datagram_sockets: Vec<Vec<DatagramSocket>> = (0..threads).map(|_| Vec::new()).collect();
         std::mem::take(&mut self.datagram_sockets)
             .into_iter()
@@ -190,7 +192,7 @@ impl Server {
             let incoming = Incoming { accepted, datagram_sockets };
             workers.push(start_worker(number, Arc::clone(&self.shared), incoming, stopped.clone())?);
         }
-        // The runtime panics when it needs a thread to tidy up on and there is none, so that is tried before.
+        // The runtime panics when the system refuses it a thread for `Engine::tick`; so try here whether there is one.
         std::thread::Builder::new().spawn(|| ())?.join().expect("a thread that does nothing does not panic");
         Ok(RunningServer { server: self, queues, workers, stopping })
     }
@@ -202,12 +204,12 @@ pub struct RunningServer {
     server: Server,
     queues: Vec<mpsc::Sender<NewConnection>>,
     workers: Vec<JoinHandle<()>>,
-    /// Dropped to stop the workers.
+    /// The workers stop when this is dropped.
     stopping: watch::Sender<()>,
 }
 
 impl RunningServer {
-    /// Serves until a client asks to stop (`shutdown`) or `stop` does; says how.
+    /// Serves until a client sends `shutdown` or `stop` is ready; returns which way to stop.
     pub async fn serve(self, stop: impl Future<Output = StopKind>) -> StopKind {
         let RunningServer {
             server: Server { shared, listeners, mut stop_asked, .. },
@@ -240,38 +242,37 @@ impl RunningServer {
 
 impl Shared {
     fn stop(&self, kind: StopKind) {
-        // Full or closed: the server is stopping already.
+        // When the channel is full or closed, the server is stopping already.
         let _ = self.stop.try_send(kind);
     }
 
-    /// Registers the socket of a connection with the runtime of the scheduling thread, and puts TLS on it if it is to
-    /// have any.
+    /// Registers the socket of a connection with the runtime of the calling thread, with TLS if its listener speaks it.
     fn stream(&self, accepted: Accepted) -> std::io::Result<ClientStream> {
         match (accepted.client_auth, &self.tls) {
             (Some(client_auth), Some(tls)) => {
                 let session = tls.session(client_auth).map_err(std::io::Error::other)?;
                 accepted.socket.into_tls_stream(session)
             }
-            // Without TLS no listener asks for anything.
+            // Listeners only set `client_auth` if there is TLS.
             _ => accepted.socket.into_stream(),
         }
     }
 
-    /// A new connection, with a place of its own.
+    /// The entry of a new connection, which keeps `permit` until it is closed.
     fn opened(&self, accepted: &Accepted, permit: OwnedSemaphorePermit) -> Arc<Client> {
         let slot = ConnectionSlot::taken(permit, Arc::clone(&self.engine));
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
         Arc::new(Client::new(number, accepted, slot, self.clock.now()))
     }
 
-    /// Counts a TLS handshake, if it began a session that is remembered.
+    /// Counts a TLS handshake, if it began a session that the cache remembers.
     fn count_tls_session(&self, is_new: bool) {
         if is_new && self.tls.as_ref().is_some_and(|tls| tls.remembers_sessions()) {
             self.engine.connections().tls_sessions.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Counts the end of a connection, if it was TLS that failed.
+    /// Counts a failed connection, if it was TLS that failed.
     #[cold]
     fn count_tls_failure(&self, error: &std::io::Error) {
         if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
@@ -285,9 +286,10 @@ impl Shared {
     }
 }
 
-/// Tells the engine the time, and about once a second ends connections that are idle or do not get on with TLS.
+/// Calls [`Engine::tick`] with every tick, and about once a second closes connections that are idle or whose handshake
+/// takes too long.
 ///
-/// The engine may have much to tidy up, so it does that on a thread of its own: accepting does not wait for it.
+/// The engine may sweep many items in a tick, so it does that on a thread of its own: accepting does not wait for it.
 async fn keep_time(shared: Arc<Shared>) {
     let idle_seconds_max = shared.engine.settings().idle_seconds_max;
     let mut checked = shared.clock.now();
@@ -298,7 +300,7 @@ async fn keep_time(shared: Arc<Shared>) {
         let now = shared.clock.now();
         let engine = Arc::clone(&shared.engine);
         if tokio::task::spawn_blocking(move || engine.tick(now)).await.is_err() {
-            error!("tidying up panicked");
+            error!("the tick of the engine panicked");
         }
         shared.close_slow_readers();
         shared.wake_waiting_for_memory();

@@ -1,11 +1,12 @@
-//! Protected mode: a server that listens everywhere because nobody told it where, and asks nobody for a password,
-//! serves no client of the public Internet.
+//! Protected mode: a server that listens on every address because `-l` is missing, and asks for no password, refuses
+//! clients of the public Internet.
 //!
-//! Open memcached servers are scanned for all the time, read, filled and used against others. Who gives `-l` has
-//! decided who may come; who does not meant the machines nearby. `-o no_protected_mode` is for images: in a container
-//! every address may be public (as each pod's is in an IPv6 cluster), and whoever publishes its port means to.
+//! Attackers scan for open memcached servers all the time, to read and fill them and to use them against others. An
+//! operator who gives `-l` has decided who may connect; one who does not give it meant the machines nearby. Container
+//! images may need `-o no_protected_mode`: in a container every address may be public (as each pod's is in an IPv6
+//! cluster), and the operator opens the server by publishing its port.
 //!
-//! Rule: a client is judged by its address alone, once, before anything it sent is read.
+//! Rule: the server judges a client by its address alone, once, before it reads anything from it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,8 +17,8 @@ use crate::clock::Tick;
 use crate::net::log_throttle::LogThrottle;
 use crate::settings::Settings;
 
-/// Networks that no router of the public Internet brings anybody from, with the lengths of their prefixes. What is
-/// not here is public.
+/// Networks that routers of the public Internet do not route, with the lengths of their prefixes. All other addresses
+/// are public.
 const PRIVATE_V4: [(Ipv4Addr, u32); 6] = [
     (Ipv4Addr::new(10, 0, 0, 0), 8),     // RFC 1918, private networks
     (Ipv4Addr::new(172, 16, 0, 0), 12),  // RFC 1918
@@ -27,16 +28,17 @@ const PRIVATE_V4: [(Ipv4Addr, u32); 6] = [
     (Ipv4Addr::new(100, 64, 0, 0), 10), // RFC 6598, shared behind a carrier's NAT; clusters and VPNs use it too
 ];
 
-/// The same of IPv6. Addresses that stand for others of IPv4 through a translator (RFC 6052, RFC 3056) are public.
+/// The same of IPv6. Addresses that a translator makes of IPv4 addresses (RFC 6052, RFC 3056) are public.
 const PRIVATE_V6: [(Ipv6Addr, u32); 3] = [
     (Ipv6Addr::LOCALHOST, 128),                       // RFC 4291 (2.5.3), loopback
     (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),  // RFC 4193, unique local
     (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // RFC 4291 (2.5.6), link-local
 ];
 
-/// Whether `listener` is to be guarded: nobody chose its address, and it asks for neither password nor certificate.
+/// Whether protected mode applies to `listener`: no setting chose its address, and it asks for neither password nor
+/// certificate.
 pub(super) fn applies_to(listener: &Listener, settings: &Settings) -> bool {
-    // A socket that was handed in may be for one address: then somebody has said where to listen.
+    // A socket that was handed in may be for one address: then its owner has chosen where to listen.
     is_enabled(settings) && listener.is_everywhere() && !listener.requires_certificate()
 }
 
@@ -44,15 +46,16 @@ fn is_enabled(settings: &Settings) -> bool {
     settings.protected_mode && settings.listen.is_empty() && !settings.asks_for_password()
 }
 
-/// Whether `peer`, who came to `local`, comes from outside: from neither this machine nor a private network.
+/// Whether `peer`, which connected to `local`, is neither on this machine nor in a private network.
 ///
-/// One who has the address he came to is on this machine, whatever address that is: the kernel takes no packet from
-/// a network that claims to be its own (`accept_local` of Linux's ip-sysctl is off unless asked for).
+/// A peer with the address it connected to is on this machine, whatever address that is: the kernel accepts no packet
+/// from outside that bears one of its own addresses (`accept_local` of Linux's ip-sysctl is off by default).
 pub(super) fn is_outsider(peer: IpAddr, local: IpAddr) -> bool {
     is_public(peer) && peer.to_canonical() != local.to_canonical()
 }
 
-/// Whether an address belongs to the public Internet. An IPv4 address that is mapped into IPv6 is judged as itself.
+/// Whether an address belongs to the public Internet. An IPv4 address that is mapped into IPv6 counts as the IPv4
+/// address.
 pub(super) fn is_public(address: IpAddr) -> bool {
     let is_within = |address: u128, network: u128, bits: u32, prefix_bits: u32| {
         (address ^ network) >> (bits - prefix_bits) == 0
@@ -67,7 +70,7 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Whether the client of `accepted` is to be turned away by a guarded listener.
+/// Whether protected mode refuses the client of `accepted`.
 pub(super) fn refuses(accepted: &Accepted) -> bool {
     match (&accepted.peer, &accepted.local) {
         (Endpoint::Tcp(peer), Endpoint::Tcp(local)) => is_outsider(peer.ip(), local.ip()),
@@ -75,14 +78,14 @@ pub(super) fn refuses(accepted: &Accepted) -> bool {
     }
 }
 
-/// Logs that `peer` was turned away at `now`; `throttle` knows when that was last said.
+/// Logs that `peer` was refused at `now`, in a warning as often as `throttle` allows.
 pub(super) fn log_refusal(throttle: &LogThrottle, peer: &Endpoint, now: Tick) {
     debug!(%peer, "refused: its address is public");
     if let Some(times) = throttle.count(1, now) {
         warn!(
-            "refused {peer}, whose address is public, and {} more since this was last said: to serve public addresses \
-             say -l (--listen) or, better, -Y (--auth-file); in a container, where clients may be public and a \
-             firewall decides, say -o no_protected_mode or MEMCACHED_PROTECTED_MODE=no",
+            "refused {peer}, whose address is public, and {} more such clients since this was last logged; to serve \
+             public addresses use -l (--listen) or, better, -Y (--auth-file); in a container, where clients may have \
+             public addresses and a firewall decides, use -o no_protected_mode or MEMCACHED_PROTECTED_MODE=no",
             times - 1
         );
     }
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_somebody_chose_is_not_guarded() {
+    fn an_address_that_a_setting_chose_is_not_protected() {
         assert!(is_enabled(&Settings::default()));
         for host in ["*", "0.0.0.0", "198.51.100.7"] {
             let listen = vec![ListenAddress { host: host.to_owned(), port: None, tls: TlsPrefix::AsChosen }];
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_address_is_guarded_however_a_socket_that_is_handed_in_writes_it() {
+    async fn every_address_is_protected_however_a_socket_that_is_handed_in_writes_it() {
         for (domain, address) in
             [(Domain::IPV4, "0.0.0.0:0"), (Domain::IPV6, "[::]:0"), (Domain::IPV6, "[::ffff:0.0.0.0]:0")]
         {

@@ -1,11 +1,12 @@
-//! One last line to a client that is turned away, in a way that it arrives.
+//! Refusing a client with one line that says why, and closing its connection so that the line arrives.
 //!
-//! A socket that is closed while something it was sent is unread, or still to come, answers with a reset, and a reset
-//! can overtake the line: the client then sees `connection reset` and no reason. So the line is sent, the end behind
-//! it, and for a short while what the client sends is thrown away unread, until it has closed, too.
+//! When a socket is closed while input is unread or still to come, the system answers with a reset, and the reset can
+//! overtake the line: the client then sees `connection reset` and no reason. So the server sends the line and the end
+//! of the stream, and then, for a short while, lingers: it discards what the client sends until the client has closed,
+//! too.
 //!
-//! Rule: it costs the server next to nothing. Those who linger are few, hold no place among the connections, and
-//! are closed at once when there are more.
+//! Rule: a refusal costs the server next to nothing. At most [`LINGERING_MAX`] sockets linger, which do not count as
+//! connections; further ones are closed at once.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -18,20 +19,21 @@ use tokio::sync::Semaphore;
 
 use crate::net::stream::AcceptedSocket;
 
-/// How many may linger at once. Half of the descriptors that are kept for what is no connection.
+/// How many sockets may linger at once. Half of the descriptors that the server reserves for other things than
+/// connections.
 const LINGERING_MAX: usize = 16;
 
-/// How long one may linger. Enough for a round trip of any length on Earth and a retransmission of the line, whose
+/// How long a socket may linger. Enough for a round trip of any length on Earth and a retransmission of the line, whose
 /// first time-out is 1 s (RFC 6298).
 const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// How much one may send meanwhile, in bytes: about what a client's system sends before it hears anything.
+/// How much a client may send meanwhile, in bytes: about as much as its system sends before it hears anything.
 const LINGER_BYTES_MAX: usize = 64 << 10;
 
-/// How much of it one read throws away, in bytes.
+/// How much of it one read discards, in bytes.
 const READ_BYTES_MAX: usize = 4 << 10;
 
-/// Turns clients away.
+/// Refuses clients.
 #[derive(Debug)]
 pub(super) struct Refuser {
     lingering: Arc<Semaphore>,
@@ -42,9 +44,9 @@ impl Refuser {
         Refuser { lingering: Arc::new(Semaphore::new(LINGERING_MAX)) }
     }
 
-    /// Sends `line` and closes. Nothing the client sent is looked at. The socket is fresh and does not block: the
-    /// line fits its buffer, or the client has gone and does not miss it. As with
-    /// memcached it is plain text even where TLS is spoken: a handshake is work. Within a tokio runtime.
+    /// Sends `line` and closes, without looking at what the client sent. The socket is new and does not block: the line
+    /// fits its buffer, or the client has gone. As in memcached the line is plain text even where the listener speaks
+    /// TLS, because a handshake is work. To be called within a tokio runtime.
     pub(super) fn refuse(&self, socket: AcceptedSocket, line: &[u8]) {
         match socket {
             AcceptedSocket::Tcp(mut socket) => {
@@ -54,27 +56,27 @@ impl Refuser {
                 let Ok(slot) = Arc::clone(&self.lingering).try_acquire_owned() else { return };
                 let Ok(socket) = TcpStream::from_std(socket) else { return };
                 tokio::spawn(async move {
-                    // Whether it left or has to does not matter.
+                    // It does not matter whether the client left or its time is over.
                     let _ = tokio::time::timeout(LINGER_TIME_MAX, linger(socket)).await;
                     drop(slot);
                 });
             }
             AcceptedSocket::Unix(mut socket) => {
-                // Nothing is lost on its way within a machine.
+                // A UNIX socket delivers what it took even when it is closed.
                 let _ = socket.write_all(line);
             }
         }
     }
 }
 
-/// Throws away what comes, until the other end closes or has sent too much.
+/// Discards input until the client closes or has sent too much.
 async fn linger(mut socket: TcpStream) {
     let mut scratch = [0; READ_BYTES_MAX];
-    let mut thrown_away = 0;
-    while thrown_away < LINGER_BYTES_MAX {
+    let mut discarded = 0;
+    while discarded < LINGER_BYTES_MAX {
         match socket.read(&mut scratch).await {
             Ok(0) | Err(_) => return,
-            Ok(read) => thrown_away += read,
+            Ok(read) => discarded += read,
         }
     }
 }
@@ -98,7 +100,7 @@ mod tests {
         (client, AcceptedSocket::Tcp(socket))
     }
 
-    /// Has `refuser` go on for `time`.
+    /// Leaves the runtime to others for `time`.
     async fn let_pass(time: Duration) {
         tokio::time::sleep(time).await;
     }
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn few_linger_for_a_short_time_and_the_rest_is_closed_at_once() {
+    async fn few_sockets_linger_for_a_short_time_and_the_rest_is_closed_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let refuser = Refuser::new();
         let begun = Instant::now();
@@ -135,7 +137,7 @@ mod tests {
         for mut client in &clients {
             let mut read = Vec::new();
             client.read_to_end(&mut read).unwrap();
-            assert_eq!(read, LINE, "who does not linger is told all the same");
+            assert_eq!(read, LINE, "a client whose socket does not linger is told all the same");
         }
         while refuser.lingering.available_permits() < LINGERING_MAX {
             assert!(begun.elapsed() < 10 * LINGER_TIME_MAX, "they linger for ever");
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_who_goes_on_sending_does_not_linger_for_long() {
+    async fn a_client_that_goes_on_sending_does_not_linger_for_long() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (client, socket) = pair(&listener);
         let AcceptedSocket::Tcp(socket) = socket else { unreachable!("it is a pair of TCP") };

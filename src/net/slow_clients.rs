@@ -1,14 +1,14 @@
 //! Accounting for the memory that clients occupy, and closing the slowest of them when it is too much.
 //!
-//! The server holds three things for a client: a request that has not arrived in full, replies that the client has not read,
-//! and, among these, large values that the client shares with the store. Requests and replies lie in buffers outside of
-//! `-m`; `-o read_buf_mem_limit` bounds these buffers for all clients together, and with them what TLS may hold encrypted,
-//! of shared values too. Shared values lie within `-m`. Those that no item has any more are pinned there by the clients that
-//! have not read them, and the store wants at most a quarter of `-m` pinned.
+//! The server holds three things for a client: a request that has not arrived in full, replies that the client has not
+//! read, and, among these, large values that the client shares with the store. Requests and replies lie in buffers
+//! outside of `-m`; `-o read_buf_mem_limit` bounds these buffers for all clients together, and with them the ciphertext
+//! that TLS may hold, of shared values too. Shared values lie within `-m`. Those that no item has any more are pinned
+//! there by the clients that have not read them, and the store wants at most a quarter of `-m` pinned.
 //!
-//! Rule: progress is measured in pieces of [`PIECE_BYTES`]. The client that has taken longest over its last piece, or over
-//! what there was of it, is closed first. So clients that stall or drip are closed, and clients that make progress are
-//! spared, however much is on its way to or from them.
+//! Rule: progress is measured in pieces of [`PIECE_BYTES`]. The client that has taken longest over its last piece, or
+//! over what there was of it, is closed first. So clients that stall or drip are closed, and clients that make progress
+//! are spared, however much is on its way to or from them.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,21 +25,22 @@ use crate::net::log_throttle::LogThrottle;
 /// The length of a piece, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A client is not closed before it has taken this long over a piece, in ticks: two, because the first may be a short one.
-/// That is at least a tenth of a second; a flood over the loopback device fills `-m 64` in less.
+/// A client is not closed before it has taken this long over a piece, in ticks: two, because the first may be a short
+/// one. That is at least a tenth of a second; a flood over the loopback device fills `-m 64` in less.
 const SLOW_TICKS_MIN: u32 = 2;
 
-/// Every client may occupy this much in buffers, in bytes, whatever the limit: the short requests and replies of a client
-/// that is not slow never meet it. Source: the longest line of a request.
+/// Every client may occupy this much in buffers, in bytes, whatever the limit: the short requests and replies of a
+/// client that is not slow never meet it. Source: the longest line of a request.
 const SMALL_BYTES_MAX: usize = crate::protocol::LINE_BYTES_MAX;
 
-/// The memory that one client occupies, and how fast the client gets on. Only the client's own worker adds to it. The thread
-/// that closes the client subtracts it from the totals at once, for the worker frees the memory as soon as it sees the end.
+/// The memory that one client occupies, and how fast the client gets on. Only the client's own worker adds to it. The
+/// thread that closes the client subtracts it from the totals at once, for the worker frees the memory as soon as it
+/// sees the end.
 #[derive(Debug, Default)]
 pub(super) struct ClientMemory {
     /// The buffer of an unfinished request, in bytes.
     input: AtomicU64,
-    /// The buffer of replies and what waits encrypted behind it, in bytes.
+    /// The buffer of replies and the ciphertext that waits behind it, in bytes.
     output: AtomicU64,
     /// Shared values that the client has not read, in bytes.
     owed_values: AtomicU64,
@@ -93,7 +94,7 @@ enum Limit {
 }
 
 impl Limit {
-    /// What `memory` counts against this limit, in bytes.
+    /// How much of `memory` counts against this limit, in bytes.
     fn counted(self, memory: &ClientMemory) -> u64 {
         match self {
             Limit::Buffers => memory.buffer_bytes(),
@@ -102,15 +103,15 @@ impl Limit {
     }
 }
 
-/// Has the log told of closed clients at most once a minute for each limit.
+/// The warnings about clients closed for one limit, at most one a minute.
 #[derive(Debug, Default)]
 struct ClosingLog {
     throttle: LogThrottle,
-    /// What was freed since the log was last told, in bytes.
+    /// How much closing clients has freed since the last warning, in bytes.
     unlogged_bytes: AtomicU64,
 }
 
-/// What all workers know of slow clients together.
+/// The state that all workers share to find and close slow clients.
 #[derive(Debug, Default)]
 pub(super) struct SlowClients {
     /// The last tick at which all slow clients were closed and that did not free enough.
@@ -174,8 +175,8 @@ impl ClientAccount<'_> {
         self.note_output(0, 0);
     }
 
-    /// Subtracts what a slow client occupies from the totals; the caller aborts its task. The values it has not read stay
-    /// noted until it is gone.
+    /// Subtracts what a slow client occupies from the totals; the caller aborts its task. The values it has not read
+    /// stay noted until it is gone.
     fn close_too_slow(self) {
         debug!(client = %self.client, "closed: too slow, and other clients need the memory");
         self.client.mark_too_slow();
@@ -185,7 +186,7 @@ impl ClientAccount<'_> {
         let counter = if is_owed { &connections.response_oom } else { &connections.read_buffer_oom };
         counter.fetch_add(1, Ordering::Relaxed);
         self.note_input(0);
-        self.note_output(0, value_bytes as usize); // it was a usize
+        self.note_output(0, value_bytes as usize); // it came from a usize
     }
 }
 
@@ -195,7 +196,8 @@ impl Shared {
         ClientAccount { shared: self, client }
     }
 
-    /// Whether the buffers of all clients may take `more` bytes. Closes clients that are slower than `client` if need be.
+    /// Whether the buffers of all clients may take `more` bytes. Closes clients that are slower than `client` if need
+    /// be.
     fn fits_buffer_limit(&self, client: &Client, more: usize) -> bool {
         let max = self.engine.settings().buffer_bytes_max();
         if max == 0 {
@@ -231,12 +233,13 @@ impl Shared {
         self.slow_clients.waiting_for_memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes clients, the slowest first, until that frees `bytes` of what counts against `limit`; on behalf of `newcomer`
-    /// only those that are slower than it. Returns how many bytes that frees.
+    /// Closes clients, the slowest first, until they free `bytes` that count against `limit`; on behalf of `newcomer`,
+    /// only clients that are slower than it. Returns how many bytes they free.
     #[cold]
     fn close_slowest(&self, newcomer: Option<&Client>, limit: Limit, bytes: u64) -> u64 {
         let now = self.clock.now();
-        // To look through all clients takes as long as some thousand small gets, so that is in vain at most once a tick.
+        // To look through all clients takes as long as some thousand small gets, so that is in vain at most once a
+        // tick.
         if self.slow_clients.none_at.load(Ordering::Relaxed) == now.0 {
             return 0;
         }
@@ -286,14 +289,14 @@ impl Shared {
     }
 }
 
-/// How long a client must have taken over its piece to be closed, in ticks: longer than `newcomer`, on whose behalf it is
-/// closed.
+/// How long a client must have taken over its piece to be closed, in ticks: longer than `newcomer`, on whose behalf it
+/// is closed.
 fn ticks_min(newcomer: Option<&ClientMemory>, now: Tick) -> u32 {
     newcomer.map_or(0, |memory| memory.piece_ticks(now) + 1).max(SLOW_TICKS_MIN)
 }
 
-/// The slowest of `candidates`, as many as it takes to free `bytes` of what counts against `limit`; all of them if that
-/// is not enough.
+/// The slowest of `candidates`, as many as it takes to free `bytes` that count against `limit`; all of them if they do
+/// not free as much.
 fn slowest<T>(
     mut candidates: Vec<T>,
     memory: impl Fn(&T) -> &ClientMemory,

@@ -1,7 +1,7 @@
-//! One byte stream to a client, whatever kind of socket carries it.
+//! One byte stream to a client, over TCP, TLS or a UNIX socket.
 //!
-//! Rule: what `poll_write` has taken, the socket has; so nothing is ever flushed. It may be pending with some of the
-//! bytes already on their way (TLS), and is to be called again with the same ones.
+//! Rule: the socket has all bytes that `poll_write` has taken, so nothing needs to be flushed. With TLS, `poll_write`
+//! may return `Pending` with some of the bytes already on their way; call it again with the same bytes.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,11 +20,11 @@ use super::tls::{TlsStream, UNSENT_BYTES_MAX};
 pub(super) enum ClientStream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// In a box, for it is some hundred bytes larger than the others.
+    /// In a box, because it is some hundred bytes larger than the others.
     Tls(Box<TlsStream>),
 }
 
-/// A connected socket on its way from the listener's runtime to a worker's.
+/// A connected socket between the listener's runtime and a worker's, registered with neither.
 #[derive(Debug)]
 pub(super) enum AcceptedSocket {
     Tcp(std::net::TcpStream),
@@ -40,7 +40,8 @@ impl AcceptedSocket {
         }
     }
 
-    /// As [`AcceptedSocket::into_stream`], with TLS on a TCP socket; its handshake is still to come.
+    /// Registers the socket as [`AcceptedSocket::into_stream`] does; a TCP socket will begin with a handshake of
+    /// `session`.
     pub(super) fn into_tls_stream(self, session: ServerConnection) -> io::Result<ClientStream> {
         Ok(match self.into_stream()? {
             ClientStream::Tcp(socket) => ClientStream::Tls(Box::new(TlsStream::new(socket, session))),
@@ -50,7 +51,7 @@ impl AcceptedSocket {
 }
 
 impl ClientStream {
-    /// How many of `owed` bytes that are to be written this may hold itself until the socket takes them, encrypted.
+    /// How many of `owed` bytes to be written the stream may itself hold, encrypted, until the socket takes them.
     pub(super) fn encrypted_bytes_max(&self, owed: usize) -> usize {
         match self {
             ClientStream::Tcp(_) | ClientStream::Unix(_) => 0,
@@ -58,32 +59,32 @@ impl ClientStream {
         }
     }
 
-    /// Has the system hold about `bytes` of what the other end does not read, where it would hold megabytes.
+    /// Limits the unsent data that the system buffers to about `bytes`, instead of megabytes.
     pub(super) fn limit_send_buffer(&self, bytes: usize) {
         let socket = match self {
             ClientStream::Tcp(socket) => SockRef::from(socket),
             ClientStream::Unix(socket) => SockRef::from(socket),
             ClientStream::Tls(stream) => stream.socket(),
         };
-        // Where the system will not, its own bound stays.
+        // If the system refuses, its own limit stays.
         let _ = socket.set_send_buffer_size(bytes);
     }
 
-    /// Has the system forget what it took and could not send, as soon as the connection is closed, and not keep it
-    /// until the client has gone.
+    /// Makes the system discard unsent data when the connection is closed, instead of keeping it until the client has
+    /// gone.
     pub(super) fn discard_unsent_at_close(&self) {
         let socket = match self {
             ClientStream::Tcp(socket) => SockRef::from(socket),
             ClientStream::Unix(socket) => SockRef::from(socket),
             ClientStream::Tls(stream) => stream.socket(),
         };
-        // Where the system will not, it keeps it for some minutes.
+        // If the system refuses, it keeps the data for some minutes.
         let _ = socket.set_linger(Some(Duration::ZERO));
     }
 
-    /// Says `words` to a client whose connection is about to be closed, if its socket takes them now.
+    /// Sends `words` to a client whose connection is about to be closed, if its socket takes them at once.
     pub(super) fn try_write_last(&mut self, words: &[u8]) {
-        // Who does not hear it sees the end of the connection.
+        // Otherwise the client just sees the end of the connection.
         let _ = Pin::new(self).poll_write(&mut Context::from_waker(Waker::noop()), words);
     }
 }
@@ -130,7 +131,7 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // nothing is held back
+        Poll::Ready(Ok(())) // `poll_write` holds nothing back
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

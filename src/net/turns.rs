@@ -1,16 +1,15 @@
-//! The queue for long turns: each time the runtime has looked at its sockets, a worker has one of them.
+//! The scheduler for long turns: a worker runs one of them each time its runtime has polled the sockets.
 //!
-//! Most turns are short: a few small requests, some microseconds. A long one takes about a tenth of a millisecond: a piece
-//! of an upload or of a large reply, a slice of a dump, a pipeline. Whoever has had a long turn queues here for the next.
-//! Pieces of TLS handshakes, a millisecond each, have a queue of their own, so that a crowd of them holds up nobody else
-//! who queues. Rules, for each of the two:
-//! - each time the runtime has looked at its sockets, one long turn is called, behind all short ones that were found
-//!   there; so a short one waits for one long turn, however many connections upload. Where there is so much else to do that
-//!   the runtime looks at its sockets before all of it is done, long turns come to about as large a part of the work as
-//!   all the rest;
-//! - first come, first served. Who sends nothing takes up no place, and who has left is not waited for.
+//! Most turns are short: a few small requests, some microseconds. A long turn takes about a tenth of a millisecond: a
+//! piece of an upload or of a large reply, a slice of a dump, a pipeline. A connection that has had a long turn queues
+//! here for the next. Pieces of TLS handshakes, a millisecond each, have a queue of their own, so that a crowd of them
+//! does not hold up the other queue. Rules, for each of the two queues:
+//! - each time the runtime has polled the sockets, one long turn runs, behind all short ones that were found there. So
+//!   a short turn waits for one long turn, however many connections upload. When there is so much else to do that the
+//!   runtime polls the sockets before all of it is done, long turns come to about half of the work;
+//! - first come, first served. A connection that sends nothing is not in the queue, and one that has left is skipped.
 //!
-//! (20 connections that store 1 KB values without end: the median get beside them takes 0.04 ms. It took 40 ms when each of
+//! (Beside 20 connections that store 1 KB values without end, the median get takes 0.04 ms. It took 40 ms when each of
 //! them went on for as long as it found something to read. `cargo bench --bench abuse -- --kinds many-sets`.)
 
 use std::pin::{Pin, pin};
@@ -26,15 +25,15 @@ pub(super) struct Turns {
     pub(super) handshakes: TurnQueue,
 }
 
-/// Where the connections of a worker queue. Each of them has one place at most, so `-c` bounds the queue.
+/// A queue of connections that wait for a turn. Each has one position at most, so `-c` bounds the queue.
 #[derive(Debug)]
 pub(super) struct TurnQueue(mpsc::UnboundedSender<oneshot::Sender<()>>);
 
-/// A place in the queue, which waits to be called.
+/// A position in the queue; a future that is ready when the turn comes.
 #[derive(Debug)]
 pub(super) struct QueuePosition(oneshot::Receiver<()>);
 
-/// Who calls those that queue.
+/// The scheduling ends of both queues.
 #[derive(Debug)]
 pub(super) struct TurnSchedulers {
     long: TurnScheduler,
@@ -44,7 +43,7 @@ pub(super) struct TurnSchedulers {
 #[derive(Debug)]
 struct TurnScheduler(mpsc::UnboundedReceiver<oneshot::Sender<()>>);
 
-/// Both queues, and who calls their turns.
+/// Both queues, and their schedulers.
 pub(super) fn turns() -> (Turns, TurnSchedulers) {
     let ((long, long_scheduler), (handshakes, handshake_scheduler)) = (queue(), queue());
     (Turns { long, handshakes }, TurnSchedulers { long: long_scheduler, handshakes: handshake_scheduler })
@@ -56,37 +55,37 @@ fn queue() -> (TurnQueue, TurnScheduler) {
 }
 
 impl TurnQueue {
-    /// A place at the end of the queue.
+    /// Takes a position at the end of the queue.
     pub(super) fn join(&self) -> QueuePosition {
         let (call, called) = oneshot::channel();
-        // Without a caller the worker is about to end, and with it all that wait.
+        // Without a scheduler the worker is about to end, and its connections with it.
         let _ = self.0.send(call);
         QueuePosition(called)
     }
 }
 
-/// How a connection stands with the queue.
+/// Whether a connection may have its next turn.
 #[derive(Debug, Default)]
 pub(super) enum TurnState {
     /// Its last turn was short: it may have the next at once.
     #[default]
     Free,
-    /// Its last turn was long: it has to queue for the next.
+    /// Its last turn was long: it must queue for the next.
     MustQueue,
-    /// It queues.
+    /// It is in the queue.
     Queued(QueuePosition),
-    /// It was called, and has not done anything since.
+    /// Its turn has come, and it has done nothing since.
     Called,
 }
 
 impl TurnState {
-    /// Notes how its turn was.
+    /// Notes that it had a turn.
     #[inline]
     pub(super) fn note_turn(&mut self, is_long: bool) {
         *self = if is_long { TurnState::MustQueue } else { TurnState::Free };
     }
 
-    /// Waits until it may have its next turn: where the last one was long, until `turns` calls it.
+    /// Waits until it may have its next turn; if the last one was long, in the queue `turns`.
     #[inline]
     pub(super) fn poll_next(&mut self, turns: &TurnQueue, cx: &mut Context<'_>) -> Poll<()> {
         if let TurnState::Free = self { Poll::Ready(()) } else { self.poll_called(turns, cx) }
@@ -104,13 +103,13 @@ impl TurnState {
         Poll::Ready(())
     }
 
-    /// Whether it will be called.
+    /// Whether it is in the queue.
     #[inline]
     pub(super) fn is_queued(&self) -> bool {
         matches!(self, TurnState::Queued(_))
     }
 
-    /// Notes that its socket has nothing for it now. Who was called in vain has to queue once more.
+    /// Notes that the socket is not ready. A connection whose turn came in vain must queue again.
     #[inline]
     pub(super) fn note_pending(&mut self) {
         if let TurnState::Called = self {
@@ -128,8 +127,9 @@ impl Future for QueuePosition {
 }
 
 impl TurnSchedulers {
-    /// Calls one after the other until the last connection has gone. To be part of the future that the worker's runtime
-    /// blocks on: that is what it comes back to each time it has looked at its sockets, however much else is waiting.
+    /// Gives one connection after the other its turn, until the last has gone. To be part of the future that the
+    /// worker's runtime blocks on: the runtime polls that each time it has polled the sockets, however much else is
+    /// waiting.
     pub(super) async fn run(self) {
         tokio::join!(self.long.run(), self.handshakes.run());
     }
@@ -147,9 +147,9 @@ impl TurnScheduler {
 
 /// Reschedules the connection that calls this behind the others that are ready.
 ///
-/// The runtime looks at sockets only every 61st time while there is a task to run, and one that wakes itself is such a
-/// task. The future that yields to the runtime, polled once, has it look at them before this task is woken. (Beside a dump
-/// half of all gets took 0.15 ms so, and 8 ms otherwise: `cargo bench --bench latency -- --parts dump`.)
+/// While there is a task to run, the runtime polls the sockets only every 61st time, and a task that wakes itself is
+/// such a task. But `yield_now`, polled once, makes the runtime poll them before it wakes this task. (Beside a dump the
+/// median get took 0.15 ms so, and 8 ms otherwise: `cargo bench --bench latency -- --parts dump`.)
 pub(super) fn yield_to_others(cx: &mut Context<'_>) {
     let _: Poll<()> = pin!(yield_now()).poll(cx);
 }
@@ -164,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes in `log` each turn that `name` has, `long` ones or short ones.
+    /// Has `count` turns, `long` ones or short ones, and appends `name` to `log` for each.
     async fn have_turns(name: char, long: bool, count: usize, turns: Rc<Turns>, log: Rc<RefCell<String>>) {
         let mut turn_state = TurnState::default();
         for _ in 0..count {
@@ -172,13 +172,13 @@ mod tests {
             log.borrow_mut().push(name);
             turn_state.note_turn(long);
             if !long {
-                yield_now().await; // until its socket has something, say
+                yield_now().await; // as if its socket were not ready
             }
         }
     }
 
     #[tokio::test]
-    async fn between_two_looks_at_the_sockets_one_long_turn_is_called() {
+    async fn between_two_polls_of_the_sockets_one_long_turn_runs() {
         let (turns, schedulers) = turns();
         let turns = Rc::new(turns);
         let log = Rc::new(RefCell::new(String::new()));
@@ -196,7 +196,7 @@ mod tests {
             () = all => {}
             () = schedulers.run() => unreachable!("there are queues"),
         }
-        // The first turn of each may be long without anybody knowing; from then on they alternate.
+        // Before its first turn a connection is not known to have long ones; from then on they alternate.
         let log = log.borrow();
         let later: Vec<_> = log[4..].split('s').map(str::len).collect();
         assert!(later[..4].iter().all(|&long| long <= 1), "{log}");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_called_in_vain_queues_again_and_who_has_left_is_passed_over() {
+    async fn a_connection_whose_turn_came_in_vain_queues_again_and_one_that_has_left_is_skipped() {
         let (turns, schedulers) = turns();
         let mut turn_state = TurnState::default();
         turn_state.note_turn(true);

@@ -16,20 +16,20 @@ use crate::net::turns::turns;
 
 pub(super) type NewConnection = (Accepted, Arc<Client>);
 
-/// Where a worker's requests come from.
+/// The sources of a worker's requests.
 pub(super) struct Incoming {
     pub(super) accepted: mpsc::Receiver<NewConnection>,
     pub(super) datagram_sockets: Vec<DatagramSocket>,
 }
 
-/// Starts worker `number`: a thread that serves what is `incoming` until `stopped` says so.
+/// Starts worker `number`, a thread that serves `incoming` until `stopped` changes.
 pub(super) fn start_worker(
     number: usize,
     shared: Arc<Shared>,
     incoming: Incoming,
     stopped: watch::Receiver<()>,
 ) -> std::io::Result<JoinHandle<()>> {
-    // The thread first, for a runtime that found no thread could not be dropped here, within another.
+    // The thread comes first: without it the runtime would have to be dropped here, within another, which panics.
     let (give, given) = std::sync::mpsc::sync_channel(1);
     let worker = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         let runtime: Result<tokio::runtime::Runtime, _> = given.recv();
@@ -37,7 +37,7 @@ pub(super) fn start_worker(
             runtime.block_on(run_worker(number, shared, incoming, stopped));
         }
     })?;
-    // Nobody takes it only if the thread is gone, and joining that will tell why.
+    // This fails only if the thread has ended, and joining the thread will tell why.
     let _ = give.send(tokio::runtime::Builder::new_current_thread().enable_io().build()?);
     Ok(worker)
 }
@@ -53,7 +53,7 @@ async fn run_worker(
         let endpoint = socket.endpoint();
         match DatagramServer::new(socket, number, Arc::clone(&shared)) {
             Ok(server) => drop(tokio::spawn(server.serve())),
-            Err(error) => error!("cannot serve {endpoint}: {error}"),
+            Err(error) => error!("cannot serve datagrams on {endpoint}: {error}"),
         }
     }
     let (turns, schedulers) = turns();
@@ -63,7 +63,7 @@ async fn run_worker(
         let (accepted, client) = tokio::select! {
             Some(handed) = accepted.recv() => handed,
             _ = stopped.changed() => return,
-            () = &mut scheduling => return, // never, for there are queues
+            () = &mut scheduling => return, // never: `turns` keeps the queues open
         };
         match shared.stream(accepted) {
             Ok(stream) => {
@@ -76,12 +76,12 @@ async fn run_worker(
                     Arc::clone(&shared),
                     Arc::clone(&turns),
                 );
-                // The task cannot have run before it is entered: it is this thread that will run it.
+                // The task runs on this thread, so it cannot end before its client is registered.
                 let task = tokio::spawn(connection.serve());
                 shared.clients.insert(client, task.abort_handle());
             }
             Err(error) => {
-                debug!(client = %client, %error, "cannot take over connection");
+                debug!(client = %client, %error, "cannot register the socket of a connection");
                 shared.closed(&client);
             }
         }

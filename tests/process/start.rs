@@ -208,7 +208,12 @@ fn a_port_that_is_taken_on_one_address_family_is_listened_on_on_the_other() {
             log.contains(&format!("failed to listen on TCP port {port}: Address already in use")),
             "{log}"
         );
-        assert!(log.contains(&format!("another has it on {family}, so only {listened}:{port} is")), "{log}");
+        assert!(
+            log.contains(&format!(
+                "another process has it on {family}, so the server listens on {listened}:{port} only"
+            )),
+            "{log}"
+        );
     }
     let (four, six, port) = same_port_of_both_families();
     drop(six);

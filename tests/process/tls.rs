@@ -536,13 +536,13 @@ fn certificates_that_cannot_be_used_stop_the_start() {
     .unwrap();
     for (chain, key, issuers, words) in [
         ("none.pem", "key.pem", None, "Error loading the certificate chain: {}/none.pem : No such file"),
-        ("words.pem", "key.pem", None, "Error loading the certificate chain: {}/words.pem : there is no"),
+        ("words.pem", "key.pem", None, "Error loading the certificate chain: {}/words.pem : it contains no"),
         ("chain.pem", "none.pem", None, "Error loading the key: {}/none.pem : No such file"),
-        ("chain.pem", "words.pem", None, "Error loading the key: {}/words.pem : there is no private key"),
+        ("chain.pem", "words.pem", None, "Error loading the key: {}/words.pem : it contains no private key"),
         ("chain.pem", "locked.pem", None, "Error loading the key: {}/locked.pem : it is encrypted"),
         ("chain.pem", "other.pem", None, "Error loading the key: {}/other.pem : key values mismatch"),
         ("chain.pem", "key.pem", Some("none.pem"), "Error loading the CA certificate: {}/none.pem : No such"),
-        ("chain.pem", "chain.pem", None, "Error loading the key: {}/chain.pem : there is no private key"),
+        ("chain.pem", "chain.pem", None, "Error loading the key: {}/chain.pem : it contains no private key"),
     ] {
         let mut options = format!("ssl_chain_cert={},ssl_key={}", path(chain), path(key));
         if let Some(issuers) = issuers {
@@ -564,8 +564,8 @@ fn a_pipe_is_no_certificate() {
     fs::rename(path("pipe"), path("chain.pem")).unwrap();
     let complaint = client.ask("refresh_certs\r\n");
     assert!(complaint.starts_with("Error loading the certificate chain: "), "{complaint}");
-    assert!(complaint.ends_with("it is no regular file"), "{complaint}");
-    wait_for("the log to say so", || guarded.server.log().contains("it is no regular file"));
+    assert!(complaint.ends_with("it is not a regular file"), "{complaint}");
+    wait_for("the log to say so", || guarded.server.log().contains("it is not a regular file"));
 }
 
 #[test]

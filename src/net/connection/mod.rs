@@ -3,8 +3,8 @@
 //! [`state`] decides what to do next; this file does it, with the socket, the engine and the clock. Rules:
 //! - a turn costs one read and one write. The read tells the runtime when it came back short, so the next one
 //!   happens only when there is something; no read ever comes back empty-handed;
-//! - an idle connection holds no buffers: input and replies live in the worker's scratch space, and only what is
-//!   left over at the end of a turn (a cut-off request, a reply the socket would not take) is kept.
+//! - an idle connection holds no buffers: input and replies live in the worker's scratch space, and the connection
+//!   keeps only the rest at the end of a turn (a cut-off request, a reply that the socket did not take).
 
 mod send;
 mod state;
@@ -33,10 +33,10 @@ pub(super) use state::Account;
 use state::{ConnectionState, Wants};
 use wait::BlockingWait;
 
-/// How much one read may bring, in bytes: with the requests in it, about a tenth of a millisecond's work.
+/// How much one read may bring, in bytes: about as many small requests as take a tenth of a millisecond.
 const READ_BYTES_MAX: usize = 32 << 10;
 
-/// `-vv` shows this in place of what a client sends to log in.
+/// `-vv` shows this in place of a login.
 const SECRET: &[u8] = b"(a login)";
 
 /// How much of a request or reply `-vv` shows, in bytes.
@@ -133,7 +133,8 @@ impl Connection {
         }
     }
 
-    /// Notes that the connection waits. While its next turn is queued, which is called in a moment, it keeps its buffer.
+    /// Notes that the connection waits. While its next turn is queued, which is called in a moment, it keeps its
+    /// buffer.
     #[inline]
     fn note_pending(&mut self) {
         if !self.turn_state.is_queued() {
@@ -148,7 +149,7 @@ impl Connection {
         scratch: &mut Scratch,
     ) -> Poll<io::Result<Option<StopKind>>> {
         if scratch.owed.has_remaining() {
-            // Only a panic in another client's turn leaves anything here: it must not get to this one.
+            // A panic in another client's turn has left its replies here: this client must not get them.
             scratch.owed.clear();
         }
         loop {
@@ -212,8 +213,8 @@ impl Connection {
         }))
     }
 
-    /// Reads into the worker's scratch space, behind what is held, and runs a turn over both. `None` at the end
-    /// of the stream.
+    /// Reads into the worker's scratch space, behind the held input, and runs a turn over both. `None` at the end of
+    /// the stream.
     #[inline]
     fn poll_short(
         &mut self,
@@ -270,7 +271,7 @@ impl Connection {
             return Poll::Ready(Ok(Step::Continue));
         }
         let turn = self.turn_over_held(scratch);
-        // It may well have stored a large value in the place of one that slow clients are owed.
+        // The turn may have replaced a large value that slow clients have not read.
         self.shared.close_slow_readers();
         Poll::Ready(Ok(Step::Turn(turn)))
     }
@@ -283,8 +284,8 @@ impl Connection {
         if wants_to_quit { Wants::Close } else { Wants::Watch }
     }
 
-    /// Sends the events there are for a client that watches; `false` when the client leaves or wants to. What it types is
-    /// not held.
+    /// Sends the pending events to a client that watches, and ignores what it sends; `false` when the client leaves or
+    /// says `quit`.
     fn watch(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> io::Result<bool> {
         let mut typed = ReadBuf::new(&mut scratch.input);
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut typed) {
@@ -293,10 +294,10 @@ impl Connection {
             if typed.is_empty() || self.shared.engine.wants_to_quit(&mut self.session, typed) {
                 return Ok(false);
             }
-            // There may be more, but others go first.
+            // There may be more input, but others go first.
             yield_to_others(cx);
         }
-        // Once for each time it is woken, so that lines are sent many at a time.
+        // Once each time the task is woken, so that many lines are sent at a time.
         self.shared.engine.take_lines(&self.session, &mut scratch.owed, cx.waker());
         self.send(cx, scratch)?;
         Ok(true)
@@ -330,7 +331,7 @@ impl Connection {
         turn
     }
 
-    /// Tells the log, the statistics and those who watch connections that the handshake failed.
+    /// Reports a failed handshake in the log, the statistics and to clients that watch connections.
     #[cold]
     fn log_tls_error(&self, why: &str) {
         debug!(client = %self.client, "TLS handshake failed: {why}");
@@ -375,8 +376,8 @@ pub(super) fn escaped(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Every open connection takes this much besides its buffers: a change that adds to it has to be worth it for each of
-    /// ten thousand idle clients.
+    /// Every open connection takes this much besides its buffers: a change that adds to it has to be worth it for each
+    /// of ten thousand idle clients.
     #[test]
     fn an_idle_connection_takes_a_fixed_amount_of_memory() {
         fn bytes_of_task<F>(_: impl Fn(Connection) -> F) -> usize {

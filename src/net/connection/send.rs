@@ -1,4 +1,4 @@
-//! Sending: the replies of a turn at once, and later what the socket did not take then.
+//! Sending: a turn's replies at its end, and the rest once the socket takes more.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,19 +12,19 @@ use crate::engine::OWED_BYTES_MAX;
 use crate::net::stream::ClientStream;
 use crate::protocol::Owed;
 
-/// Up to this capacity, in bytes, a worker keeps the output buffer that a turn has grown: that of a turn which owes all
+/// The largest output buffer that a worker keeps after a turn has grown it, in bytes: that of a turn which owes all
 /// that it may.
 const SCRATCH_OWED_BYTES_MAX: usize = 2 * OWED_BYTES_MAX;
 
-/// After so many bytes sent, in bytes, other connections have their turn: a socket takes megabytes at once where its
-/// reader keeps up, and copying them takes as long as hundreds of small gets.
+/// After so many bytes a connection that sends yields to others: a socket takes megabytes at once if its client keeps
+/// up, and copying them takes as long as hundreds of small gets.
 const SENT_BYTES_MAX: usize = 128 << 10;
 
 /// How many pieces one vectored write takes: as many as `Take` passes on.
 const SLICES_MAX: usize = 16;
 
 impl Connection {
-    /// Sends the replies of a turn; keeps what the socket does not take.
+    /// Sends the replies of a turn; keeps those that the socket does not take.
     #[inline]
     pub(super) fn send(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> io::Result<()> {
         if !scratch.owed.has_remaining() {
@@ -53,7 +53,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what the socket did not take earlier.
+    /// Sends the replies that the socket did not take earlier.
     pub(super) fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let owed = self.state.owed();
         let before = owed.remaining();
@@ -76,7 +76,7 @@ impl Connection {
     }
 }
 
-/// Sends `owed`, or the first [`SENT_BYTES_MAX`] of it; pending when the socket takes no more.
+/// Sends `owed`, or its first [`SENT_BYTES_MAX`] bytes; `Pending` when the socket takes no more.
 #[inline]
 fn poll_send(stream: &mut ClientStream, cx: &mut Context<'_>, owed: &mut Owed) -> Poll<io::Result<()>> {
     let mut part = (&mut *owed).take(SENT_BYTES_MAX);

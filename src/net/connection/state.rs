@@ -1,11 +1,12 @@
 //! A connection without its socket: the input it holds, the replies it owes, and what it wants next.
 //!
-//! The driver (`connection/mod.rs`) asks [`ConnectionState::wants`], does that with the socket or the engine, and reports
-//! what came of it. Nothing here reads a socket or a clock, or wakes a task: moments come in as arguments, so that tests
-//! move time. Rules:
-//! - replies are sent before anything else is done, so a client that does not read what it is owed is not read from;
-//! - the buffer for a long request grows with what arrives, not with what was announced; its size is noted in the client's
-//!   [`Account`], which bounds the buffers of all clients together;
+//! The driver (`connection/mod.rs`) asks [`ConnectionState::wants`], does that with the socket or the engine, and
+//! reports what came of it. Nothing here reads a socket or a clock, or wakes a task: moments come in as arguments, so
+//! that tests move time. Rules:
+//! - replies are sent before anything else is done, so the server reads nothing from a client that does not read its
+//!   replies;
+//! - the buffer for a long request grows with what arrives, not with what was announced; its size is noted in the
+//!   client's [`Account`], which bounds the buffers of all clients together;
 //! - an idle connection holds no buffer;
 //! - a client whose request or reply finds no memory is told so and closed.
 
@@ -32,13 +33,14 @@ const LONG_READ_BYTES_MAX: usize = 512 << 10;
 
 /// The account of one client's memory with the server, which has limits for all clients together.
 pub(in crate::net) trait Account {
-    /// What the client occupies, and how fast it gets on.
+    /// The memory that the client occupies, and its progress.
     fn progress(&self) -> &ClientMemory;
 
     /// Whether a request that holds `held` bytes may take `more` bytes of buffer.
     fn may_buffer_input(&self, held: usize, more: usize) -> bool;
 
-    /// Whether replies may stay in buffers of `bytes` bytes, with `value_bytes` of shared values besides. Notes them, if so.
+    /// Whether replies may stay in buffers of `bytes` bytes, with `value_bytes` of shared values besides. Notes them,
+    /// if so.
     fn may_buffer_output(&self, bytes: usize, value_bytes: usize) -> bool;
 
     /// Notes that the buffer for unfinished requests has `bytes` now.
@@ -48,14 +50,15 @@ pub(in crate::net) trait Account {
     fn note_output(&self, bytes: usize, value_bytes: usize);
 }
 
-/// What a connection wants its driver to do next.
+/// The next thing that a connection wants its driver to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wants {
-    /// Send what is owed.
+    /// Send the replies that are owed.
     Send,
-    /// Read into the scratch space, and run a turn once there are so many bytes with those held: [`SHORT_BYTES_MAX`] at most.
+    /// Read into the scratch space, and run a turn once there are `bytes_min` bytes with those held, at most
+    /// [`SHORT_BYTES_MAX`].
     Read { bytes_min: usize },
-    /// Read into the buffer, and run a turn once so many bytes are held.
+    /// Read into the buffer, and run a turn once it holds `bytes_min` bytes, more than [`SHORT_BYTES_MAX`].
     ReadLong { bytes_min: usize },
     /// Run another turn over the input that is held.
     Turn,
@@ -63,7 +66,7 @@ pub(super) enum Wants {
     Watch,
     /// Wait until the session's blocking work is done.
     WaitForWork,
-    /// Wait until the store may have memory: until the tick behind this one.
+    /// Wait until the store may have memory: until the tick behind `since`.
     WaitForMemory { since: Tick },
     /// Close the connection.
     Close,
@@ -88,7 +91,7 @@ pub(super) struct ConnectionState {
     held_noted: usize,
     /// Replies that the socket has not taken.
     owed: Owed,
-    /// What is wanted once nothing is owed; never [`Wants::Send`].
+    /// What the connection wants once it owes nothing; never [`Wants::Send`].
     next: Wants,
     /// Why the connection ended, once it has.
     ended: Option<Reason>,
@@ -105,13 +108,13 @@ impl ConnectionState {
         }
     }
 
-    /// What is to be done next.
+    /// The next thing for the driver to do.
     #[inline]
     pub(super) fn wants(&self) -> Wants {
         if self.owed.has_remaining() { Wants::Send } else { self.next }
     }
 
-    /// Sets what is wanted once nothing is owed; returns whether that is something else than before.
+    /// Sets what the connection wants once it owes nothing; returns whether that differs from before.
     #[inline]
     pub(super) fn set_next(&mut self, next: Wants) -> bool {
         let is_new = next != self.next;
@@ -119,7 +122,8 @@ impl ConnectionState {
         is_new
     }
 
-    /// What `stats conns` shows. Of a line one more byte is wanted, of a value all that is missing.
+    /// The state that `stats conns` shows. A connection that reads a line wants one more byte, one that reads a value
+    /// all that is missing.
     pub(super) fn shown(&self) -> State {
         match self.wants() {
             Wants::Send => State::Writing,
@@ -153,8 +157,8 @@ impl ConnectionState {
         self.ended = Some(reason);
     }
 
-    /// Puts what is held at the front of `input`, where `read` bytes have arrived behind the place for it. Returns how long
-    /// both are together.
+    /// Puts the held input at the front of `input`, where a read has put `read` bytes behind the place for it. Returns
+    /// the length of both.
     #[inline]
     pub(super) fn received_short(&self, input: &mut [u8], read: usize) -> usize {
         let held = self.held.len();
@@ -162,9 +166,9 @@ impl ConnectionState {
         held + read
     }
 
-    /// Holds `left`, the end of the scratch space behind the `consumed` bytes that a turn at `now` has used up. Where that
-    /// is none, `left` begins with what was held. When there is no memory for it, tells the client in `replies` and returns
-    /// `false`: the connection is to be closed.
+    /// Holds `left`, the input in the scratch space behind the `consumed` bytes that a turn at `now` has used up; if it
+    /// used up none, `left` begins with the input that was held before. When there is no memory for it, says so in
+    /// `replies` and returns `false`: the driver closes the connection.
     pub(super) fn hold(
         &mut self,
         left: &[u8],
@@ -190,16 +194,16 @@ impl ConnectionState {
         true
     }
 
-    /// The place for the next read of a long request, of which at least `bytes_min` bytes are to come; with a limit on
-    /// how many the read may bring. `None` when there is no memory for it; then the client is owed that word and the
-    /// connection wants to be closed.
+    /// The buffer for the next read of a long request of at least `bytes_min` bytes, limited to as many as the read may
+    /// bring. `None` when there is no memory for it; then the connection owes the client that reply and wants to be
+    /// closed.
     pub(super) fn long_buffer(
         &mut self,
         bytes_min: usize,
         account: &impl Account,
     ) -> Option<Limit<&mut BytesMut>> {
         let more = (bytes_min - self.held.len()).min(LONG_READ_BYTES_MAX);
-        // Only once it is nearly full: or a client that drips would have it copied with each drop.
+        // It grows only once it is nearly full, or each small read of a client that drips would copy it.
         let is_nearly_full = self.free_bytes() <= self.held.len() / 4;
         if self.free_bytes() < more && is_nearly_full && !self.grow_held(bytes_min, account) {
             self.owed.say(reply::OUT_OF_MEMORY_READING);
@@ -216,8 +220,9 @@ impl ConnectionState {
         self.held.capacity() - self.held.len()
     }
 
-    /// Makes the buffer of a long request of `bytes_min` bytes longer: long enough for the next read, and at least twice as
-    /// long, so that a request is copied hardly more often than its length doubles. `false` when there is no memory for that.
+    /// Makes the buffer of a long request of `bytes_min` bytes longer: long enough for the next read, and at least
+    /// twice as long, so that a request is copied hardly more often than its length doubles. `false` when there is no
+    /// memory for that.
     fn grow_held(&mut self, bytes_min: usize, account: &impl Account) -> bool {
         let len = self.held.len();
         let capacity = bytes_min.min(len + len.max(LONG_READ_BYTES_MAX));
@@ -236,13 +241,13 @@ impl ConnectionState {
         account.progress().advance_piece(bytes, now);
     }
 
-    /// Takes off the `bytes` of held input that a turn at `now` has consumed.
+    /// Drops the `bytes` of held input that a turn at `now` has consumed.
     pub(super) fn consumed(&mut self, bytes: usize, now: Tick, account: &impl Account) {
         if bytes > 0 {
             account.progress().begin_piece(now);
         }
         if bytes == self.held.len() {
-            // All of the buffer is free again, for a long request that may come right behind this one.
+            // All of the buffer is free again for a long request that may come right behind this one.
             self.held.clear();
         } else {
             self.held.advance(bytes);
@@ -251,8 +256,8 @@ impl ConnectionState {
         self.note_held(account);
     }
 
-    /// Keeps `rest`, the replies that the socket did not take at `now`; `encrypted_bytes_max` of them may be held encrypted
-    /// besides. `false` when there is no memory for them: the connection is to be closed.
+    /// Keeps `rest`, the replies that the socket did not take at `now`; TLS may hold `encrypted_bytes_max` of them
+    /// besides. `false` when there is no memory for them: the driver closes the connection.
     pub(super) fn owe(
         &mut self,
         rest: &mut Owed,
@@ -265,8 +270,8 @@ impl ConnectionState {
         account.may_buffer_output(self.owed.capacity() + encrypted_bytes_max, self.owed.shared_bytes())
     }
 
-    /// Notes that the socket took `bytes` of what was owed at `now`; `encrypted_bytes_max` of the rest may be held encrypted
-    /// besides. Returns whether nothing is owed any more.
+    /// Notes that the socket took `bytes` of the owed replies at `now`; TLS may hold `encrypted_bytes_max` of the rest
+    /// besides. Returns whether the connection owes nothing any more.
     pub(super) fn sent(
         &mut self,
         bytes: usize,
@@ -285,13 +290,14 @@ impl ConnectionState {
         true
     }
 
-    /// Gives up what is held: a client that watches sends no more requests.
+    /// Drops the held input: a client that watches sends no more requests.
     pub(super) fn drop_held(&mut self, account: &impl Account) {
         self.held = BytesMut::new();
         self.note_held(account);
     }
 
-    /// How many more bytes may arrive while the session's blocking work runs: they are read to see whether the client leaves.
+    /// How many more bytes may arrive while the session's blocking work runs: they are read to see whether the client
+    /// leaves.
     pub(super) fn room_while_waiting(&self) -> usize {
         SHORT_BYTES_MAX.saturating_sub(self.held.len())
     }
@@ -306,8 +312,8 @@ impl ConnectionState {
         true
     }
 
-    /// Whether a store that has waited for memory since the tick `since` may be tried again at `now`. Such a wait is not the
-    /// client's fault, so its progress is measured anew.
+    /// Whether a store that has waited for memory since the tick `since` may be tried again at `now`. Such a wait is
+    /// not the client's fault, so its progress is measured anew.
     pub(super) fn may_retry(&self, since: Tick, now: Tick, account: &impl Account) -> bool {
         if now == since {
             return false;
@@ -316,8 +322,8 @@ impl ConnectionState {
         true
     }
 
-    /// Gives back the buffer of a connection that is about to wait for its client, unless a long request is under way. To be
-    /// called only where no turn of the connection is queued, which comes in a moment.
+    /// Gives back the buffer of a connection that is about to wait for its client, unless a long request is under way.
+    /// To be called only where no turn of the connection is queued, which comes in a moment.
     #[inline]
     pub(super) fn give_back_buffers(&mut self, account: &impl Account) {
         if self.held_noted > 0 && !matches!(self.next, Wants::ReadLong { .. }) {
@@ -326,8 +332,8 @@ impl ConnectionState {
         }
     }
 
-    /// Gives back what a long request needed. Only where most of it is free, or a long pipeline behind such a request
-    /// would be copied again after every turn.
+    /// Shrinks the buffer that a long request needed, if most of it is free; otherwise a long pipeline behind such a
+    /// request would be copied again after every turn.
     fn shrink_held(&mut self) {
         if self.held.is_empty() || self.held.capacity() / 4 > self.held.len().max(READ_BYTES_MAX) {
             self.held = BytesMut::from(&self.held[..]);
@@ -345,12 +351,12 @@ impl ConnectionState {
     }
 }
 
-/// What is to be done with blocking work that is over.
+/// The driver's next step when blocking work is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finished {
     /// Run the turn that answers the client.
     Answer,
-    /// Hold the answer back for so long.
+    /// Hold back the answer for this long.
     Pause(Duration),
     /// Close the connection.
     Close,
@@ -358,9 +364,9 @@ pub(super) enum Finished {
 
 /// How a connection waits for its session's blocking work and the pause behind it.
 ///
-/// A client that closes its side may only have sent all that it has to send, and still read. So it gets the answer of work
-/// that runs anyway; but the server begins no work for it, and it does not occupy a connection for the length of a pause:
-/// or closing one side would be a way around pauses.
+/// A client that closes its side may only have sent all that it has to send, and still read. So it gets the answer of
+/// work that runs anyway; but the server begins no work for it, and it does not occupy a connection for the length of a
+/// pause: or closing one side would be a way around pauses.
 #[derive(Debug, Default)]
 pub(super) struct WorkWait {
     /// Whether the work is over, and its answer is held back.
@@ -387,8 +393,8 @@ impl WorkWait {
         }
     }
 
-    /// The client has closed its side; `is_running` says whether the work has begun and is not over. Returns whether to go
-    /// on waiting.
+    /// The client has closed its side; `is_running` says whether the work has begun and is not over. Returns whether to
+    /// go on waiting.
     pub(super) fn left(&mut self, is_running: bool) -> bool {
         self.has_left = true;
         is_running

@@ -1,4 +1,4 @@
-//! The files that TLS is made of: what they are called, what is in them, and whether they have changed.
+//! The files of TLS: their paths, loading them, and seeing whether they have changed.
 
 use std::fs::Metadata;
 use std::io;
@@ -16,45 +16,45 @@ use rustls::sign::CertifiedKey;
 use super::version1;
 use crate::settings::TlsSettings;
 
-/// How long a file may be, in bytes. All issuers that the world's browsers trust take about 220 KB.
+/// The longest file, in bytes. All issuers that browsers trust take about 220 KB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Why TLS cannot be had. The messages begin with memcached's words.
+/// Why TLS cannot be set up. The messages begin with memcached's words.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificates that are shown to clients.
+    /// The chain of certificates that the server sends cannot be used.
     #[error("Error loading the certificate chain: {path} : {why}", path = path.display())]
     Chain {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The private key.
+    /// The private key cannot be used.
     #[error("Error loading the key: {path} : {why}", path = path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The issuers of client certificates.
+    /// The certificates of the issuers of client certificates cannot be used.
     #[error("Error loading the CA certificate: {path} : {why}", path = path.display())]
     Issuers {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// Client certificates cannot be verified.
     #[error("Error loading the CA certificate: {0}")]
     Verifier(VerifierBuilderError),
-    /// Anything else.
+    /// rustls reported another error.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// What the settings call them; absolute, because a daemon changes its directory.
+/// The paths that the settings name, made absolute because a daemon changes its directory.
 #[derive(Debug)]
 pub(super) struct Files {
     chain: PathBuf,
@@ -62,7 +62,7 @@ pub(super) struct Files {
     issuers: Option<PathBuf>,
 }
 
-/// What was in them.
+/// The contents of the files.
 pub(super) struct Loaded {
     chain_path: PathBuf,
     key_path: PathBuf,
@@ -71,20 +71,22 @@ pub(super) struct Loaded {
     pub(super) issuers: Option<Arc<RootCertStore>>,
 }
 
-/// What tells one version of them from another. A file that is not there has one, too.
+/// A stamp for each file; `None` for a file that does not exist.
 pub(super) type Stamps = [Option<Stamp>; 3];
 
+/// Tells one version of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
     inode: u64,
     bytes: u64,
-    /// In seconds and nanoseconds since 1970. Nobody can set it back, unlike the time of modification.
+    /// The time of the last change of the inode, in seconds and nanoseconds since 1970. Unlike the time of
+    /// modification, no program can set it back.
     changed: (i64, i64),
 }
 
 impl Files {
-    /// Those of `settings`; `None` if there are none.
+    /// The files that `settings` name; `None` without a certificate chain.
     pub(super) fn named(settings: &TlsSettings) -> Option<Files> {
         let chain = absolute(settings.chain_cert.as_ref()?);
         let key = settings.key.as_deref().map_or_else(|| chain.clone(), absolute);
@@ -124,12 +126,15 @@ impl Loaded {
             (matches, _) => matches,
         };
         match matches {
-            // `Unknown` is a kind of key that does not tell its public half.
+            // `Unknown` means that the private key does not reveal its public half.
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
                 Ok(Arc::new(certified))
             }
             Err(rustls::Error::InconsistentKeys(_)) => {
-                let why = format!("key values mismatch: it is not that of {}", self.chain_path.display());
+                let why = format!(
+                    "key values mismatch: it does not belong to the certificate in {}",
+                    self.chain_path.display()
+                );
                 Err(TlsError::Key { path: self.key_path.clone(), why })
             }
             Err(error) => Err(TlsError::Chain { path: self.chain_path.clone(), why: error.to_string() }),
@@ -145,7 +150,7 @@ impl Stamp {
 }
 
 fn absolute(path: &Path) -> PathBuf {
-    // Where there is no current directory, the path as it is does as well as any.
+    // Without a current directory no relative path can be opened anyway.
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
@@ -153,9 +158,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
-        Ok(found) if found.is_empty() => Err("there is no certificate in it; it has to be PEM".to_owned()),
+        Ok(found) if found.is_empty() => Err("it contains no certificate in PEM format".to_owned()),
         Ok(found) => Ok(found),
-        Err(error) => Err(format!("it is not PEM: {error}")),
+        Err(error) => Err(format!("it is not in PEM format: {error}")),
     }
 }
 
@@ -166,15 +171,15 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
         Err(pem::Error::NoItemsFound) => {
             let is_locked = text.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED);
             Err(match is_locked {
-                true => "it is encrypted, and nobody is there to be asked for the password".to_owned(),
-                false => "there is no private key in it; it has to be PEM".to_owned(),
+                true => "it is encrypted, and the server cannot ask for the password".to_owned(),
+                false => "it contains no private key in PEM format".to_owned(),
             })
         }
-        Err(error) => Err(format!("it is not PEM: {error}")),
+        Err(error) => Err(format!("it is not in PEM format: {error}")),
     }
 }
 
-/// What a key with a password begins with.
+/// Keys with a password have this word in their first lines.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 fn issuers(path: &Path) -> Result<RootCertStore, String> {
@@ -185,13 +190,13 @@ fn issuers(path: &Path) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-/// The bytes of a file that has no more of them than such a file can have. It has to be one: whoever opens a pipe waits
-/// until somebody writes to it, and nobody could see whether that has changed.
+/// The contents of a file of at most [`FILE_BYTES_MAX`]. It must be a regular file: opening a pipe would block until
+/// another process writes to it, and stamps do not show whether its contents have changed.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let read = || -> io::Result<Vec<u8>> {
         use std::io::Read;
         if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("it is not a regular file"));
         }
         let file = std::fs::File::open(path)?;
         let mut bytes = Vec::new();
@@ -200,7 +205,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     };
     match read() {
         Ok(bytes) if bytes.len() as u64 > FILE_BYTES_MAX => {
-            Err(format!("it has more than {FILE_BYTES_MAX} bytes"))
+            Err(format!("it is longer than {FILE_BYTES_MAX} bytes"))
         }
         Ok(bytes) => Ok(bytes),
         Err(error) => Err(error.to_string()),

@@ -1,10 +1,10 @@
-//! TLS: what the settings ask for, with the certificates that are in force.
+//! TLS for listeners, with certificates that are reloaded when their files change.
 //!
 //! Rules:
-//! - new certificates are for connections to come; who is connected keeps those of its handshake;
-//! - what cannot be loaded leaves what was loaded before in force;
-//! - each kind of listener has sessions of its own, and new certificates begin new ones: nobody comes in by resuming a
-//!   session where a full handshake would ask for a certificate that was never shown, or is no longer good.
+//! - new certificates apply to new connections; open ones keep those of their handshake;
+//! - when new certificates cannot be loaded, the old ones stay in force;
+//! - each kind of listener has sessions of its own, and new certificates begin new ones: so no client can resume a
+//!   session where a full handshake would ask for a certificate that it never sent, or that is no longer valid.
 
 mod files;
 mod stream;
@@ -28,26 +28,26 @@ use files::{Files, Loaded, Stamps};
 pub(super) use stream::TlsStream;
 use verifier::ChainLengthLimit;
 
-/// How often the files are looked at for changes. What has changed is loaded once it has stayed the same between two
-/// checks, so that a chain and a key that are replaced one after the other are taken together.
+/// The time between two checks of the files for changes. The server reloads changed files once they have stayed the
+/// same between two checks, so that a chain and a key that are replaced one after the other are loaded together.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a handshake may take, in seconds.
+/// The longest handshake, in seconds.
 pub(super) const HANDSHAKE_SECONDS_MAX: u32 = 10;
 
-/// How many sessions each kind of listener remembers with `ssl_session_cache`: about 1 MB of them.
+/// How many sessions each kind of listener remembers with `ssl_session_cache`: about 1 MB.
 const SESSIONS_MAX: usize = 4096;
 
-/// How many bytes may wait in a connection to be encrypted and sent: four full records, sent by one write.
+/// How many bytes a connection may hold to be encrypted and sent: four full records, sent by one write.
 pub(super) const UNSENT_BYTES_MAX: usize = 64 << 10;
 
-/// What clients of a listener are asked for.
+/// Which certificate a listener asks its clients for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientAuth {
     None,
-    /// A certificate, which has to be good if there is one.
+    /// A certificate that must be valid if the client sends one.
     Optional,
-    /// A good certificate.
+    /// A valid certificate.
     Required,
 }
 
@@ -57,9 +57,9 @@ pub struct Tls {
     files: Files,
     settings: TlsSettings,
     current: Mutex<Current>,
-    /// What is known of the files. Held while they are read, so that what was read last is what is in force.
+    /// Locked while the files are read, so that the files that were read last are in force.
     file_state: Mutex<FileState>,
-    /// Whether the log has been told why the files as they are now cannot be loaded.
+    /// Whether the log says why the files as they are now cannot be loaded.
     is_failure_logged: AtomicBool,
 }
 
@@ -69,7 +69,7 @@ struct Current {
     since: Instant,
 }
 
-/// What each kind of listener does; those that ask for certificates are there if there are issuers to trust.
+/// A configuration for each kind of listener; those that ask for certificates exist if there are issuers to trust.
 #[derive(Clone, Debug)]
 struct Configs {
     without: Arc<ServerConfig>,
@@ -79,25 +79,25 @@ struct Configs {
 
 #[derive(Debug)]
 struct FileState {
-    /// What is loaded.
+    /// The stamps of the files that are loaded.
     loaded: Stamps,
-    /// What the last look saw.
+    /// The stamps that the last check saw.
     seen: Stamps,
 }
 
-/// How it went when the files were looked at.
+/// The result of a check for changed files.
 #[derive(Debug)]
 enum ReloadCheck {
-    /// There is nothing new.
+    /// There is nothing to load or to log.
     Unchanged,
     /// New certificates are in force.
     Reloaded,
-    /// There is something new that cannot be loaded, and nobody has been told so.
+    /// New files cannot be loaded, and the log does not say so yet.
     Failed(TlsError),
 }
 
 impl Tls {
-    /// Loads the certificates that `settings` name; `None` if there is to be no TLS.
+    /// Loads the certificates that `settings` name; `None` without TLS.
     ///
     /// # Errors
     /// When a file cannot be read or used.
@@ -115,7 +115,7 @@ impl Tls {
         }))
     }
 
-    /// What clients of a listener with this prefix are asked for; `None` when it does not speak TLS.
+    /// Which certificate a listener with this prefix asks for; `None` when it does not speak TLS.
     pub(super) fn client_auth(&self, prefix: TlsPrefix) -> Option<ClientAuth> {
         match prefix {
             TlsPrefix::Notls => None,
@@ -130,11 +130,11 @@ impl Tls {
         }
     }
 
-    /// A connection that is about to begin, with the certificates that are in force.
+    /// The TLS session of a new connection, with the certificates that are in force.
     ///
     /// # Errors
-    /// When a certificate is required and there is nobody whose certificates are good, so that nobody can come in; or
-    /// when there are no random numbers to be had.
+    /// When the listener requires a certificate and there are no issuers to trust, so that no client can connect; or
+    /// when the system has no random numbers.
     pub(super) fn session(&self, client_auth: ClientAuth) -> Result<ServerConnection, rustls::Error> {
         let config = {
             let current = lock(&self.current);
@@ -145,13 +145,15 @@ impl Tls {
             }
             .map(Arc::clone)
         };
-        let config = config.ok_or_else(|| rustls::Error::General("no issuers are known".to_owned()))?;
+        let config = config.ok_or_else(|| {
+            rustls::Error::General("there is no issuer of client certificates to trust".to_owned())
+        })?;
         let mut session = ServerConnection::new(config)?;
         session.set_buffer_limit(Some(UNSENT_BYTES_MAX));
         Ok(session)
     }
 
-    /// Whether sessions that were begun are remembered, and so counted.
+    /// Whether the server remembers sessions, and so counts them.
     pub(super) fn remembers_sessions(&self) -> bool {
         self.settings.session_cache
     }
@@ -159,12 +161,12 @@ impl Tls {
     /// Reads the files again, whether they have changed or not.
     ///
     /// # Errors
-    /// When a file cannot be read or used; what was in force stays so.
+    /// When a file cannot be read or used; the old certificates stay in force.
     pub fn refresh(&self) -> Result<(), TlsError> {
         self.reload(&mut lock(&self.file_state))
     }
 
-    /// Reads the files again if they have changed since they were loaded, but not between the last look and this one.
+    /// Reads the files again if they have changed since they were loaded, but not since the last check.
     fn check(&self) -> ReloadCheck {
         let file_state = &mut lock(&self.file_state);
         let stamps = self.files.stamps();
@@ -184,7 +186,7 @@ impl Tls {
     }
 
     fn reload(&self, file_state: &mut FileState) -> Result<(), TlsError> {
-        // Before they are read: what changes while they are is looked at again.
+        // Taken before the files are read, so that the next check sees changes meanwhile.
         let stamps = self.files.stamps();
         let configs = Configs::new(self.files.load()?, &self.settings)?;
         *lock(&self.current) = Current { configs, since: Instant::now() };
@@ -193,7 +195,7 @@ impl Tls {
     }
 }
 
-/// Loads certificates whose files have changed.
+/// Reloads the certificates whenever their files change.
 pub(super) async fn reload_changed_files(tls: Arc<Tls>) {
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -202,11 +204,11 @@ pub(super) async fn reload_changed_files(tls: Arc<Tls>) {
         let tls = Arc::clone(&tls);
         match tokio::task::spawn_blocking(move || tls.check()).await {
             Ok(ReloadCheck::Unchanged) => {}
-            Ok(ReloadCheck::Reloaded) => info!("certificates have changed and were read again"),
+            Ok(ReloadCheck::Reloaded) => info!("the files of certificates have changed and were read again"),
             Ok(ReloadCheck::Failed(error)) => {
-                warn!("certificates have changed, and the old ones stay in force: {error}");
+                warn!("the files of certificates have changed, and the old ones stay in force: {error}");
             }
-            Err(_) => error!("reading certificates panicked"),
+            Err(_) => error!("reloading certificates panicked"),
         }
     }
 }
@@ -262,8 +264,8 @@ fn config(
     };
     let mut config =
         builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(key))));
-    // As memcached: tickets, which cost no memory, are always given; except, without the cache, where certificates are
-    // asked for, because a ticket outlives the certificate it was given for.
+    // As in memcached, the server always issues tickets, which cost no memory; except without the cache where it asks
+    // for certificates, because a ticket outlives the certificate it was issued for.
     if settings.session_cache || client_auth == ClientAuth::None {
         config.ticketer = ring::Ticketer::new()?;
     } else {
@@ -276,7 +278,7 @@ fn config(
     Ok(config)
 }
 
-/// What these locks guard is replaced as a whole, so that a panic elsewhere leaves it sound.
+/// Locks `mutex`. Its contents are replaced as a whole, so a panic of another thread leaves them sound.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

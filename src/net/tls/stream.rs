@@ -1,13 +1,13 @@
-//! A TCP socket with TLS on it, which waits and fails as the socket itself does.
+//! A TCP socket with TLS, which waits and fails as the socket itself does.
 //!
 //! Rules:
-//! - one read of the socket, one write to it: what one read brings is decrypted in full, and what is written at once
-//!   is sent at once, up to `UNSENT_BYTES_MAX`;
-//! - what `poll_write` has taken is with the socket when it says so. Until then it says `Pending`, and is to be
-//!   called again with the same bytes; so nothing has to be flushed, and nobody forgets to;
-//! - while there is something to be sent, nothing is read;
-//! - after so much ciphertext as one read may bring, others have their turn, whatever it decrypts to: records of one
-//!   byte, or of none, cost as much as long ones.
+//! - one read of the socket, one write to it: all that one read brings is decrypted, and all that is written at once is
+//!   sent at once, up to `UNSENT_BYTES_MAX`;
+//! - `poll_write` returns `Pending` until the socket has all bytes it has taken, and must be called again with the same
+//!   bytes; so nothing has to be flushed;
+//! - while there is something to send, nothing is read;
+//! - after as much ciphertext as one read may bring, the connection yields to others, whatever that decrypts to:
+//!   records of one byte, or of none, cost as much as long ones.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -26,31 +26,31 @@ use crate::net::turns::{Turns, yield_to_others};
 /// How much one read of the socket may bring, in bytes: as much as one of a socket without TLS.
 const READ_BYTES_MAX: usize = 64 << 10;
 
-/// With less room than this, in bytes, ciphertext is read by the session itself, into its own buffer and so much at a
-/// time; then it may keep some of what was decrypted.
+/// With less room than this, in bytes, the session itself reads ciphertext, into its own buffer of this length; then it
+/// may keep some plaintext.
 const ROOM_BYTES_MIN: usize = 4096;
 
-/// How much a client may send in one handshake, and afterwards without any data in it, in bytes: what the session may
-/// have to hold for it. Twice what a record has, and room for some ten certificates; rustls would take 64 KB.
+/// How much a client may send in one handshake, and afterwards without any data in it, in bytes: the session may have
+/// to hold all of it. Twice the length of a record, and enough for some ten certificates; rustls would accept 64 KB.
 const DATALESS_BYTES_MAX: usize = 32 << 10;
 
 thread_local! {
-    /// Ciphertext between the socket and its session: of one connection at a time, and only within one read.
+    /// Ciphertext between the socket and its session, of one connection at a time and only within one read.
     static CIPHERTEXT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
 }
 
-/// One connection.
+/// One TLS connection.
 #[derive(Debug)]
 pub(in crate::net) struct TlsStream {
     socket: TcpStream,
     session: ServerConnection,
-    /// How many bytes the session has taken from the last call of `poll_write`, whose ciphertext is not sent yet.
+    /// How many bytes the session has taken in `poll_write` whose ciphertext is not sent yet.
     taken: usize,
     /// Whether the client has sent anything.
     has_received: bool,
-    /// How many bytes were read since others had their turn.
+    /// How many bytes were read since the connection last yielded to others.
     bytes_since_yield: usize,
-    /// How many bytes were read since there was data in them, or the handshake ended.
+    /// How many bytes were read since the last that carried data, or since the handshake ended.
     dataless_bytes: usize,
 }
 
@@ -63,14 +63,14 @@ impl TlsStream {
         SockRef::from(&self.socket)
     }
 
-    /// Agrees with the client on how to go on; `false` if it left without a word, as health checks do. Each piece that it
-    /// sends is looked at once `turns` calls that.
+    /// Runs the handshake; `false` if the client left without sending anything, as health checks do. Each piece that
+    /// the client sends waits for its turn in the queue of handshakes.
     ///
     /// # Errors
-    /// When they do not agree. The client was told, if it listens.
+    /// When the handshake fails. The client was told, if it reads.
     pub(in crate::net) async fn shake_hands(&mut self, turns: &Turns) -> io::Result<bool> {
         loop {
-            // Behind the last word of the handshake, too: tickets.
+            // After the end of the handshake, too: tickets.
             poll_fn(|cx| self.poll_drain(cx)).await?;
             if !self.session.is_handshaking() {
                 self.dataless_bytes = 0;
@@ -82,7 +82,7 @@ impl TlsStream {
                 Poll::Ready(Ok(0)) if self.has_received => return Err(ErrorKind::UnexpectedEof.into()),
                 Poll::Ready(Ok(0)) => return Ok(false),
                 Poll::Ready(fed) => drop(fed?),
-                // The system had only thought that there was something.
+                // The socket was not readable after all.
                 Poll::Pending => {}
             }
         }
@@ -93,7 +93,7 @@ impl TlsStream {
         self.session.handshake_kind() != Some(rustls::HandshakeKind::Resumed)
     }
 
-    /// Sends all that the session has to send.
+    /// Sends all ciphertext that the session has.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.wants_write() {
             let socket = &mut Socket { socket: &mut self.socket, cx };
@@ -107,7 +107,7 @@ impl TlsStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Has the session read from the socket; 0 at the end. To be called when it holds nothing that was decrypted.
+    /// Lets the session read from the socket itself; 0 at the end. To be called when the session holds no plaintext.
     fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.session.read_tls(&mut Socket { socket: &mut self.socket, cx }) {
             Ok(read) => {
@@ -121,10 +121,10 @@ impl TlsStream {
         }
     }
 
-    /// Reads from the socket, once, and decrypts that into `buffer`, which has room for all that fits a record more.
+    /// Reads from the socket once, and decrypts all of that into `buffer`.
     ///
-    /// No more is read than `buffer` has room for, so what it has no room for is at most what a record held that had
-    /// begun before: the session can keep that, and all ciphertext is used up.
+    /// It reads no more than `buffer` has room for. So the plaintext without room is at most that of a record which had
+    /// begun before: the session can keep that, and no ciphertext is left.
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         CIPHERTEXT.with_borrow_mut(|ciphertext| {
             let room = buffer.remaining().min(ciphertext.len());
@@ -133,12 +133,12 @@ impl TlsStream {
             let mut rest = read.filled();
             self.bytes_since_yield += rest.len();
             if rest.is_empty() {
-                self.session.read_tls(&mut io::empty())?; // it now knows that this is the end
+                self.session.read_tls(&mut io::empty())?; // tells the session that this is the end
             }
             while !rest.is_empty() {
                 let fed = self.session.read_tls(&mut rest)?;
                 if fed == 0 {
-                    break; // nothing counts that comes behind the client's farewell
+                    break; // the session ignores input behind the client's close_notify
                 }
                 self.dataless_bytes += fed;
                 self.process()?;
@@ -162,12 +162,12 @@ impl TlsStream {
         }
     }
 
-    /// Moves what was decrypted into `buffer`; `true` if there was something, or will never be.
+    /// Moves plaintext into `buffer`; `true` if there was some, or will never be any.
     fn take(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<bool> {
         if buffer.remaining() == 0 {
             return Ok(true);
         }
-        // Never more than one read has brought and one record held, so this much takes all there is.
+        // The session never holds more than one read and one record, so this takes all there is.
         let room = buffer.remaining().min(2 * READ_BYTES_MAX);
         match self.session.reader().read(buffer.initialize_unfilled_to(room)) {
             Ok(read) => {
@@ -176,18 +176,18 @@ impl TlsStream {
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            // Many clients close without saying so. What they might have added is nothing they are owed for.
+            // Many clients close without a close_notify. Whatever else they might have sent needs no reply.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    /// Sends what the socket takes at once.
+    /// Sends as much as the socket takes at once.
     fn send_without_waiting(&mut self) {
         while self.session.wants_write() {
             match self.session.write_tls(&mut NonblockingSocket(&self.socket)) {
                 Ok(1..) => {}
-                Ok(0) | Err(_) => return, // the client does not listen
+                Ok(0) | Err(_) => return, // the client does not read
             }
         }
     }
@@ -207,7 +207,7 @@ impl TlsStream {
 }
 
 impl Drop for TlsStream {
-    /// Tells the client that this is the end and was meant to be, unless it is owed more.
+    /// Sends a close_notify, so that the client knows that the end was intended.
     fn drop(&mut self) {
         self.session.send_close_notify();
         self.send_without_waiting();
@@ -223,7 +223,7 @@ impl AsyncRead for TlsStream {
         let stream = self.get_mut();
         let before = buffer.filled().len();
         loop {
-            // First what an earlier read has left: the socket may have nothing more to come.
+            // First the plaintext that an earlier read has left: nothing more may come from the socket.
             if stream.take(buffer)? || buffer.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -271,7 +271,7 @@ impl AsyncWrite for TlsStream {
     }
 }
 
-/// The socket as the session sees it: what would wait fails, and its task is woken once there is more.
+/// The socket as the session sees it: a call that would block fails, and wakes the task once the socket is ready.
 struct Socket<'s, 'c, 'w> {
     socket: &'s mut TcpStream,
     cx: &'c mut Context<'w>,
@@ -304,7 +304,7 @@ impl Write for Socket<'_, '_, '_> {
     }
 }
 
-/// The socket of a connection that is about to end: nobody waits for it.
+/// The socket of a connection that is about to end: a call that would block fails, and wakes no task.
 struct NonblockingSocket<'s>(&'s TcpStream);
 
 impl Write for NonblockingSocket<'_> {
@@ -333,7 +333,7 @@ mod tests {
     use super::*;
     use crate::net::turns::turns;
 
-    /// Both ends of a connection, after the handshake.
+    /// Both ends of a connection after the handshake.
     async fn pair() -> (StreamOwned<ClientConnection, Client>, TlsStream) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let provider = || Arc::new(ring::default_provider());
@@ -347,7 +347,7 @@ mod tests {
         let server = server.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // So much that all of what a test sends may wait there.
+        // Enough for all that a test sends.
         SockRef::from(&listener).set_recv_buffer_size(4 << 20).unwrap();
         let address = listener.local_addr().unwrap();
         let connecting = std::thread::spawn(move || {
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn others_have_their_turn_however_little_records_hold() {
+    async fn the_connection_yields_to_others_however_little_its_records_hold() {
         const RECORDS: usize = 10_000;
         let (mut client, mut stream) = pair().await;
         let mut ciphertext = Vec::new();

@@ -1,37 +1,37 @@
 //! Certificates of X.509 version 1, as far as a server needs to read its own.
 //!
-//! webpki reads none but those of version 3, and rustls asks it whose key is in a certificate. A server that shows one of
-//! version 1, as `openssl x509 -req` makes them, only has to know that its key is the one in it; what such a certificate is
-//! worth is for clients to judge, and OpenSSL's take it.
+//! webpki reads certificates of version 3 only, and rustls uses it to compare the key in a certificate with the
+//! server's. A server with a certificate of version 1, as `openssl x509 -req` makes them, only has to know that both
+//! keys are the same. Clients decide whether they accept such a certificate; those with OpenSSL do.
 
 /// Tags of DER. Source: ITU-T X.690.
 const INTEGER: u8 = 0x02;
 const SEQUENCE: u8 = 0x30;
-/// The lengths of elements take this many bytes at most: 16 MB.
+/// The longest length field of an element, in bytes; so an element has less than 16 MB.
 const LENGTH_BYTES_MAX: usize = 3;
 
-/// The public key (SubjectPublicKeyInfo, in DER) of a certificate of version 1; `None` for what is no such thing.
+/// The public key (SubjectPublicKeyInfo, in DER) of a certificate of version 1; `None` if `certificate` is not one.
 pub(super) fn public_key(certificate: &[u8]) -> Option<&[u8]> {
     let mut certificate = Elements(certificate);
     let mut signed = Elements(Elements(certificate.last(SEQUENCE)?.contents).next(SEQUENCE)?.contents);
-    // A later version begins with its number, which is no INTEGER but tagged as something of its own.
+    // A later version begins with the number of the version, whose tag is not INTEGER.
     let _serial_number = signed.next(INTEGER)?;
     let [_algorithm, _issuer, _validity, _subject] =
         [signed.next(SEQUENCE)?, signed.next(SEQUENCE)?, signed.next(SEQUENCE)?, signed.next(SEQUENCE)?];
     Some(signed.last(SEQUENCE)?.all)
 }
 
-/// What is left of a row of elements.
+/// A row of elements that are still to be read.
 struct Elements<'a>(&'a [u8]);
 
 struct Element<'a> {
-    /// With its tag and length.
+    /// The element with its tag and length.
     all: &'a [u8],
     contents: &'a [u8],
 }
 
 impl<'a> Elements<'a> {
-    /// The next one, if it is a `tag`.
+    /// The next element, if its tag is `tag`.
     fn next(&mut self, tag: u8) -> Option<Element<'a>> {
         let (&found, after_tag) = self.0.split_first()?;
         let (&first, after_first) = after_tag.split_first()?;
@@ -51,7 +51,7 @@ impl<'a> Elements<'a> {
         (found == tag).then_some(Element { all, contents })
     }
 
-    /// The same, if it is the last.
+    /// The next element, if its tag is `tag` and it is the last.
     fn last(&mut self, tag: u8) -> Option<Element<'a>> {
         self.next(tag).filter(|_| self.0.is_empty())
     }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_longer_has_no_key_and_neither_has_another_version() {
+    fn certificates_that_are_cut_off_or_too_long_or_of_another_version_have_no_key() {
         let certificate = CertificateDer::from_pem_slice(VERSION_1).unwrap();
         for end in 0..certificate.len() {
             assert_eq!(public_key(&certificate[..end]), None, "{end}");

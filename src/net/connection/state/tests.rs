@@ -2,7 +2,7 @@ use std::cell::Cell;
 
 use super::*;
 
-/// What the client is told when there is no memory for its request.
+/// The reply to a request that finds no memory.
 const REFUSAL: &[u8] = reply::OUT_OF_MEMORY_READING;
 
 /// An account that grants `free` bytes.
@@ -67,7 +67,7 @@ fn read(
     state.hold(&input[consumed..length], consumed, Tick(now), account, &mut Owed::default())
 }
 
-/// Has `bytes` of a long request of `bytes_min` arrive at `now`, as many at a time as the buffer takes.
+/// Reads `bytes` of a long request of `bytes_min` at `now`, as many at a time as the buffer takes.
 fn read_long(
     state: &mut ConnectionState,
     bytes_min: usize,
@@ -90,7 +90,7 @@ fn replies(bytes: usize) -> Owed {
     owed
 }
 
-/// Has the socket take `bytes` of what is owed at `now`.
+/// Sends `bytes` of the owed replies at `now`.
 fn send(state: &mut ConnectionState, bytes: usize, now: u32, account: &TestAccount) -> bool {
     state.owed().advance(bytes);
     state.sent(bytes, 0, Tick(now), account)
