@@ -9,6 +9,7 @@
 mod send;
 mod state;
 mod wait;
+mod work_wait;
 
 use std::cell::RefCell;
 use std::future::poll_fn;

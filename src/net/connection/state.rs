@@ -10,8 +10,6 @@
 //! - an idle connection holds no buffer;
 //! - a client whose request or reply finds no memory is told so and closed.
 
-use std::time::Duration;
-
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -348,56 +346,6 @@ impl ConnectionState {
             account.note_input(bytes);
             self.held_noted = bytes;
         }
-    }
-}
-
-/// The driver's next step when blocking work is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finished {
-    /// Run the turn that answers the client.
-    Answer,
-    /// Hold back the answer for this long.
-    Pause(Duration),
-    /// Close the connection.
-    Close,
-}
-
-/// How a connection waits for its session's blocking work and the pause behind it.
-///
-/// A client that closes its side may only have sent all that it has to send, and still read. So it gets the answer of
-/// work that runs anyway; but the server begins no work for it, and it does not occupy a connection for the length of a
-/// pause: or closing one side would be a way around pauses.
-#[derive(Debug, Default)]
-pub(super) struct WorkWait {
-    /// Whether the work is over, and its answer is held back.
-    is_paused: bool,
-    /// Whether the client has closed its side.
-    has_left: bool,
-}
-
-impl WorkWait {
-    /// Whether the connection should be read from, to see whether the client leaves.
-    pub(super) fn wants_input(&self) -> bool {
-        !self.has_left
-    }
-
-    /// The work is over, or the pause behind it, which takes `pause`.
-    pub(super) fn finished(&mut self, pause: Duration) -> Finished {
-        if self.is_paused || pause.is_zero() {
-            Finished::Answer
-        } else if self.has_left {
-            Finished::Close
-        } else {
-            self.is_paused = true;
-            Finished::Pause(pause)
-        }
-    }
-
-    /// The client has closed its side; `is_running` says whether the work has begun and is not over. Returns whether to
-    /// go on waiting.
-    pub(super) fn left(&mut self, is_running: bool) -> bool {
-        self.has_left = true;
-        is_running
     }
 }
 

@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::state::{Finished, Wants, WorkWait};
+use super::state::Wants;
+use super::work_wait::{Finished, WorkWait};
 use super::{Connection, Scratch};
 use crate::net::blocking::TaskHandle;
 

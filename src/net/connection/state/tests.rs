@@ -273,23 +273,3 @@ fn little_is_held_while_blocking_work_runs() {
     account.free.set(0);
     assert!(!state.received_while_waiting(b"x", &account));
 }
-
-#[test]
-fn a_client_that_closes_its_side_is_answered_only_by_work_that_runs_and_without_a_pause() {
-    const PAUSE: Duration = Duration::from_secs(1);
-    let waiting = || WorkWait::default();
-    assert_eq!(waiting().finished(Duration::ZERO), Finished::Answer);
-    let mut paused = waiting();
-    assert_eq!(paused.finished(PAUSE), Finished::Pause(PAUSE));
-    assert!(paused.wants_input());
-    assert_eq!(paused.finished(PAUSE), Finished::Answer, "the pause is over");
-
-    assert!(!waiting().left(false), "its work has not begun");
-    let mut left = waiting();
-    assert!(left.left(true));
-    assert!(!left.wants_input(), "nothing more comes");
-    assert_eq!(left.finished(Duration::ZERO), Finished::Answer);
-    let mut left = waiting();
-    assert!(left.left(true));
-    assert_eq!(left.finished(PAUSE), Finished::Close);
-}
