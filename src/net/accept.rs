@@ -8,8 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
 use crate::net::listen::Listener;
+use crate::net::protected_mode;
+use crate::net::shared::{Shared, StopKind};
 use crate::net::worker::NewConnection;
-use crate::net::{Shared, StopKind, protected_mode};
 use crate::protocol::reply;
 
 /// How long a listener waits after an error of `accept`, such as a lack of descriptors. Source: memcached (10 ms).

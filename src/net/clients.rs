@@ -9,13 +9,13 @@ use dashmap::DashMap;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
-use super::datagram::{self, DatagramSocket};
+use super::datagram_socket::{self, DatagramSocket};
 use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
 use crate::engine::Engine;
 use crate::engine::stats::connections::{Remote, Roster, Seat, State, Transport};
 use crate::engine::turn::then::Reason;
-use crate::net::slow_clients::ClientMemory;
+use crate::net::client_memory::ClientMemory;
 
 /// The states of clients, by number. Listeners, which have a state of their own, are not clients.
 const STATES: [State; 4] = [State::Reading, State::ReadingValue, State::Writing, State::Watching];
@@ -286,7 +286,7 @@ impl Roster for Clients {
                 address: shown(endpoint),
                 listen_address: None,
                 state: State::Reading,
-                idle_seconds: datagram::idle_seconds(last_turn, self.started, now),
+                idle_seconds: datagram_socket::idle_seconds(last_turn, self.started, now),
             });
         }
         let (_, endpoint) = self.listeners.iter().find(|(listener, _)| *listener == descriptor)?;

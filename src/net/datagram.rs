@@ -15,24 +15,22 @@
 //! - A socket belongs to one worker: memcached wakes all workers for each datagram, of which one gets it, and replies
 //!   to one client overtake each other. For more than one worker can do there is TCP.
 
-use std::net::{SocketAddr, UdpSocket as Bound};
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Buf;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::task::yield_now;
 use tracing::{debug, trace};
 
 use super::connection::escaped;
-use super::listen::{BindError, Endpoint, bind_each};
-use super::{Shared, protected_mode};
-use crate::clock::Tick;
+use super::datagram_socket::DatagramSocket;
+use super::protected_mode;
+use super::shared::Shared;
 use crate::engine::{Session, Then};
 use crate::protocol::{Owed, reply};
-use crate::settings::Settings;
 
 /// The longest datagram, in bytes: its length, with the header of UDP, is a number of 16 bits (RFC 768).
 const REQUEST_BYTES_MAX: usize = 64 << 10;
@@ -62,49 +60,6 @@ const DATAGRAMS_BEFORE_YIELD: usize = 64;
 /// The lowest port that clients send from. Services have the ports below, and may answer a reply, and so on without end
 /// (CVE-2024-2169).
 const CLIENT_PORT_MIN: u16 = 1024;
-
-/// An open UDP socket that no worker serves yet.
-#[derive(Debug)]
-pub(super) struct DatagramSocket {
-    socket: Bound,
-    address: SocketAddr,
-    /// The tick of the last datagram that was answered.
-    pub(super) last_turn: Arc<AtomicU32>,
-}
-
-impl DatagramSocket {
-    pub(super) fn endpoint(&self) -> Endpoint {
-        Endpoint::Udp(self.address)
-    }
-
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
-
-/// Opens the UDP sockets that `settings` name, on the same hosts as those of TCP.
-pub(super) fn bind_all(settings: &Settings) -> Result<Vec<DatagramSocket>, BindError> {
-    let Some(port) = settings.udp_port.filter(|_| settings.unix_socket.is_none()) else {
-        return Ok(Vec::new());
-    };
-    bind_each(&settings.listen, port, DatagramSocket::endpoint, |address, _| bind(address))
-}
-
-/// Opens one UDP socket. Without SO_REUSEADDR, which memcached sets: with it two servers could have the same port, and
-/// one of them would starve.
-fn bind(address: SocketAddr) -> Result<DatagramSocket, BindError> {
-    let open = || {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        let socket = Bound::from(socket);
-        Ok(DatagramSocket { address: socket.local_addr()?, socket, last_turn: Arc::default() })
-    };
-    open().map_err(|source| BindError::Udp { address, source })
-}
 
 /// Serves the datagrams of one socket.
 pub(super) struct DatagramServer {
@@ -265,11 +220,6 @@ fn frame_header(id: u16, number: usize, total: usize) -> [u8; HEADER_BYTES] {
     let field = |number: usize| u16::try_from(number).expect("a reply has fewer datagrams").to_be_bytes();
     let [id, number, total] = [id.to_be_bytes(), field(number), field(total)];
     [id[0], id[1], number[0], number[1], total[0], total[1], 0, 0]
-}
-
-/// How long a socket has had no request, in seconds.
-pub(super) fn idle_seconds(last_turn: &AtomicU32, started: Tick, now: Tick) -> u32 {
-    now.seconds_since(Tick(last_turn.load(Ordering::Relaxed).max(started.0)))
 }
 
 #[cfg(test)]

@@ -5,14 +5,17 @@
 
 mod accept;
 mod blocking;
+mod client_memory;
 mod clients;
 mod clock;
 mod connection;
 mod datagram;
+mod datagram_socket;
 mod listen;
 mod log_throttle;
 mod protected_mode;
 mod refuse;
+mod shared;
 mod slow_clients;
 mod stream;
 pub mod tls;
@@ -25,8 +28,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tracing::{debug, error};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tracing::error;
 
 use crate::clock::TICKS_PER_SECOND;
 use crate::engine::Engine;
@@ -37,12 +40,13 @@ use crate::net::log_throttle::LogThrottle;
 use crate::net::refuse::Refuser;
 use crate::net::slow_clients::SlowClients;
 use accept::accept_all;
-use clients::{Client, Clients, ConnectionSlot};
+use clients::Clients;
 pub use clock::Clock;
-use datagram::DatagramSocket;
-use listen::{Accepted, Listener};
+use datagram_socket::DatagramSocket;
+use listen::Listener;
 pub use listen::{BindError, Endpoint};
-use stream::ClientStream;
+use shared::Shared;
+pub use shared::StopKind;
 use tls::{HANDSHAKE_SECONDS_MAX, Tls};
 use worker::{Incoming, NewConnection, start_worker};
 
@@ -51,36 +55,6 @@ const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
 
 /// How many accepted connections may wait for one worker. When the queue is full, the listener waits.
 const WORKER_QUEUE_MAX: usize = 1024;
-
-/// How the server stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopKind {
-    /// At once.
-    Now,
-    /// Gracefully, as on SIGUSR1.
-    Graceful,
-}
-
-/// The parts that all connections, workers and listeners use.
-#[derive(Debug)]
-struct Shared {
-    engine: Arc<Engine>,
-    clock: Clock,
-    clients: Arc<Clients>,
-    /// One permit for each connection that may be open at once (`-c`).
-    slots: Arc<Semaphore>,
-    /// How many connections were accepted since the start.
-    accepted: AtomicU64,
-    refuser: Refuser,
-    /// Limits the warnings about errors of `accept`.
-    accept_errors_log: LogThrottle,
-    /// Limits the warnings about clients that were refused for their public address.
-    public_clients_log: LogThrottle,
-    blocking_pool: BlockingPool,
-    slow_clients: SlowClients,
-    stop: mpsc::Sender<StopKind>,
-    tls: Option<Arc<Tls>>,
-}
 
 /// A server that has its sockets, but no workers yet.
 #[derive(Debug)]
@@ -99,7 +73,7 @@ impl Server {
     /// [`BindError`], when one of them cannot be opened.
     pub fn bind(engine: Arc<Engine>, clock: Clock, tls: Option<Arc<Tls>>) -> Result<Server, BindError> {
         let listeners = listen::bind_all(engine.settings(), tls.as_deref())?;
-        let datagram_sockets = datagram::bind_all(engine.settings())?;
+        let datagram_sockets = datagram_socket::bind_all(engine.settings())?;
         Ok(Server::with_sockets(listeners, datagram_sockets, engine, clock, tls))
     }
 
@@ -237,52 +211,6 @@ impl RunningServer {
             }
         }
         kind
-    }
-}
-
-impl Shared {
-    fn stop(&self, kind: StopKind) {
-        // When the channel is full or closed, the server is stopping already.
-        let _ = self.stop.try_send(kind);
-    }
-
-    /// Registers the socket of a connection with the runtime of the calling thread, with TLS if its listener speaks it.
-    fn stream(&self, accepted: Accepted) -> std::io::Result<ClientStream> {
-        match (accepted.client_auth, &self.tls) {
-            (Some(client_auth), Some(tls)) => {
-                let session = tls.session(client_auth).map_err(std::io::Error::other)?;
-                accepted.socket.into_tls_stream(session)
-            }
-            // Listeners only set `client_auth` if there is TLS.
-            _ => accepted.socket.into_stream(),
-        }
-    }
-
-    /// The entry of a new connection, which keeps `permit` until it is closed.
-    fn opened(&self, accepted: &Accepted, permit: OwnedSemaphorePermit) -> Arc<Client> {
-        let slot = ConnectionSlot::taken(permit, Arc::clone(&self.engine));
-        let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Client::new(number, accepted, slot, self.clock.now()))
-    }
-
-    /// Counts a TLS handshake, if it began a session that the cache remembers.
-    fn count_tls_session(&self, is_new: bool) {
-        if is_new && self.tls.as_ref().is_some_and(|tls| tls.remembers_sessions()) {
-            self.engine.connections().tls_sessions.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Counts a failed connection, if it was TLS that failed.
-    #[cold]
-    fn count_tls_failure(&self, error: &std::io::Error) {
-        if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-            self.engine.connections().tls_protocol_errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn closed(&self, client: &Client) {
-        debug!(client = %client, "connection closed");
-        self.clients.remove(client);
     }
 }
 

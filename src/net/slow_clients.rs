@@ -6,83 +6,25 @@
 //! that TLS may hold, of shared values too. Shared values lie within `-m`. Those that no item has any more are pinned
 //! there by the clients that have not read them, and the store wants at most a quarter of `-m` pinned.
 //!
-//! Rule: progress is measured in pieces of [`PIECE_BYTES`]. The client that has taken longest over its last piece, or
+//! Rule: progress is measured in pieces of [`PIECE_BYTES`](super::client_memory::PIECE_BYTES). The client that has taken longest over its last piece, or
 //! over what there was of it, is closed first. So clients that stall or drip are closed, and clients that make progress
 //! are spared, however much is on its way to or from them.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use tracing::{debug, warn};
 
 use crate::clock::Tick;
-use crate::net::Shared;
+use crate::net::client_memory::{Account, ClientMemory, SMALL_BYTES_MAX};
 use crate::net::clients::Client;
-use crate::net::connection::Account;
 use crate::net::log_throttle::LogThrottle;
-
-/// The length of a piece, in bytes.
-const PIECE_BYTES: usize = 64 << 10;
+use crate::net::shared::Shared;
 
 /// A client is not closed before it has taken this long over a piece, in ticks: two, because the first may be a short
 /// one. That is at least a tenth of a second; a flood over the loopback device fills `-m 64` in less.
 const SLOW_TICKS_MIN: u32 = 2;
-
-/// Every client may occupy this much in buffers, in bytes, whatever the limit: the short requests and replies of a
-/// client that is not slow never meet it. Source: the longest line of a request.
-const SMALL_BYTES_MAX: usize = crate::protocol::LINE_BYTES_MAX;
-
-/// The memory that one client occupies, and how fast the client gets on. Only the client's own worker adds to it. The
-/// thread that closes the client subtracts it from the totals at once, for the worker frees the memory as soon as it
-/// sees the end.
-#[derive(Debug, Default)]
-pub(super) struct ClientMemory {
-    /// The buffer of an unfinished request, in bytes.
-    input: AtomicU64,
-    /// The buffer of replies and the ciphertext that waits behind it, in bytes.
-    output: AtomicU64,
-    /// Shared values that the client has not read, in bytes.
-    owed_values: AtomicU64,
-    /// How much of the piece was moved, in bytes.
-    piece_bytes: AtomicUsize,
-    /// The tick at which the piece began.
-    piece_started: AtomicU32,
-}
-
-impl ClientMemory {
-    /// The size of its buffers, in bytes; 0 where that is no more than every client may have.
-    fn buffer_bytes(&self) -> u64 {
-        let bytes = self.input.load(Ordering::Relaxed) + self.output.load(Ordering::Relaxed);
-        if bytes > SMALL_BYTES_MAX as u64 { bytes } else { 0 }
-    }
-
-    /// The shared values that the store cannot evict because of this client, in bytes.
-    fn owed_value_bytes(&self) -> u64 {
-        self.owed_values.load(Ordering::Relaxed)
-    }
-
-    /// How many ticks ago the piece began.
-    pub(super) fn piece_ticks(&self, now: Tick) -> u32 {
-        now.0.saturating_sub(self.piece_started.load(Ordering::Relaxed))
-    }
-
-    /// Begins a new piece.
-    pub(super) fn begin_piece(&self, now: Tick) {
-        self.piece_started.store(now.0, Ordering::Relaxed);
-        self.piece_bytes.store(0, Ordering::Relaxed);
-    }
-
-    /// Adds `bytes` that were moved; begins a new piece when this one is complete.
-    pub(super) fn advance_piece(&self, bytes: usize, now: Tick) {
-        let moved = self.piece_bytes.load(Ordering::Relaxed) + bytes;
-        if moved < PIECE_BYTES {
-            self.piece_bytes.store(moved, Ordering::Relaxed);
-        } else {
-            self.begin_piece(now);
-        }
-    }
-}
 
 /// Two limits have the server close slow clients.
 #[derive(Clone, Copy, Debug)]
@@ -156,14 +98,13 @@ impl Account for ClientAccount<'_> {
 
     fn note_input(&self, bytes: usize) {
         let connections = self.shared.engine.connections();
-        let before = self.client.memory.input.swap(bytes as u64, Ordering::Relaxed);
+        let before = self.client.memory.set_input(bytes);
         change(&connections.read_buffers, &connections.read_buffer_bytes, before, bytes as u64);
     }
 
     fn note_output(&self, bytes: usize, value_bytes: usize) {
         let connections = self.shared.engine.connections();
-        self.client.memory.owed_values.store(value_bytes as u64, Ordering::Relaxed);
-        let before = self.client.memory.output.swap(bytes as u64, Ordering::Relaxed);
+        let before = self.client.memory.set_output(bytes, value_bytes);
         change(&connections.responses, &connections.response_bytes, before, bytes as u64);
     }
 }
@@ -182,8 +123,11 @@ impl ClientAccount<'_> {
         self.client.mark_too_slow();
         let connections = self.shared.engine.connections();
         let value_bytes = self.client.memory.owed_value_bytes();
-        let is_owed = value_bytes + self.client.memory.output.load(Ordering::Relaxed) > 0;
-        let counter = if is_owed { &connections.response_oom } else { &connections.read_buffer_oom };
+        let counter = if self.client.memory.is_owed() {
+            &connections.response_oom
+        } else {
+            &connections.read_buffer_oom
+        };
         counter.fetch_add(1, Ordering::Relaxed);
         self.note_input(0);
         self.note_output(0, value_bytes as usize); // it came from a usize
@@ -329,25 +273,14 @@ fn change(count: &AtomicU64, bytes: &AtomicU64, before: u64, after: u64) {
 
 #[cfg(test)]
 mod tests {
-    use crate::net::slow_clients::*;
+    use super::*;
 
     /// A client that occupies `kilobytes` and began its piece at tick `since`.
     fn memory(kilobytes: u64, since: u32) -> ClientMemory {
         let memory = ClientMemory::default();
-        memory.input.store(kilobytes << 10, Ordering::Relaxed);
+        memory.set_input((kilobytes as usize) << 10);
         memory.begin_piece(Tick(since));
         memory
-    }
-
-    #[test]
-    fn a_piece_that_is_complete_begins_anew() {
-        let memory = memory(0, 10);
-        memory.advance_piece(PIECE_BYTES - 1, Tick(20));
-        assert_eq!(memory.piece_ticks(Tick(20)), 10, "a client that drips stays where it was");
-        memory.advance_piece(1, Tick(30));
-        assert_eq!(memory.piece_ticks(Tick(30)), 0);
-        memory.advance_piece(1, Tick(40));
-        assert_eq!(memory.piece_ticks(Tick(40)), 10);
     }
 
     #[test]
@@ -370,14 +303,5 @@ mod tests {
         assert_eq!(ticks_min(None, Tick(50)), SLOW_TICKS_MIN);
         assert_eq!(ticks_min(Some(&memory(1, 50)), Tick(50)), SLOW_TICKS_MIN);
         assert_eq!(ticks_min(Some(&memory(1, 40)), Tick(50)), 11, "one that is as slow stays");
-    }
-
-    #[test]
-    fn a_short_line_counts_against_no_limit() {
-        let memory = ClientMemory::default();
-        memory.input.store(SMALL_BYTES_MAX as u64, Ordering::Relaxed);
-        assert_eq!(memory.buffer_bytes(), 0);
-        memory.output.store(1, Ordering::Relaxed);
-        assert_eq!(memory.buffer_bytes(), SMALL_BYTES_MAX as u64 + 1);
     }
 }

@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error};
 
-use crate::net::Shared;
 use crate::net::clients::Client;
 use crate::net::connection::Connection;
-use crate::net::datagram::{DatagramServer, DatagramSocket};
+use crate::net::datagram::DatagramServer;
+use crate::net::datagram_socket::DatagramSocket;
 use crate::net::listen::Accepted;
+use crate::net::shared::Shared;
 use crate::net::turns::turns;
 
 pub(super) type NewConnection = (Accepted, Arc<Client>);

@@ -81,7 +81,7 @@ const CIRCLES: &[&[&str]] = &[
     ],
     &["engine/admin", "engine/admin/debugtime"],
     &["engine/turn/blocking", "engine/turn/session"],
-    &["net", "net/clients", "net/connection", "net/connection/wait", "net/datagram", "net/slow_clients"],
+    &["net/shared", "net/slow_clients"],
     &["protocol/meta/replies", "protocol/style"],
     &["store", "store/flushes", "store/policy", "store/segment", "store/shard"],
     &["store/hint", "store/index"],

@@ -23,19 +23,16 @@ use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tracing::{debug, trace};
 
+use super::blocking::TaskHandle;
 use super::clients::Client;
+use super::shared::{Shared, StopKind};
 use super::stream::ClientStream;
 use super::turns::{TurnState, Turns, yield_to_others};
-use super::{Shared, StopKind};
 use crate::engine::turn::then::Reason;
 use crate::engine::{Session, Then, Turn, WATCHER_BYTES_MAX};
 use crate::protocol::{Owed, reply};
-pub(super) use state::Account;
-use state::{ConnectionState, Wants};
-use wait::BlockingWait;
-
-/// How much one read may bring, in bytes: about as many small requests as take a tenth of a millisecond.
-const READ_BYTES_MAX: usize = 32 << 10;
+use state::{ConnectionState, READ_BYTES_MAX, Wants};
+use work_wait::WorkWait;
 
 /// `-vv` shows this in place of a login.
 const SECRET: &[u8] = b"(a login)";
@@ -64,6 +61,12 @@ enum Step {
     Continue,
     /// The connection is over; if it says so, the server is, too.
     End(Option<StopKind>),
+}
+
+/// Blocking work that a connection waits for.
+struct BlockingWait {
+    task: TaskHandle,
+    wait: WorkWait,
 }
 
 /// One client's connection.

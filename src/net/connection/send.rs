@@ -7,7 +7,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Buf;
 use tokio::io::AsyncWrite;
 
-use super::{Connection, READ_BYTES_MAX, Scratch};
+use super::state::READ_BYTES_MAX;
+use super::{Connection, Scratch};
 use crate::engine::OWED_BYTES_MAX;
 use crate::net::stream::ClientStream;
 use crate::protocol::Owed;

@@ -13,13 +13,15 @@
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::READ_BYTES_MAX;
 use crate::clock::Tick;
 use crate::engine::stats::connections::State;
 use crate::engine::turn::then::Reason;
-use crate::net::StopKind;
-use crate::net::slow_clients::ClientMemory;
+use crate::net::client_memory::Account;
+use crate::net::shared::StopKind;
 use crate::protocol::{Owed, reply};
+
+/// How much one read may bring, in bytes: about as many small requests as take a tenth of a millisecond.
+pub(super) const READ_BYTES_MAX: usize = 32 << 10;
 
 /// Up to this length, in bytes, an unfinished request is put before the next read in the scratch space; a longer
 /// one gets a buffer of its own, so that tiny writes cannot have it copied over and over.
@@ -28,25 +30,6 @@ pub(super) const SHORT_BYTES_MAX: usize = 16 << 10;
 /// How much a read of a long request may bring, in bytes: it is only copied, which takes less than a tenth of a
 /// millisecond.
 const LONG_READ_BYTES_MAX: usize = 512 << 10;
-
-/// The account of one client's memory with the server, which has limits for all clients together.
-pub(in crate::net) trait Account {
-    /// The memory that the client occupies, and its progress.
-    fn progress(&self) -> &ClientMemory;
-
-    /// Whether a request that holds `held` bytes may take `more` bytes of buffer.
-    fn may_buffer_input(&self, held: usize, more: usize) -> bool;
-
-    /// Whether replies may stay in buffers of `bytes` bytes, with `value_bytes` of shared values besides. Notes them,
-    /// if so.
-    fn may_buffer_output(&self, bytes: usize, value_bytes: usize) -> bool;
-
-    /// Notes that the buffer for unfinished requests has `bytes` now.
-    fn note_input(&self, bytes: usize);
-
-    /// Notes that replies lie in buffers of `bytes` bytes, with `value_bytes` of shared values besides.
-    fn note_output(&self, bytes: usize, value_bytes: usize);
-}
 
 /// The next thing that a connection wants its driver to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

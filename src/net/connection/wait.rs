@@ -8,14 +8,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::state::Wants;
 use super::work_wait::{Finished, WorkWait};
-use super::{Connection, Scratch};
-use crate::net::blocking::TaskHandle;
-
-/// Blocking work that a connection waits for.
-pub(super) struct BlockingWait {
-    task: TaskHandle,
-    wait: WorkWait,
-}
+use super::{BlockingWait, Connection, Scratch};
 
 impl Connection {
     /// Starts the session's blocking work.

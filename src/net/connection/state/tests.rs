@@ -1,6 +1,7 @@
 use std::cell::Cell;
 
 use super::*;
+use crate::net::client_memory::ClientMemory;
 
 /// The reply to a request that finds no memory.
 const REFUSAL: &[u8] = reply::OUT_OF_MEMORY_READING;
