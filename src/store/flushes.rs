@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering;
 
 use foldhash::quality::RandomState;
 
-use super::header::{Header, is_written_by};
-use super::segment::SegmentId;
-use super::shard::{Found, Shard};
-use super::{Store, release};
+use crate::store::header::{Header, is_written_by};
+use crate::store::segment::SegmentId;
+use crate::store::shard::{Found, Shard};
+use crate::store::shards::{Store, release};
 
 /// How many prefixes can wait at once. Beyond that the asking client is told to come back: while flushes wait,
 /// each operation looks up its key once for every length of their prefixes, and each shard holds the prefixes.

@@ -15,8 +15,8 @@
 //! Every byte here is paid once per item, so what most items can do without is optional; numbers are little
 //! endian. A large value's place holds its number in the shard's table instead (see `large`).
 
-use super::item::Marks;
 use crate::clock::{Deadline, TICKS_PER_SECOND, Tick};
+use crate::store::item::Marks;
 
 /// Records start and end on multiples of this, in bytes.
 pub(super) const UNIT_BYTES: usize = 4;

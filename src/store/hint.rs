@@ -6,12 +6,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::header::UNIT_BYTES;
-use super::index::{LINK, SLOTS, overflow_bucket, overflow_start};
-use super::memory::{Addresses, LINE_WORDS, PAGE_LINES, Words};
-use super::slot::{bucket_of, position_of, tag, tag_of};
+use crate::store::header::UNIT_BYTES;
+use crate::store::index::{LINK, SLOTS, overflow_bucket, overflow_start};
+use crate::store::memory::{Addresses, LINE_WORDS, PAGE_LINES, Words};
+use crate::store::slot::{bucket_of, position_of, tag, tag_of};
 
-/// A key's hash and, once [`Store::hint_item`](super::Store::hint_item) has looked, a guess where its item is.
+/// A key's hash and, once [`Store::hint_item`](crate::store::Store::hint_item) has looked, a guess where its item is.
 #[derive(Clone, Copy, Debug)]
 pub struct Hashed {
     pub(super) hash: u64,

@@ -5,9 +5,9 @@
 //! probation is remembered for a while, and comes back straight into main. How much probation gets is adapted
 //! as in ARC (Megiddo and Modha 2003): what comes back soon after it was dropped says whose share is too small.
 
-use super::memory::{PAGE_BYTES, Region};
-use super::segment::Queue;
-use super::slot::FREQUENCY_MAX;
+use crate::store::memory::{PAGE_BYTES, Region};
+use crate::store::segment::Queue;
+use crate::store::slot::FREQUENCY_MAX;
 
 /// Probation's part of a shard, in percent, is between these. With the lower one alone a working set that shifts
 /// at once missed 10 % more than least recently used does; adapted, 8 % less, for 1 % more misses elsewhere.

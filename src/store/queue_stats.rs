@@ -2,7 +2,7 @@
 
 use crate::clock::Tick;
 use crate::store::segment::Queue;
-use crate::store::{Store, release};
+use crate::store::shards::{Store, release};
 
 /// What stands in one queue, over all shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

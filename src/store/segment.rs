@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::flushes::Flushes;
-use super::header::{self, Header, UNIT_BYTES};
-use super::memory::Stripes;
 use crate::clock::Tick;
+use crate::store::flushes::Flushes;
+use crate::store::header::{self, Header, UNIT_BYTES};
+use crate::store::memory::Stripes;
 
 /// Which of the two queues a segment stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(super) struct Segment {
 /// The segments of a shard. Invariants: `free` holds resident segments without any record; `returned` those
 /// whose pages went back to the system; every other one is in use, by the shard's queues.
 ///
-/// In order: what every look-up reads is at the start, see [`Shard`](super::shard::Shard).
+/// In order: what every look-up reads is at the start, see [`Shard`](crate::store::shard::Shard).
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Arena {

@@ -13,7 +13,7 @@ use crate::store::large::Pool;
 use crate::store::memory::{HUGE_PAGE_BYTES, HeldAddresses, PAGE_BYTES, Region, WORDS_STRIPE_BYTES, Words};
 use crate::store::policy::Ghost;
 use crate::store::shard::{Common, Shard};
-use crate::store::{CacheLine, Store, StoreConfig};
+use crate::store::shards::{CacheLine, Store, StoreConfig};
 
 /// A shard's part of the memory limit, up to [`SHARDED_BYTES`] of it in all, in bytes.
 const SHARD_BYTES: u64 = 4 << 20;

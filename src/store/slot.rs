@@ -1,6 +1,6 @@
 //! What a slot of the index says, and which bucket a hash names.
 
-use super::memory::PAGE_LINES;
+use crate::store::memory::PAGE_LINES;
 
 /// The hash bits below are the bucket's in the smallest table, one page of buckets, so tags start here.
 pub(super) const TAG_HASH_SHIFT: u32 = PAGE_LINES.trailing_zeros();

@@ -6,12 +6,12 @@
 //!
 //! Rule: a slice locks one shard, once. Between slices nothing is held, so a walk may take as long as it likes.
 
-use super::header::{Header, UNIT_BYTES};
-use super::index::RANKS;
-use super::item::Item;
-use super::shard::{Found, Shard, position};
-use super::{Store, release};
 use crate::clock::Tick;
+use crate::store::header::{Header, UNIT_BYTES};
+use crate::store::index::RANKS;
+use crate::store::item::Item;
+use crate::store::shard::{Found, Shard, position};
+use crate::store::shards::{Store, release};
 
 /// Where a walk through one store has got to. A new one stands at the beginning.
 #[derive(Debug, Default)]

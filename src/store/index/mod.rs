@@ -17,9 +17,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::hint::{Hashed, View};
-use super::memory::{LINE_WORDS, PAGE_BYTES, PAGE_LINES, WORDS_STRIPE_BYTES, Words};
-use super::slot::{BUCKETS_MAX, FREQUENCY_MAX, TAG_HASH_SHIFT, bucket_of, position_of, slot, tag, tag_of};
+use crate::store::hint::{Hashed, View};
+use crate::store::memory::{LINE_WORDS, PAGE_BYTES, PAGE_LINES, WORDS_STRIPE_BYTES, Words};
+use crate::store::slot::{
+    BUCKETS_MAX, FREQUENCY_MAX, TAG_HASH_SHIFT, bucket_of, position_of, slot, tag, tag_of,
+};
 
 pub(super) use walk::RANKS;
 
@@ -45,7 +47,7 @@ pub(super) struct Place(usize);
 ///   have empty slots once a removal has closed the gaps behind it, except in the first bucket;
 /// - buckets and overflow buckets lie in the pages that were added, and what lies beyond them is 0.
 ///
-/// In order: what every look-up reads is at the end, see [`Shard`](super::shard::Shard).
+/// In order: what every look-up reads is at the end, see [`Shard`](crate::store::shard::Shard).
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Index {

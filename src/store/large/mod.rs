@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use bytes::Bytes;
 
-use super::budget::Budget;
-use super::memory::{End, Filling, PAGE_BYTES, Region};
+use crate::store::budget::Budget;
+use crate::store::memory::{End, Filling, PAGE_BYTES, Region};
 
 /// What a large value takes beside its pages, in bytes: its place in a table, its block and what readers share of it.
 const OVERHEAD_BYTES: u64 = 208;

@@ -1,6 +1,9 @@
 //! One shard: a plain single-threaded map, bounded in bytes. Here is what happens to one item; `room` has what
 //! happens to many.
 
+mod put;
+mod reclaim;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
@@ -9,19 +12,19 @@ use std::sync::atomic::AtomicU64;
 
 use foldhash::quality::RandomState;
 
-use super::StoreStats;
-use super::budget::Budget;
-use super::header::{self, Header, INLINE_BYTES_MAX, UNIT_BYTES, bits};
-use super::hint::{Hashed, View};
-use super::index::{Index, Place};
-use super::item::{Access, Change, Item, Lookup, Marks, NoMemory};
-use super::large::{self, Departing, Large, Pool, Table};
-use super::memory::{PAGE_BYTES, Stripes};
-use super::policy::{Balance, Ghost, raised};
-use super::segment::{Arena, Queue, SegmentId};
-use super::slot::FREQUENCY_MAX;
 use crate::clock::Tick;
+use crate::store::budget::Budget;
 use crate::store::evicted_keys::Evictions;
+use crate::store::header::{self, Header, INLINE_BYTES_MAX, UNIT_BYTES, bits};
+use crate::store::hint::{Hashed, View};
+use crate::store::index::{Index, Place};
+use crate::store::item::{Access, Change, Item, Lookup, Marks, NoMemory};
+use crate::store::large::{self, Departing, Large, Pool, Table};
+use crate::store::memory::{PAGE_BYTES, Stripes};
+use crate::store::policy::{Balance, Ghost, raised};
+use crate::store::segment::{Arena, Queue, SegmentId};
+use crate::store::shards::StoreStats;
+use crate::store::slot::FREQUENCY_MAX;
 
 /// Records longer than a segment's bytes divided by this have their values in pages of their own.
 const LARGE_SHARE: usize = 8;

@@ -2,20 +2,20 @@
 
 use std::sync::atomic::Ordering;
 
-use super::header::{Layout, bits};
-use super::item::{Access, Cas, Content, Draft, Marks, NoMemory};
-use super::large::{self, Spare};
-use super::memory::{End, PAGE_BYTES};
-use super::segment::{Queue, SegmentId};
-use super::shard::{Found, Shard, position};
 use crate::clock::{Deadline, Tick};
+use crate::store::header::{Layout, bits};
+use crate::store::item::{Access, Cas, Content, Draft, Marks, NoMemory};
+use crate::store::large::{self, Spare};
+use crate::store::memory::{End, PAGE_BYTES};
+use crate::store::segment::{Queue, SegmentId};
+use crate::store::shard::{Found, Shard, position};
 
 /// How long the number of a large value is, in the value's place.
 const LARGE_NUMBER_BYTES: usize = size_of::<u32>();
 
 /// While readers alone hold more than one part in so many of the memory limit, large values are refused: each would have
 /// more of what other clients stored evicted, and might be held by a reader next. Twice what
-/// [`PINNED_PARTS`](super::PINNED_PARTS) leaves them, so that there is time to close the slow ones.
+/// [`PINNED_PARTS`](crate::store::shards::PINNED_PARTS) leaves them, so that there is time to close the slow ones.
 const PINNED_PARTS_MAX: u64 = 2;
 
 /// A record to be written.

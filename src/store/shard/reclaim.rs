@@ -188,7 +188,7 @@ impl Shard {
 
     /// Has the shard give up memory until a segment's worth went back to the budget, whatever that takes;
     /// `false` when there was nothing left to give.
-    pub(super) fn give_way(&mut self, now: Tick) -> bool {
+    pub(in crate::store) fn give_way(&mut self, now: Tick) -> bool {
         let mut effort = Effort::default();
         let used = self.common.budget.holding(self.number);
         let segment_bytes = self.arena.segment_bytes() as u64;
@@ -405,13 +405,13 @@ impl Shard {
     }
 
     /// How many segments one sweep may look through.
-    pub(super) fn sweep_share(&self) -> usize {
+    pub(in crate::store) fn sweep_share(&self) -> usize {
         let segments: usize = self.lines.iter().map(|line| line.segments.len()).sum();
         (segments / SWEEP_PARTS).max(SWEEP_SEGMENTS_MIN)
     }
 
     /// Looks for the dead in one segment; `false` when none is due.
-    pub(super) fn sweep(&mut self, now: Tick) -> bool {
+    pub(in crate::store) fn sweep(&mut self, now: Tick) -> bool {
         let Some(id) = self.due(now) else { return false };
         let visited = self.visit(id, now);
         self.stats.swept += u64::from(visited.died);
@@ -420,7 +420,7 @@ impl Shard {
     }
 
     /// One slice of giving back what is free.
-    pub(super) fn tidy(&mut self) {
+    pub(in crate::store) fn tidy(&mut self) {
         let kept = if self.index.items() == 0 { 0 } else { FREE_SEGMENTS_KEPT };
         let surplus = self.arena.free_segments().saturating_sub(kept);
         for _ in 0..surplus.div_ceil(8) {
