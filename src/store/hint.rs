@@ -7,9 +7,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::store::header::UNIT_BYTES;
-use crate::store::index::{LINK, SLOTS, overflow_bucket, overflow_start};
 use crate::store::memory::{Addresses, LINE_WORDS, PAGE_LINES, Words};
-use crate::store::slot::{bucket_of, position_of, tag, tag_of};
+use crate::store::slot::{LINK, SLOTS, bucket_of, overflow_bucket, overflow_start, position_of, tag, tag_of};
 
 /// A key's hash and, once [`Store::hint_item`](crate::store::Store::hint_item) has looked, a guess where its item is.
 #[derive(Clone, Copy, Debug)]

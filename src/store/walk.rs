@@ -8,10 +8,10 @@
 
 use crate::clock::Tick;
 use crate::store::header::{Header, UNIT_BYTES};
-use crate::store::index::RANKS;
 use crate::store::item::Item;
 use crate::store::shard::{Found, Shard, position};
 use crate::store::shards::{Store, release};
+use crate::store::slot::RANKS;
 
 /// Where a walk through one store has got to. A new one stands at the beginning.
 #[derive(Debug, Default)]

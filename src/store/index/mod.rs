@@ -11,6 +11,7 @@
 //!
 //! Rule: pages are charged to the budget by the caller, who asks what is needed before an insertion.
 
+mod validate;
 mod walk;
 
 use std::ops::Range;
@@ -20,15 +21,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::store::hint::{Hashed, View};
 use crate::store::memory::{LINE_WORDS, PAGE_BYTES, PAGE_LINES, WORDS_STRIPE_BYTES, Words};
 use crate::store::slot::{
-    BUCKETS_MAX, FREQUENCY_MAX, TAG_HASH_SHIFT, bucket_of, position_of, slot, tag, tag_of,
+    BUCKETS_MAX, FREQUENCY_MAX, LINK, SLOTS, TAG_HASH_SHIFT, bucket_of, overflow_bucket, overflow_start,
+    position_of, slot, tag, tag_of,
 };
 
-pub(super) use walk::RANKS;
-
-/// Slots of a bucket; the last word is the link.
-pub(super) const SLOTS: usize = 7;
-/// Where a bucket keeps its link: the number of its overflow bucket plus one, or 0.
-pub(super) const LINK: usize = 7;
 /// Grown when there are more items per bucket. Measured over a cycle of growth: 13.8 bytes per item and 1.13
 /// lines per hit; at 5 items per bucket 15.0 and 1.07, at 6.3 items 13.4 and 1.15.
 const GROW_ITEMS: usize = 6;
@@ -423,54 +419,6 @@ impl Index {
     fn store(&mut self, word: usize, slot: u64) {
         self.words.word(word).store(slot, Ordering::Relaxed);
     }
-
-    /// Checks the invariants and shows every position to `check`, which says what its item's hash is.
-    pub(super) fn validate(&self, mut hash_of: impl FnMut(u32) -> u64) {
-        let (mut items, mut overflow) = (0, 0);
-        for head in 0..self.buckets {
-            let mut bucket = head;
-            loop {
-                let line = self.line(bucket);
-                for slot in
-                    line[..SLOTS].iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|&slot| slot != 0)
-                {
-                    let hash = hash_of(position_of(slot));
-                    assert_eq!(bucket_of(hash, self.buckets), head, "an item is in its hash's chain");
-                    assert_eq!(tag_of(slot), tag(hash), "a slot's tag is of its item's hash");
-                    items += 1;
-                }
-                let Some(next) = self.next(line) else { break };
-                overflow += 1;
-                bucket = next;
-                let is_empty =
-                    self.line(bucket)[..SLOTS].iter().all(|slot| slot.load(Ordering::Relaxed) == 0);
-                assert!(!is_empty, "overflow buckets of a chain hold something");
-            }
-        }
-        assert_eq!(items, self.items, "items are the used slots");
-        assert_eq!(overflow, self.overflow_in_use, "overflow buckets in use are those in chains");
-        let mut free = 0;
-        let mut at = self.overflow_free;
-        while at != 0 {
-            free += 1;
-            at = self.line(self.overflow_start + at - 1)[LINK].load(Ordering::Relaxed) as usize;
-        }
-        assert_eq!(overflow + free, self.overflow_made, "overflow buckets are in a chain or free");
-        assert!(self.buckets <= self.pages * PAGE_LINES, "buckets lie in pages");
-        assert!(self.overflow_made <= self.overflow_pages * PAGE_LINES, "overflow buckets lie in pages");
-    }
-}
-
-/// Where overflow buckets start in an index of `words`, in buckets.
-#[inline]
-pub(super) fn overflow_start(words: &Words) -> usize {
-    (words.lines() / 2).next_multiple_of(PAGE_LINES)
-}
-
-/// The bucket that `link` names, if it names one.
-#[inline]
-pub(super) fn overflow_bucket(link: u64, overflow_start: usize) -> Option<usize> {
-    (link != 0).then(|| overflow_start + link as usize - 1)
 }
 
 #[cfg(test)]

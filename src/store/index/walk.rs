@@ -8,11 +8,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Index, SLOTS};
-use crate::store::slot::{HASH_BITS, bucket_of, hash_bits, position_of};
-
-/// The rank behind the last.
-pub(in crate::store) const RANKS: u64 = 1 << HASH_BITS;
+use crate::store::index::Index;
+use crate::store::slot::{HASH_BITS, RANKS, SLOTS, bucket_of, hash_bits, position_of};
 
 impl Index {
     /// Appends to `positions` those of the items from rank `from` on, until about `slots_max` slots were looked at:

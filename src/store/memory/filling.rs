@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{PAGE_BYTES, Region};
+use crate::store::memory::region::{PAGE_BYTES, Region};
 
 /// One end of a block of memory, or of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::libc::{self, c_int};
 
-use super::{Region, Reservation};
+use crate::store::memory::region::{Region, Reservation};
 
 /// The huge page of x86-64, and of aarch64 with 4 KiB pages, in bytes.
 pub(in crate::store) const HUGE_PAGE_BYTES: usize = 2 << 20;

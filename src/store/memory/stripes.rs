@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::huge::{HUGE_PAGE_BYTES, HugePages};
-use super::{PAGE_BYTES, Region, Reservation, discard_pages, prefetch};
+use crate::store::memory::huge::{HUGE_PAGE_BYTES, HugePages};
+use crate::store::memory::region::{PAGE_BYTES, Region, Reservation, discard_pages};
 
 /// Words of a cache line of 64 bytes.
 pub(in crate::store) const LINE_WORDS: usize = 8;
@@ -268,6 +268,24 @@ impl fmt::Debug for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Words({} lines of {:?})", self.lines, self.stripes)
     }
+}
+
+/// Asks the processor to fetch the line at `address`. It means nothing: any address will do, mapped or not.
+#[inline]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults and changes no memory, whatever the address; SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast::<i8>());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above; `prfm` touches neither registers nor flags.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
 }
 
 #[cfg(test)]
