@@ -153,7 +153,18 @@ impl Engine {
         &self.statistics.connections
     }
 
-    /// The store, for tests that look behind the protocol.
+    /// How many bytes of memory slow clients pin that are to be freed by closing some; see
+    /// [`Store::pinned_excess_bytes`].
+    pub fn pinned_excess_bytes(&self) -> u64 {
+        self.store.pinned_excess_bytes()
+    }
+
+    /// Stops the store from making huge pages.
+    pub fn refuse_huge_pages(&self) {
+        self.store.refuse_huge_pages();
+    }
+
+    /// The store, for tests that look behind the protocol. `tests/architecture.rs` refuses other uses.
     pub fn store(&self) -> &Store {
         &self.store
     }

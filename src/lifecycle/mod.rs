@@ -118,7 +118,7 @@ fn serve(config: Config) -> Result<(), Failure> {
         engine.set_users(users);
     }
     if !process::are_huge_pages_allowed() {
-        engine.store().refuse_huge_pages();
+        engine.refuse_huge_pages();
     }
     if process.lock_memory {
         warnings.extend(process::lock_memory());

@@ -156,7 +156,7 @@ impl Shared {
 
     /// Closes the slowest readers while values that no item has any more take more than a quarter of `-m`.
     pub(super) fn close_slow_readers(&self) {
-        let excess = self.engine.store().pinned_excess_bytes();
+        let excess = self.engine.pinned_excess_bytes();
         if excess > 0 {
             self.close_slowest(None, Limit::Values, excess);
         }

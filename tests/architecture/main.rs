@@ -14,6 +14,9 @@ use imports::Imports;
 /// A file with more lines than this, tests not counted, is to be asked twice what it really is.
 const LINES_MAX: usize = 500;
 
+/// The engine's floor: modules above it ask the engine, and not its store.
+const STORE_USERS_FLOOR_MAX: u8 = 2;
+
 /// One module at the top of the crate.
 struct Module {
     name: &'static str,
@@ -151,6 +154,11 @@ fn complaints_about(path: &Path, text: &str, dependencies: &[String]) -> Vec<Str
         if !module.outside.contains(&used) {
             complaints.push(format!("{name} has no use for the crate {used}"));
         }
+    }
+    if module.floor > STORE_USERS_FLOOR_MAX
+        && tokens.windows(4).any(|words| words == [".", "store", "(", ")"])
+    {
+        complaints.push(format!("{name} reaches into the store; give the engine a verb for it"));
     }
     if !module.is_worldly {
         complaints
@@ -344,6 +352,14 @@ mod tests {
     #[test]
     fn a_module_uses_itself_freely() {
         check("store/mod.rs", "use crate::store::item::Item;\nuse super::shard::Shard;", &[]);
+    }
+
+    #[test]
+    fn nobody_above_the_engine_reaches_into_its_store() {
+        let complaint = "net reaches into the store; give the engine a verb for it";
+        check("net/mod.rs", "fn f() { self.engine.store().flush() }", &[complaint]);
+        check("net/mod.rs", "fn f() { counter.store(1, Relaxed) }", &[]);
+        check("engine/mod.rs", "fn f() { engine.store().validate() }", &[]);
     }
 
     #[test]
