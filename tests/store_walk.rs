@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use ferrocached::clock::{Deadline, Tick};
-use ferrocached::store::{Access, Cas, Change, Content, Cursor, Draft, Marks, Store, StoreConfig, Verdict};
+use ferrocached::store::{Access, Cas, Change, Content, Cursor, Draft, Marks, Store, StoreConfig};
 
 /// What happens to a store between two slices of a walk.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,6 @@ struct Weather {
     slots_max: usize,
     /// Of 1000 slices, how many are followed by a flush.
     flushes: u64,
-    /// Of 100 entries, how many the walk removes.
-    removes_percent: u64,
 }
 
 const CALM: Weather = Weather {
@@ -37,7 +35,6 @@ const CALM: Weather = Weather {
     changes_per_slice: 50,
     slots_max: 64,
     flushes: 0,
-    removes_percent: 0,
 };
 
 #[test]
@@ -90,13 +87,6 @@ fn a_walk_goes_on_past_a_flush() {
 }
 
 #[test]
-fn a_walk_removes_what_it_is_told_to() {
-    hold(Weather { removes_percent: 100, changes_per_slice: 0, ..CALM });
-    hold(Weather { removes_percent: 30, ..CALM });
-    hold(Weather { removes_percent: 50, value_bytes_max: 60_000, at_first: 1000, ..CALM });
-}
-
-#[test]
 fn what_has_died_of_age_is_not_met_and_goes() {
     let store = store(CALM);
     for number in 0..1000u32 {
@@ -144,7 +134,6 @@ fn an_entry_tells_all_there_is_to_know() {
         // Twelve bytes of header, deadline, flags and a CAS id of its own, key and value.
         assert_eq!((item.marks, entry.bytes), (Marks::STALE, 12 + 4 + 4 + 8 + 8));
         met += 1;
-        Verdict::Keep
     }) {}
     assert_eq!(met, 1);
 }
@@ -219,7 +208,6 @@ fn meet_all(store: &Store, now: Tick) -> HashSet<Vec<u8>> {
             assert!(entry.item.value == value(number, entry.item.value.len() as u64));
         }
         assert!(met.insert(entry.key.to_vec()), "no key is met twice");
-        Verdict::Keep
     }) {}
     met
 }
@@ -255,18 +243,12 @@ fn walk_through(weather: Weather, seed: u64) {
     let mut there_all_along: HashSet<u64> =
         known.keys().copied().filter(|&number| is_there(number)).collect();
     let mut met = HashSet::new();
-    let mut removed = HashSet::new();
     let mut cursor = Cursor::default();
     loop {
         let goes_on = store.walk(&mut cursor, now, weather.slots_max, |entry| {
             let number = std::str::from_utf8(&entry.key[4..]).unwrap().parse().unwrap();
             assert!(entry.item.value == known[&number], "an entry is as it was stored last");
             assert!(met.insert(number), "no key is met twice");
-            if random.below(100) < weather.removes_percent {
-                removed.insert(number);
-                return Verdict::Remove;
-            }
-            Verdict::Keep
         });
         if random.below(20) == 0 {
             store.validate();
@@ -282,7 +264,6 @@ fn walk_through(weather: Weather, seed: u64) {
                     there_all_along.remove(&number);
                 }
                 known.insert(number, content);
-                removed.remove(&number);
             } else {
                 let key = key(number);
                 store.update(store.hash(&key), &key, now, |_| (Change::Remove, ())).1.unwrap();
@@ -295,7 +276,6 @@ fn walk_through(weather: Weather, seed: u64) {
         }
     }
     store.validate();
-    assert!(removed.iter().all(|&number| !is_there(number)), "what was removed is gone");
     for &number in &there_all_along {
         assert!(met.contains(&number) || !is_there(number), "{number} was there all along");
     }

@@ -1,34 +1,34 @@
-//! What was evicted, for those who watch: a short list that the shards add to while somebody wants it.
+//! The list of evictions, which shards add to while a client watches.
 //!
-//! Rule: the list is locked under a shard's lock, for as long as adding to it takes, and never the other way round.
+//! Rule: a shard locks the list under its own lock, only to add to it. No shard is locked under the list's lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock::{Deadline, Tick};
 
-/// How many evictions wait to be taken; what is evicted while so many wait is only counted. Whoever watches takes
-/// them after each store and each tick, so this is how many one tick's sweep may list.
+/// How many evictions the list keeps until they are taken; further ones are only counted. The engine takes them after
+/// each store and each tick, so this is how many evictions of one tick can be listed.
 pub const EVICTIONS_MAX: usize = 2048;
 
-/// An item that was dropped, though alive, for room.
+/// An eviction: a live item that was removed because memory was needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eviction {
-    /// Its key.
+    /// The item's key.
     pub key: Box<[u8]>,
-    /// Whether it was ever read.
+    /// Whether the item was ever read.
     pub is_fetched: bool,
-    /// When it would have died.
+    /// When the item would have expired.
     pub deadline: Deadline,
-    /// When it was evicted.
+    /// When the item was evicted.
     pub at: Tick,
-    /// How long before that it was last accessed, in seconds.
+    /// The time between its last access and its eviction, in seconds.
     pub idle_seconds: u32,
     /// The length of its value, in bytes.
     pub value_bytes: u64,
 }
 
-/// What was evicted and not taken yet. It may be shared.
+/// The list of evictions that were not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Evictions {
     is_wanted: AtomicBool,
@@ -38,18 +38,19 @@ pub(super) struct Evictions {
 #[derive(Debug, Default)]
 struct List {
     kept: Vec<Eviction>,
-    /// How many there were beyond [`EVICTIONS_MAX`].
+    /// How many evictions there were while [`EVICTIONS_MAX`] waited.
     lost: u64,
 }
 
 impl Evictions {
-    /// Relaxed: one eviction more or less at the moment somebody begins to watch is all the same.
+    /// Whether evictions are listed. Relaxed: one more or less at the moment when a client begins to watch does not
+    /// matter.
     #[inline]
     pub(super) fn are_wanted(&self) -> bool {
         self.is_wanted.load(Ordering::Relaxed)
     }
 
-    /// Has evictions listed from now on, or no longer. What was listed for others is forgotten.
+    /// Lists evictions from now on, or no longer. A change forgets the evictions listed before.
     pub(super) fn want(&self, wanted: bool) {
         if self.is_wanted.swap(wanted, Ordering::Relaxed) != wanted {
             drop(self.take());
@@ -65,7 +66,7 @@ impl Evictions {
         }
     }
 
-    /// All that are kept, in order, and how many more there were.
+    /// The listed evictions, in order, and how many more there were.
     pub(super) fn take(&self) -> (Vec<Eviction>, u64) {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         (std::mem::take(&mut list.kept), std::mem::take(&mut list.lost))
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_took_in_time_is_forgotten() {
+    fn evictions_that_were_not_taken_in_time_are_forgotten() {
         let evictions = Evictions::default();
         evictions.want(true);
         evictions.add(eviction());
@@ -96,14 +97,14 @@ mod tests {
         assert_eq!(evictions.take().0.len(), 1, "still wanted");
         (0..EVICTIONS_MAX + 3).for_each(|_| evictions.add(eviction()));
         evictions.want(false);
-        // As a shard does that was about to list it.
+        // A shard may have been about to list it.
         evictions.add(eviction());
         evictions.want(true);
         assert_eq!(evictions.take(), (Vec::new(), 0), "that was before");
     }
 
     #[test]
-    fn what_exceeds_the_list_is_counted() {
+    fn evictions_beyond_the_lists_length_are_counted() {
         let evictions = Evictions::default();
         for _ in 0..EVICTIONS_MAX + 3 {
             evictions.add(eviction());

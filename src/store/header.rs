@@ -1,47 +1,47 @@
-//! How an item lies in a segment: a record of whole units of four bytes.
+//! The bytes of an item: a record of whole units of four bytes.
 //!
-//! | bytes | what |
+//! | bytes | field |
 //! |---|---|
 //! | 1 | key length; 0 makes it a filler, whose length in units is in the next three |
 //! | 1 | bits, see [`bits`] |
-//! | 6 | the low 48 bits of the number of the write that the item comes from, which most have for their CAS id |
-//! | 2 | length of what stands in the value's place, and a bit of the marks |
-//! | 2 | second of last access, its low 16 bits |
+//! | 6 | the low 48 bits of the number of the write that stored the item; most items have it as their CAS id |
+//! | 2 | length of the value, or of a large value's number, and one bit of the marks |
+//! | 2 | the low 16 bits of the second of the last access |
 //! | 0 or 4 | deadline |
 //! | 0 or 4 | client flags |
-//! | 0 or 8 | the CAS id, where it is another number |
+//! | 0 or 8 | the CAS id, where it differs from the number of the write |
 //! | | key, value, up to three bytes of padding |
 //!
-//! Every byte here is paid once per item, so what most items can do without is optional; numbers are little
-//! endian. A large value's place holds its number in the shard's table instead (see `large`).
+//! Each item costs all of these bytes, so a field that most items do not need is optional. Numbers are little endian.
+//! An item with a large value has its number in the shard's table instead of the value (see `large`).
 
 use crate::clock::{Deadline, TICKS_PER_SECOND, Tick};
 use crate::store::item::Marks;
 
 /// Records start and end on multiples of this, in bytes.
 pub(super) const UNIT_BYTES: usize = 4;
-/// What every record starts with, in bytes.
+/// The length of the fields that every record has, in bytes.
 const FIXED_BYTES: usize = 12;
-/// Writes are numbered up to this one, and then from 0 again.
+/// The largest number of a write; the next write has number 0.
 const WRITE_MAX: u64 = (1 << 48) - 1;
-/// The most that fits in a value's place, in bytes.
+/// The longest value that a record can hold, in bytes.
 pub(super) const INLINE_BYTES_MAX: usize = (1 << 15) - 1;
-/// Where `Marks::BINARY_KEY`, the fourth of them, is shifted from to stand above the length of the value.
+/// The fourth mark, `Marks::BINARY_KEY`, is shifted left by so many bits, to the bit above the length of the value.
 const BINARY_KEY_SHIFT: u32 = 12;
 
 /// The bits of a header.
 pub(super) mod bits {
-    /// There is a deadline.
+    /// The record has a deadline.
     pub(crate) const DEADLINE: u8 = 1;
-    /// There are client flags.
+    /// The record has client flags.
     pub(crate) const FLAGS: u8 = 2;
-    /// The CAS id has a field of its own.
+    /// The record has a CAS id of its own.
     pub(crate) const OWN_CAS: u8 = 4;
-    /// The value is large: its place holds its number.
+    /// The value is large, and the record holds its number.
     pub(crate) const LARGE: u8 = 8;
-    /// Where the first three of `Marks` start.
+    /// The lowest of the three bits for the first three marks.
     pub(crate) const MARKS_SHIFT: u8 = 4;
-    /// No item any more.
+    /// The record is dead: it has no item any more.
     pub(crate) const DEAD: u8 = 128;
 }
 
@@ -52,12 +52,12 @@ pub(super) struct Header {
     high: u32,
 }
 
-/// What a record is to look like, apart from key and value.
+/// The fields of a record to be written, apart from key and value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) flags: u32,
     pub(super) deadline: Deadline,
-    /// The number of the write; its low 48 bits count.
+    /// The number of the write, of which the record keeps the low 48 bits.
     pub(super) write: u64,
     pub(super) cas: u64,
     pub(super) marks: Marks,
@@ -92,7 +92,7 @@ impl Header {
         Marks((self.low >> 8) as u8 >> bits::MARKS_SHIFT & 7 | (self.high >> BINARY_KEY_SHIFT) as u8 & 8)
     }
 
-    /// The length of what stands in the value's place, in bytes.
+    /// The length of the value, or of the large value's number that the record holds instead, in bytes.
     #[inline]
     pub(super) fn value_len(self) -> usize {
         (self.high & 0x7fff) as usize
@@ -101,7 +101,7 @@ impl Header {
     /// Where the key starts, in bytes from the start of the record.
     #[inline]
     pub(super) fn key_start(self) -> usize {
-        // By the bits of the three optional fields.
+        // Indexed by the bits of the three optional fields.
         const STARTS: [u8; 8] = [12, 16, 16, 20, 20, 24, 24, 28];
         usize::from(STARTS[(self.low >> 8) as usize & 7])
     }
@@ -118,7 +118,7 @@ impl Header {
         (self.value_start() + self.value_len()).next_multiple_of(UNIT_BYTES)
     }
 
-    /// When `record`'s item dies.
+    /// The deadline of `record`'s item.
     #[inline]
     pub(super) fn deadline(self, record: &[u8]) -> Deadline {
         if self.has(bits::DEADLINE) { Deadline(word(record, FIXED_BYTES)) } else { Deadline::NEVER }
@@ -143,61 +143,61 @@ impl Header {
         self.write()
     }
 
-    /// The number of the write that the item comes from, its low 48 bits.
+    /// The low 48 bits of the number of the write that stored the item.
     #[inline]
     pub(super) fn write(self) -> u64 {
         self.low >> 16
     }
 
-    /// About when the item was last accessed: exact to the second up to 9 hours back, then "9 hours or more".
+    /// The time of the item's last access: exact to the second up to 9 hours back, and else 9 to 18 hours back.
     #[inline]
     pub(super) fn last_access(self, now: Tick) -> Tick {
         Tick((now.0 / TICKS_PER_SECOND - u32::from(self.idle_seconds(now))) * TICKS_PER_SECOND).min(now)
     }
 
-    /// How long ago the last access was, in seconds.
+    /// The time since the last access, in seconds.
     #[inline]
     pub(super) fn idle_seconds(self, now: Tick) -> u16 {
         let idle = access_second(now).wrapping_sub((self.high >> 16) as u16);
-        // Callers' clocks may differ a little, and what looks like 18 hours was a moment in the future.
+        // Callers' clocks may differ a little: then an access a moment in the future looks 18 hours old.
         let idle = if idle > u16::MAX - CLOCK_SKEW_SECONDS { 0 } else { idle };
         idle.min(u16::try_from(now.0 / TICKS_PER_SECOND).unwrap_or(u16::MAX))
     }
 
-    /// Whether an access at `now` has to be written down.
+    /// Whether an access at `now` changes the record.
     #[inline]
     pub(super) fn access_differs(self, now: Tick) -> bool {
         (self.high >> 16) as u16 != access_second(now)
     }
 
-    /// Whether the deadline has passed or the header is no item's; `false` for most, without a look further.
+    /// Whether the record is dead.
     #[inline]
     pub(super) fn is_dead(self) -> bool {
         self.has(bits::DEAD)
     }
 }
 
-/// Whether the item of `header` comes from the write of number `last_write` or an earlier one. Of more than 2^47
-/// writes before it cannot tell: that many take half a year at ten million a second.
+/// Whether write `last_write` or an earlier one stored the item of `header`. The answer is wrong for an item more than
+/// 2^47 writes old: so many take half a year at ten million a second.
 pub(super) fn is_written_by(header: Header, last_write: u64) -> bool {
     last_write.wrapping_sub(header.write()) & WRITE_MAX <= WRITE_MAX / 2
 }
 
-/// How far apart two callers' clocks may be, in seconds, before a last access looks old instead of new.
+/// Two callers' clocks may differ by so many seconds before a new access looks old.
 const CLOCK_SKEW_SECONDS: u16 = 120;
 
-/// Idle times are kept from wrapping at 18 hours by cutting them to this many seconds, about 9 hours.
+/// Scans cut longer idle times to this many seconds, about 9 hours, so that they do not wrap at 18 hours.
 const IDLE_SECONDS_MAX: u16 = 1 << 15;
 
-/// How long a segment may go unvisited, in seconds, before idle times in it would wrap: well below the 9 hours
+/// A segment is scanned at least this often, in seconds, so that idle times in it do not wrap: well below the 9 hours
 /// between [`IDLE_SECONDS_MAX`] and the wrap.
-pub(super) const IDLE_VISIT_SECONDS: u32 = 4 * 3600;
+pub(super) const IDLE_SCAN_SECONDS: u32 = 4 * 3600;
 
 fn access_second(now: Tick) -> u16 {
-    (now.0 / TICKS_PER_SECOND) as u16 // the low bits are what is kept
+    (now.0 / TICKS_PER_SECOND) as u16 // a record keeps the low bits
 }
 
-/// Writes down an access of `record`'s item.
+/// Writes the time of an access into `record`.
 #[inline]
 pub(super) fn set_access(record: &mut [u8], now: Tick) {
     record[10..12].copy_from_slice(&access_second(now).to_le_bytes());
@@ -211,27 +211,27 @@ pub(super) fn clamp_idle(record: &mut [u8], header: Header, now: Tick) {
     }
 }
 
-/// Adds `marks`, of the first three, to `record`'s item.
+/// Adds `marks`, which are among the first three, to `record`'s item.
 #[inline]
 pub(super) fn add_marks(record: &mut [u8], marks: Marks) {
-    debug_assert!(marks.0 < 8, "the fourth stands elsewhere");
+    debug_assert!(marks.0 < 8, "the fourth mark is another bit");
     record[1] |= marks.0 << bits::MARKS_SHIFT;
 }
 
-/// Makes `record` no item any more.
+/// Marks `record` as dead.
 #[inline]
 pub(super) fn set_dead(record: &mut [u8]) {
     record[1] |= bits::DEAD;
 }
 
-/// Fills `len` bytes at the start of `record`, whole units, with a record that is no item.
+/// Makes the first `len` bytes of `record`, whole units, a filler: a record without an item.
 pub(super) fn fill(record: &mut [u8], len: usize) {
     debug_assert!(len > 0 && len.is_multiple_of(UNIT_BYTES), "fillers are whole units");
     let units = u32::try_from(len / UNIT_BYTES).expect("a segment has fewer than 2^24 units");
     record[..4].copy_from_slice(&(units << 8).to_le_bytes());
 }
 
-/// The length of the filler `record` begins with, in bytes; 0 when there is an item's record.
+/// The length of the filler that `record` begins with, in bytes; 0 if it begins with an item's record.
 #[inline]
 pub(super) fn filler_bytes(record: &[u8]) -> usize {
     let word = word(record, 0);
@@ -280,7 +280,7 @@ impl Layout {
         }
     }
 
-    /// Writes all of a record but its value, which has its place already.
+    /// Writes all of a record except its value, which the caller has written or moved already.
     #[inline]
     pub(super) fn write(&self, record: &mut [u8], key: &[u8], value_len: usize, now: Tick) {
         debug_assert!(!key.is_empty(), "a record without a key is a filler");

@@ -1,48 +1,48 @@
-//! What an item is to those who read it, and how a change to one is spoken.
+//! Items as callers of the store see them, and changes as callers ask for them.
 
 use bytes::Bytes;
 
 use crate::clock::{Deadline, Tick};
 
-/// What a closure given to the store sees of a live item. Borrowed: it cannot outlive the shard's lock.
+/// A live item, as the store shows it to a closure. Borrowed: it cannot outlive the shard's lock.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'s> {
-    /// The value's bytes.
+    /// The value.
     pub value: &'s [u8],
-    /// The value as a handle that can be kept after the lock is released, where the store holds it as one:
-    /// values above an eighth of a segment (512 bytes to 32 KiB, by memory limit). As long as anyone keeps it,
-    /// its memory counts against the limit.
+    /// A handle to the value that can be kept after the shard is unlocked; only large values have one: those above an
+    /// eighth of a segment (512 bytes to 32 KiB, by memory limit). While a caller keeps it, its memory counts against
+    /// the limit.
     pub shared: Option<&'s Bytes>,
     /// The client's flags.
     pub flags: u32,
-    /// Changes whenever the value does; never 0.
+    /// The CAS id: it changes whenever the value does, and is never 0.
     pub cas: u64,
-    /// When the item dies.
+    /// When the item expires.
     pub deadline: Deadline,
-    /// When the item was last read or written, before this access: to the second, up to 9 hours back. What
-    /// lies further back is 9 to 18 hours, as long as sweeps come.
+    /// When the item was last read or written before this access: exact to the second up to 9 hours back. An earlier
+    /// access is 9 to 18 hours back, as long as the store is swept.
     pub last_access: Tick,
-    /// What has happened to the item so far.
+    /// The item's marks.
     pub marks: Marks,
 }
 
-/// What is remembered of an item's past, one bit each.
+/// Facts about an item, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks(pub u8);
 
 impl Marks {
-    /// It was read since it was stored.
+    /// The item was read since it was stored.
     pub const FETCHED: Marks = Marks(1);
-    /// It was invalidated, and may be served as stale (`md I`).
+    /// A client marked the item as stale (`md I`); the store goes on serving it.
     pub const STALE: Marks = Marks(2);
-    /// Somebody was already told to recache it.
+    /// A client was already told to recache the item.
     pub const TOKEN_SENT: Marks = Marks(4);
-    /// Its key was sent in base64, and is to be shown in it (meta flag `b`).
+    /// A client sent the key in base64, and replies show it so (meta flag `b`).
     pub const BINARY_KEY: Marks = Marks(8);
-    /// All there are.
+    /// All marks.
     pub const ALL: Marks = Marks(15);
 
-    /// Whether all of `other` is marked.
+    /// Whether all marks of `other` are among these.
     pub fn has(self, other: Marks) -> bool {
         self.0 & other.0 == other.0
     }
@@ -53,7 +53,7 @@ impl Marks {
         Marks(self.0 | other.0)
     }
 
-    /// Those of these marks that are in `other`.
+    /// The marks that are among these and among `other`.
     #[must_use]
     pub fn only(self, other: Marks) -> Marks {
         Marks(self.0 & other.0)
@@ -66,14 +66,14 @@ impl Marks {
     }
 }
 
-/// What the store found under a key.
+/// The result of a look-up.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup<'s> {
     /// A live item.
     Hit(Item<'s>),
-    /// Nothing.
+    /// No item.
     Miss,
-    /// An item whose deadline has passed; it is gone now.
+    /// An item whose deadline has passed; the store has removed it now.
     Expired,
 }
 
@@ -93,36 +93,36 @@ impl<'s> Lookup<'s> {
     }
 }
 
-/// Whether a look at an item counts as use.
+/// Whether an access to an item counts as use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It does: the item is fetched, accessed now, and less likely to be evicted.
+    /// It does: the item is marked as fetched and accessed now, and becomes less likely to be evicted.
     Use,
     /// It leaves no trace.
     Peek,
 }
 
-/// What is to become of an item.
+/// A change to an item.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'c> {
-    /// Nothing; an item that is there counts as used.
+    /// Keep it. That counts as use.
     Keep,
-    /// This.
+    /// Store this draft in its place, or as a new item. That counts as use.
     Put(Draft<'c>),
-    /// This, and it does not count as use: last access and the chance of being evicted stay.
+    /// Store this draft. That does not count as use: last access and use frequency stay.
     Amend(Draft<'c>),
-    /// It goes.
+    /// Remove it.
     Remove,
 }
 
-/// An item as it is to be.
+/// An item to be stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'c> {
     /// The value.
     pub content: Content<'c>,
     /// The client's flags.
     pub flags: u32,
-    /// When it dies.
+    /// When it expires.
     pub deadline: Deadline,
     /// Its CAS id.
     pub cas: Cas,
@@ -130,18 +130,18 @@ pub struct Draft<'c> {
     pub marks: Marks,
 }
 
-/// Where a draft's value comes from. All but `Whole` need an item to be there.
+/// Where a draft's value comes from. All but `Whole` need an item under the key.
 #[derive(Clone, Copy, Debug)]
 pub enum Content<'c> {
-    /// The value there is.
+    /// The item's value stays.
     Same,
     /// These bytes.
     Whole(&'c [u8]),
-    /// These bytes in the place of the value there is: the same item, so `total_items` does not count it.
+    /// These bytes in place of the item's value; it stays the same item, so `total_items` does not count it.
     Changed(&'c [u8]),
-    /// The value there is, then these bytes.
+    /// The item's value, then these bytes.
     Append(&'c [u8]),
-    /// These bytes, then the value there is.
+    /// These bytes, then the item's value.
     Prepend(&'c [u8]),
 }
 
@@ -150,13 +150,13 @@ pub enum Content<'c> {
 pub enum Cas {
     /// The next one of the store.
     Next,
-    /// That of the item there is.
+    /// The item's CAS id stays.
     Same,
     /// This one (meta flag `E`); 0 means [`Cas::Next`].
     Exact(u64),
 }
 
-/// The store refused a draft: there is no room for it and none may be made. The item that was there, if any,
-/// is still there.
+/// The store refused a draft, because it has no memory for it and may not or cannot evict enough. The item that was
+/// under the key, if any, is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;

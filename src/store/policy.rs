@@ -1,40 +1,42 @@
-//! What is worth keeping: how fast an item gains rank, and who is remembered after being dropped.
+//! Which items are worth keeping: how use raises an item's frequency, how memory is divided between the two queues, and
+//! which evicted keys are remembered.
 //!
-//! The shape is that of two-queue caches with a ghost (2Q, Johnson and Shasha 1994; S3-FIFO, Yang et al. 2023),
-//! by segments: items come into probation, and what is used there moves to main; what is dropped from
-//! probation is remembered for a while, and comes back straight into main. How much probation gets is adapted
-//! as in ARC (Megiddo and Modha 2003): what comes back soon after it was dropped says whose share is too small.
+//! The design is that of two-queue caches with a ghost (2Q, Johnson and Shasha 1994; S3-FIFO, Yang et al. 2023), by
+//! segments. New items go to probation, and those that are used there move to main. The ghost remembers the keys that
+//! were evicted from probation for a while; an item that comes back then goes straight to main. The share of probation
+//! is adapted as in ARC (Megiddo and Modha 2003): an item that comes back soon after its eviction shows that its
+//! queue's share was too small.
 
 use crate::store::memory::{PAGE_BYTES, Region};
 use crate::store::segment::Queue;
 use crate::store::slot::FREQUENCY_MAX;
 
-/// Probation's part of a shard, in percent, is between these. With the lower one alone a working set that shifts
-/// at once missed 10 % more than least recently used does; adapted, 8 % less, for 1 % more misses elsewhere.
+/// Probation's share of a shard, in percent, lies between these two. Fixed at the lower one, a working set that changes
+/// at once had 10 % more misses than with least recently used; adapted, 8 % fewer, for 1 % more misses elsewhere.
 const PROBATION_PERCENT_MIN: f32 = 10.0;
 const PROBATION_PERCENT_MAX: f32 = 80.0;
 
-/// One item that comes back counts for this many at most, however rarely its queue drops any.
+/// One item that comes back counts for at most so many, however rarely items are evicted from its queue.
 const RETURN_WEIGHT_MAX: f32 = 5.0;
-/// How much the past counts less with each item dropped, for the ratio of the queues' drops.
+/// Each eviction multiplies the counts of earlier evictions by this.
 const DROPS_DECAY: f32 = 0.9999;
 
-/// The part of a shard's memory that its ghost takes.
+/// A ghost takes one part in so many of its shard's memory.
 pub(super) const GHOST_SHARE: u64 = 128;
 
 /// Raises the frequency of an item of `bytes` that was used, where items have `mean_bytes` on average.
 ///
-/// A use counts `mean / size`, because keeping an item costs its bytes; `dice`, any number, decides about the
-/// fraction. Measured by replaying ten request streams: 21.6 % fewer misses than
-/// least recently used on average; with the square root of it 21.0 %, without regard to size 19.4 %.
+/// A use adds `mean / size`, because to keep an item costs its bytes; `dice`, any number, rounds the fraction up or
+/// down. Measured by replaying ten request streams: 21.6 % fewer misses than least recently used on average; with the
+/// square root of `mean / size` 21.0 %, regardless of size 19.4 %.
 #[inline]
 pub(super) fn raised(frequency: u8, bytes: u64, mean_bytes: f32, dice: u32) -> u8 {
     let sixteenths = mean_bytes / bytes as f32 * 16.0;
-    let step = (sixteenths as u32).saturating_add(dice >> 28) / 16; // a float that is no number becomes 0
+    let step = (sixteenths as u32).saturating_add(dice >> 28) / 16; // NaN becomes 0
     frequency.saturating_add(step.min(u32::from(FREQUENCY_MAX)) as u8).min(FREQUENCY_MAX)
 }
 
-/// The frequency with which an item that was used is carried on from the head of main.
+/// The frequency of a used item after eviction moved it from the head of main to the tail.
 #[inline]
 pub(super) fn lowered(frequency: u8) -> u8 {
     frequency / 2
@@ -44,7 +46,7 @@ pub(super) fn lowered(frequency: u8) -> u8 {
 #[derive(Debug)]
 pub(super) struct Balance {
     probation_percent: f32,
-    /// Items each queue dropped, by the queue's number, the long past counting less.
+    /// Evictions from each queue, by the queue's number; earlier ones count less.
     drops: [f32; 2],
 }
 
@@ -53,12 +55,12 @@ impl Balance {
         Balance { probation_percent: PROBATION_PERCENT_MIN, drops: [1.0; 2] }
     }
 
-    /// Whether probation, with `probation` of `all` bytes, holds more than its part.
-    pub(super) fn probation_gives_way(&self, probation: u64, all: u64) -> bool {
+    /// Whether probation, with `probation` of `all` bytes, is over its share.
+    pub(super) fn probation_is_over(&self, probation: u64, all: u64) -> bool {
         probation as f32 * 100.0 > all as f32 * self.probation_percent
     }
 
-    /// Notes that `queue` dropped an item.
+    /// Notes an eviction from `queue`.
     pub(super) fn dropped(&mut self, queue: Queue) {
         self.drops[queue.number()] += 1.0;
         for drops in &mut self.drops {
@@ -66,7 +68,7 @@ impl Balance {
         }
     }
 
-    /// Notes that an item that `queue` dropped came back, as `bytes` of the `share_bytes` of its shard.
+    /// Notes that an item evicted from `queue` came back and takes `bytes` of its shard's `share_bytes`.
     pub(super) fn came_back(&mut self, queue: Queue, bytes: u64, share_bytes: u64) {
         let [probation, main] = self.drops;
         let (ratio, sign) = match queue {
@@ -79,14 +81,14 @@ impl Balance {
     }
 }
 
-/// Fingerprints of keys that were dropped, and from which queue, the oldest forgotten first, in a table of fixed
-/// size.
+/// The keys that were evicted, and from which queue, as fingerprints in a table of fixed size. It forgets the oldest
+/// first.
 ///
-/// Lines of 32 entries of 16 bits, each line a queue: a key is looked for in one cache line, and a wrong key is
-/// taken for a known one in 1 case of 1,000, which does no harm.
+/// The table has lines of 32 entries of 16 bits, the newest entry of a line last. So a key is looked for in one cache
+/// line. A key that was not evicted is taken for one that was in 1 case of 1,000, which does no harm.
 #[derive(Debug)]
 pub(super) struct Ghost {
-    /// Without pages until something is remembered; and until then nobody need look.
+    /// It has no pages until the first key is remembered, and need not be read until then.
     lines: Region,
     is_empty: bool,
 }
@@ -95,7 +97,7 @@ const ENTRY_BYTES: usize = size_of::<u16>();
 const LINE_BYTES: usize = 32 * ENTRY_BYTES;
 
 impl Ghost {
-    /// How much memory the ghost of a shard of `shard_bytes` takes, in bytes.
+    /// The memory of the ghost for a shard of `shard_bytes`, in bytes.
     pub(super) fn bytes_for(shard_bytes: u64) -> usize {
         let bytes = usize::try_from(shard_bytes / GHOST_SHARE).expect("a part of memory is addressable");
         bytes.next_multiple_of(PAGE_BYTES)
@@ -106,36 +108,36 @@ impl Ghost {
         Ghost { lines: region, is_empty: true }
     }
 
-    /// What it takes, in bytes.
+    /// The memory that it takes, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.lines.len() as u64
     }
 
-    /// Remembers that `queue` dropped `hash`.
+    /// Remembers that the key of `hash` was evicted from `queue`.
     pub(super) fn insert(&mut self, hash: u64, queue: Queue) {
         self.is_empty = false;
         let line = self.line(hash);
         line.copy_within(ENTRY_BYTES.., 0);
-        line[LINE_BYTES - ENTRY_BYTES..].copy_from_slice(&entry(hash, queue));
+        line[LINE_BYTES - ENTRY_BYTES..].copy_from_slice(&fingerprint(hash, queue));
     }
 
-    /// The queue that dropped `hash`, if that is remembered; it is no longer.
+    /// The queue that the key of `hash` was evicted from, if the ghost remembers that; it forgets it now.
     pub(super) fn take(&mut self, hash: u64) -> Option<Queue> {
         if self.is_empty {
             return None;
         }
-        let wanted = Queue::BOTH.map(|queue| entry(hash, queue));
+        let wanted = Queue::BOTH.map(|queue| fingerprint(hash, queue));
         let line = self.line(hash);
         let found =
             line.chunks_exact(ENTRY_BYTES).rposition(|entry| entry == wanted[0] || entry == wanted[1])?;
         let at = found * ENTRY_BYTES;
         let queue = if line[at..at + ENTRY_BYTES] == wanted[0] { Queue::BOTH[0] } else { Queue::BOTH[1] };
-        line.copy_within(..at, ENTRY_BYTES); // the oldest place becomes free
+        line.copy_within(..at, ENTRY_BYTES); // the oldest entry becomes free
         line[..ENTRY_BYTES].fill(0);
         Some(queue)
     }
 
-    /// Forgets everything.
+    /// Forgets all keys.
     pub(super) fn clear(&mut self) {
         self.lines.discard(0..self.lines.len());
         self.is_empty = true;
@@ -148,10 +150,11 @@ impl Ghost {
     }
 }
 
-/// Bits of `hash` that choose neither line nor shard, and the queue; never 0, which marks an empty place.
-fn entry(hash: u64, queue: Queue) -> [u8; ENTRY_BYTES] {
-    let fingerprint = ((hash >> 34) as u16 & 0x7fff).max(1);
-    (fingerprint << 1 | queue as u16).to_le_bytes()
+/// The fingerprint of a key: bits of `hash` that choose neither line nor shard, and the queue. It is never 0, which
+/// marks an empty entry.
+fn fingerprint(hash: u64, queue: Queue) -> [u8; ENTRY_BYTES] {
+    let bits = ((hash >> 34) as u16 & 0x7fff).max(1);
+    (bits << 1 | queue as u16).to_le_bytes()
 }
 
 #[cfg(test)]
@@ -186,15 +189,15 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_wins_its_queue_room_within_bounds() {
+    fn items_that_come_back_raise_their_queues_share_within_bounds() {
         let mut balance = Balance::new();
-        assert!(balance.probation_gives_way(11, 100) && !balance.probation_gives_way(10, 100));
+        assert!(balance.probation_is_over(11, 100) && !balance.probation_is_over(10, 100));
         balance.came_back(Queue::Probation, 5, 100);
-        assert!(!balance.probation_gives_way(15, 100));
+        assert!(!balance.probation_is_over(15, 100));
         (0..8).for_each(|_| balance.dropped(Queue::Probation));
         balance.came_back(Queue::Main, 1, 100);
-        assert!(balance.probation_gives_way(11, 100), "the rarer drop counts for more");
+        assert!(balance.probation_is_over(11, 100), "the rarer drop counts for more");
         (0..100).for_each(|_| balance.came_back(Queue::Probation, 5, 100));
-        assert!(balance.probation_gives_way(81, 100));
+        assert!(balance.probation_is_over(81, 100));
     }
 }

@@ -1,47 +1,19 @@
-//! What stands in the two queues of items, for those who want to see eviction at work.
+//! Statistics of the two queues that eviction works on.
 
-use crate::clock::Tick;
-use crate::store::segment::Queue;
-use crate::store::shards::{Store, release};
-
-/// What stands in one queue, over all shards.
+/// The items of one queue, over all shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
-    /// Items, dead ones not found yet included.
+    /// Items, expired ones that were not found yet included.
     pub items: u64,
-    /// How long ago the item that eviction will look at next was last accessed, in seconds: the longest of all
-    /// shards.
+    /// The time since the last access to the item that eviction looks at next, in seconds: the longest of all shards.
     pub head_idle_seconds: u64,
 }
 
-/// What stands in both.
+/// The items of both queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueuesStats {
-    /// Where items come in.
+    /// The queue that new items go to.
     pub probation: QueueStats,
-    /// Where items go once they have proved themselves.
+    /// The queue that items move to when they are used again.
     pub main: QueueStats,
-}
-
-impl Store {
-    /// What stands in the queues. It looks at every segment's sums, so it is for statistics.
-    pub fn queues(&self, now: Tick) -> QueuesStats {
-        let mut total = QueuesStats::default();
-        for number in 0..self.shards.len() {
-            let shard = self.lock(number);
-            for (queue, sum) in [(Queue::Probation, &mut total.probation), (Queue::Main, &mut total.main)] {
-                let segments = &shard.lines[queue.number()].segments;
-                let items = segments.iter().map(|&id| u64::from(shard.arena.segment(id).live_items));
-                sum.items += items.sum::<u64>();
-                let Some(&head) = segments.front() else { continue };
-                let from = shard.arena.start(head) + shard.arena.segment(head).looked as usize;
-                if let Some((_, header)) = shard.arena.next_live(from, shard.arena.end(head)) {
-                    let idle = u64::from(header.idle_seconds(now));
-                    sum.head_idle_seconds = sum.head_idle_seconds.max(idle);
-                }
-            }
-            release(shard);
-        }
-        total
-    }
 }

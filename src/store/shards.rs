@@ -1,62 +1,25 @@
-//! The store: shards, each behind a lock.
+//! The store: its shards, each behind a lock.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use foldhash::quality::RandomState;
+
 use crate::clock::Tick;
+use crate::store::budget::Budget;
 use crate::store::evicted_keys::Eviction;
 use crate::store::hint::{Hashed, View};
 use crate::store::item::{Access, Change, Lookup, NoMemory};
-use crate::store::memory::HugePages;
+use crate::store::large::Pool;
+use crate::store::memory::{
+    HUGE_PAGE_BYTES, HeldAddresses, HugePages, Region, Stripes, WORDS_STRIPE_BYTES, Words,
+};
+use crate::store::policy::Ghost;
+use crate::store::queue_stats::QueuesStats;
+use crate::store::segment::Queue;
 use crate::store::shard::{self, Common, Shard};
-
-/// What a store is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct StoreConfig {
-    /// How many bytes items and their index may take.
-    pub memory_bytes: u64,
-    /// Whether items may be evicted to make room.
-    pub evictions_enabled: bool,
-    /// How many threads will use the store.
-    pub workers: usize,
-}
-
-/// Totals over all shards; the names are those of `stats`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreStats {
-    /// Items held, dead ones not found yet included.
-    pub items: u64,
-    /// Bytes they take, headers included.
-    pub bytes: u64,
-    /// Items stored since the last reset; a value changed in its place is none.
-    pub total_items: u64,
-    /// Live items dropped for room.
-    pub evictions: u64,
-    /// Of those, never read.
-    pub evicted_unfetched: u64,
-    /// Of those, read not long before.
-    pub evicted_active: u64,
-    /// Of those, with a deadline.
-    pub evicted_nonzero: u64,
-    /// How long before its eviction the last one was last accessed, in seconds: the longest of all shards.
-    pub evicted_idle_seconds: u64,
-    /// Items that died of age without ever being read.
-    pub expired_unfetched: u64,
-    /// Dead items whose memory was taken back when room was needed.
-    pub reclaimed: u64,
-    /// Dead items found by the background sweep.
-    pub swept: u64,
-    /// Items the background sweep looked at.
-    pub sweep_checked: u64,
-    /// Bytes taken for items, used or not: their segments, and large values by the page.
-    pub held_bytes: u64,
-    /// Flushes by prefix whose items are not all found yet.
-    pub flushes_waiting: u64,
-    /// Bytes of the index.
-    pub index_bytes: u64,
-    /// The base-2 logarithm of the number of places in the index.
-    pub index_power: u64,
-}
+use crate::store::sizing::{NoAddresses, Sizes, StoreConfig};
+use crate::store::stats::StoreStats;
 
 /// A sharded, bounded, expiring map from keys to items.
 ///
@@ -86,52 +49,114 @@ pub struct StoreStats {
 #[derive(Debug)]
 pub struct Store {
     pub(super) common: Common,
-    pub(super) views: Arc<[View]>,
-    pub(super) shards: Box<[CacheLine<Mutex<Shard>>]>,
-    /// Those of the items, and those of the index.
+    views: Arc<[View]>,
+    shards: Box<[CacheLine<Mutex<Shard>>]>,
+    /// The huge pages of the items' memory, and those of the index.
     pub(super) huge_pages: [HugePages; 2],
-    /// How many bytes of items there are addresses for.
-    pub(super) memory_bytes_max: u64,
+    /// For how many bytes of items there is address space.
+    memory_bytes_max: u64,
     /// The shard that the next sweep begins with.
     pub(super) next_swept: AtomicUsize,
-    /// How far a hash is shifted to choose a shard by its top bits.
-    pub(super) shard_shift: u32,
-    /// Held while a flush by prefix is taken in.
+    /// A hash is shifted right by so many bits to choose a shard by its top bits.
+    shard_shift: u32,
+    /// Held while the shards take a flush by prefix in.
     pub(super) flushing: Mutex<()>,
 }
 
-/// Keeps two shards' locks out of one cache line, so that neighbours do not slow each other.
+/// Keeps two shards' locks out of one cache line, so that threads in neighbouring shards do not slow each other.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct CacheLine<T>(pub(super) T);
+struct CacheLine<T>(T);
 
 impl Store {
-    /// The keyed hash of `key`, which [`Store::read`] and [`Store::update`] want beside the key itself.
+    /// An empty store.
+    ///
+    /// # Panics
+    /// When there is no address space for it; see [`Store::try_new`].
+    pub fn new(config: StoreConfig) -> Store {
+        Store::try_new(config).unwrap_or_else(|refused| panic!("{refused}"))
+    }
+
+    /// An empty store.
+    ///
+    /// # Errors
+    /// When the system does not let it reserve address space for twice the memory limit.
+    pub fn try_new(config: StoreConfig) -> Result<Store, NoAddresses> {
+        Store::try_new_beside(config, 0)
+    }
+
+    /// An empty store that leaves at least `spare_bytes` of address space to the rest of the process. Without address
+    /// space an allocation fails, and that ends the process.
+    ///
+    /// # Errors
+    /// When the system does not let it reserve as much.
+    pub fn try_new_beside(config: StoreConfig, spare_bytes: u64) -> Result<Store, NoAddresses> {
+        let refused = NoAddresses { memory_bytes: config.memory_bytes, spare_bytes };
+        let _spare = HeldAddresses::hold(spare_bytes).ok_or(refused)?;
+        Sizes::to_try(&config).find_map(|sizes| Store::with_sizes(&config, sizes)).ok_or(refused)
+    }
+
+    /// An empty store of these sizes; `None` when the system refuses the address space.
+    fn with_sizes(config: &StoreConfig, sizes: Sizes) -> Option<Store> {
+        let count = sizes.shards;
+        let budget = Arc::new(Budget::new(config.memory_bytes, count));
+        let (arenas, huge_arenas) = striped(sizes.arena_bytes, sizes.segment_bytes, count)?;
+        let (indexes, huge_indexes) = striped(sizes.index_bytes, WORDS_STRIPE_BYTES, count)?;
+        let mut ghosts = Region::reserve(sizes.ghost_bytes.checked_mul(count)?)?;
+        let common = Common {
+            pool: Pool::new(Arc::clone(&budget), sizes.pool_class_bytes)?,
+            budget,
+            hasher: RandomState::default(),
+            last_write: Arc::new(AtomicU64::new(0)),
+            evictions: Arc::default(),
+            evictions_enabled: config.evictions_enabled,
+            segment_bytes: sizes.segment_bytes,
+        };
+        let views =
+            arenas.iter().zip(indexes).map(|(arena, index)| View::new(Words::new(index), arena.addresses()));
+        let views: Arc<[View]> = views.collect();
+        let shards = arenas.into_iter().enumerate().map(|(number, arena)| {
+            let ghost = Ghost::new(ghosts.split_off(sizes.ghost_bytes)?);
+            Some(CacheLine(Mutex::new(Shard::new(common.clone(), Arc::clone(&views), number, arena, ghost))))
+        });
+        Some(Store {
+            memory_bytes_max: (sizes.arena_bytes * count) as u64,
+            next_swept: AtomicUsize::new(0),
+            shards: shards.collect::<Option<_>>()?,
+            common,
+            views,
+            huge_pages: [huge_arenas, huge_indexes],
+            shard_shift: u64::BITS - count.trailing_zeros(),
+            flushing: Mutex::default(),
+        })
+    }
+
+    /// The keyed hash of `key`, which [`Store::read`] and [`Store::update`] take beside the key itself.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> Hashed {
         let hash = shard::hash(&self.common.hasher, key);
         // The top bits, which the index inside a shard does not use.
         let shard = hash.checked_shr(self.shard_shift).unwrap_or(0);
-        Hashed::new(hash, shard as u32) // there are not so many shards
+        Hashed::new(hash, shard as u32) // there are at most `SHARDS_MAX`
     }
 
-    /// Asks the processor for the index line of `key`, so that it is there when the key is looked up some
-    /// hundred nanoseconds later. It takes no lock and means nothing: it may be left out.
+    /// Prefetches the index line of `key`, so that it is there when the key is looked up some hundred nanoseconds
+    /// later. It takes no lock and changes nothing that is stored: a caller may leave it out.
     #[inline]
     pub fn hint_index(&self, key: &mut Hashed) {
         self.views[key.shard as usize].hint_index(key);
     }
 
-    /// Asks the processor for the item that the index line of `key` names, once [`Store::hint_index`] has had
-    /// time to bring that. It takes no lock and means nothing, but makes the look-up shorter. `true` when there
-    /// is another line to look at: the item is asked for by another call, after some time.
+    /// Prefetches the item that the index line of `key` names, and makes the look-up shorter. Call it once
+    /// [`Store::hint_index`] has had time to bring that line. Like that, it takes no lock and may be left out. Returns
+    /// `true` when there is another line to look at: call it again, after some time.
     #[inline(always)]
     #[must_use]
     pub fn hint_item(&self, key: &mut Hashed) -> bool {
         self.views[key.shard as usize].hint_item(key)
     }
 
-    /// Shows what is under `key` at `now` to `look`.
+    /// Looks `key` up at `now` and shows the result to `look`.
     #[inline]
     pub fn read<R>(
         &self,
@@ -143,15 +168,16 @@ impl Store {
     ) -> R {
         let mut shard = self.lock(hashed.shard as usize);
         let result = shard.read(hashed, key, now, access, look);
-        release(shard);
+        unlock(shard);
         result
     }
 
-    /// Shows what is under `key` at `now` to `decide` and does what it says, as one step that nobody can come
-    /// between. The second value is the CAS id of the item there is now (0 if there is none).
+    /// Looks `key` up at `now`, shows the result to `decide` and makes the change that it returns, as one step: no
+    /// other operation on the key comes between. The second value is the CAS id of the item that is there afterwards (0
+    /// if there is none).
     ///
     /// # Errors
-    /// [`NoMemory`]: there is no room for the draft. The item that was there stays as it was.
+    /// [`NoMemory`]: there is no memory for the draft. The item that was there stays as it was.
     #[inline]
     pub fn update<'c, R>(
         &self,
@@ -162,26 +188,26 @@ impl Store {
     ) -> (R, Result<u64, NoMemory>) {
         let mut shard = self.lock(hashed.shard as usize);
         let outcome = shard.update(hashed, key, now, decide);
-        let overdrawn = std::mem::take(&mut shard.overdrawn);
-        release(shard);
+        let overdrawn = shard.take_overdrawn();
+        unlock(shard);
         if overdrawn > 0 {
-            // Two more, for what giving way itself may take.
-            self.settle(now, overdrawn / self.common.segment_bytes as u64 + 2);
+            // Two more than were overdrawn, for a shard that evicts may overdraw, too.
+            self.settle_debt(now, overdrawn / self.common.segment_bytes as u64 + 2);
         }
         outcome
     }
 
-    /// Drops everything stored so far. Memory goes back to the system with the next sweeps.
+    /// Drops all items stored so far. Their memory goes back to the system with the next sweeps.
     pub fn flush(&self) {
-        for number in 0..self.shards.len() {
+        for number in 0..self.shard_count() {
             let mut shard = self.lock(number);
             shard.clear();
-            release(shard);
+            unlock(shard);
         }
     }
 
-    /// Sets the memory limit, in bytes; what no longer fits is evicted by the next sweeps. `false`, and nothing
-    /// done, when that is more than addresses were reserved for.
+    /// Sets the memory limit, in bytes. The next sweeps evict what no longer fits. Returns `false`, and does nothing,
+    /// when no address space was reserved for as much.
     #[must_use]
     pub fn set_memory_bytes(&self, memory_bytes: u64) -> bool {
         let fits = memory_bytes <= self.memory_bytes_max;
@@ -191,107 +217,30 @@ impl Store {
         fits
     }
 
-    /// Makes no huge pages from now on. They are made whatever the system's own policy for them is, so whoever knows
-    /// that the operator wants none has to say so.
-    pub fn refuse_huge_pages(&self) {
-        self.huge_pages.iter().for_each(HugePages::refuse);
-    }
-
     /// The memory limit, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.common.budget.limit()
     }
 
-    /// How much more is charged for values that no item has any more and somebody still holds, in bytes, than a quarter
-    /// of the memory limit. Whoever lends values out is to have them let go of then. (From half of the limit on large
-    /// values are refused, so the other half is there for everybody's items whatever happens.)
+    /// Stops making huge pages. The store makes them whatever the system's own policy is, so a caller that knows that
+    /// the operator wants none has to say so.
+    pub fn refuse_huge_pages(&self) {
+        self.huge_pages.iter().for_each(HugePages::refuse);
+    }
+
+    /// How many bytes readers pin above their quarter of the memory limit; the caller is to have slow readers let go of
+    /// as much. The rules are told in `src/store/large/pinned.rs`.
     pub fn pinned_excess_bytes(&self) -> u64 {
-        self.common.pool.pinned_bytes().saturating_sub(self.common.budget.limit() / PINNED_PARTS)
+        self.common.pool.pinned_excess_bytes()
     }
 
-    /// Looks for dead items, one bounded slice of every shard, and tidies up. To be called about every tick,
-    /// or else [`Store::tidy`].
-    pub fn sweep(&self, now: Tick) {
-        let count = self.shards.len();
-        let first = self.next_swept.load(Ordering::Relaxed);
-        let mut segments_left = (SWEEP_BYTES_MAX / self.common.segment_bytes).max(count);
-        for number in (first..first + count).map(|number| number % count) {
-            // At most half of what is left, so that every shard has its turn before long.
-            let mut share = self.lock(number).sweep_share().min(segments_left.div_ceil(2));
-            // Others may have the shard after each segment.
-            while share > 0 && segments_left > 0 {
-                let mut shard = self.lock(number);
-                let was_due = shard.sweep(now);
-                release(shard);
-                if !was_due {
-                    break;
-                }
-                share -= 1;
-                segments_left -= 1;
-            }
-            if segments_left == 0 {
-                self.next_swept.store((number + 1) % count, Ordering::Relaxed);
-                break;
-            }
-        }
-        self.tidy(now);
-    }
-
-    /// Removes what was flushed by prefix, and gives free memory back to the system, and what is held above the
-    /// limit, one bounded slice of each. What is in use gets huge pages.
-    pub fn tidy(&self, now: Tick) {
-        self.sweep_flushed();
-        self.common.pool.discard_spares();
-        let mut heads = [usize::MAX; 2];
-        for number in 0..self.shards.len() {
-            let mut shard = self.lock(number);
-            shard.tidy();
-            let resident = shard.resident_heads();
-            release(shard);
-            heads = [heads[0].min(resident[0]), heads[1].min(resident[1])];
-        }
-        let count = self.shards.len();
-        let [items, index] = &self.huge_pages;
-        let retreats = [(items, heads[0]), (index, heads[1])]
-            .map(|(pages, head)| pages.adjust(head * count, HUGE_PAGES_PER_TIDY));
-        if retreats.iter().any(Option::is_some) {
-            // Whoever gave something back while huge pages were made there has it again.
-            let parts =
-                retreats.map(|retreat| retreat.map(|bytes| bytes.start / count..bytes.end.div_ceil(count)));
-            for number in 0..count {
-                self.lock(number).return_again(parts.clone());
-            }
-        }
-        let segments = self.common.budget.used() / SETTLE_SHARE / self.common.segment_bytes as u64;
-        self.settle(now, segments.max(SETTLE_SEGMENTS_MIN));
-    }
-
-    /// Has the shards that hold most give way, one after the other, while more is charged than the limit, up to
-    /// `segments_max` times.
-    fn settle(&self, now: Tick, segments_max: u64) {
-        if !self.common.evictions_enabled {
-            return;
-        }
-        for _ in 0..segments_max {
-            if self.common.budget.debt() == 0 {
-                break;
-            }
-            let mut shard = self.lock(self.common.budget.richest().0);
-            let gave = shard.give_way(now);
-            release(shard);
-            if !gave {
-                break;
-            }
-        }
-    }
-
-    /// Has what is evicted from now on listed for [`Store::take_evictions`], or no longer. When that changes, what
-    /// was listed and not taken is forgotten.
+    /// Lists each eviction from now on for [`Store::take_evictions`], or no longer. A call that changes this forgets
+    /// the evictions that were listed and not taken.
     pub fn watch_evictions(&self, wanted: bool) {
         self.common.evictions.want(wanted);
     }
 
-    /// What was evicted since this was last called, in order, and how many evictions more than
+    /// The evictions listed since the last call, in order, and how many more than
     /// [`EVICTIONS_MAX`](crate::store::EVICTIONS_MAX) there were.
     pub fn take_evictions(&self) -> (Vec<Eviction>, u64) {
         self.common.evictions.take()
@@ -300,29 +249,45 @@ impl Store {
     /// Totals over all shards.
     pub fn stats(&self) -> StoreStats {
         let mut total = StoreStats::default();
-        for number in 0..self.shards.len() {
+        for number in 0..self.shard_count() {
             self.lock(number).add_stats(&mut total);
         }
         total.index_power = total.index_power.max(1).ilog2().into();
         total
     }
 
+    /// The items of the two queues. It adds up numbers of every segment: for statistics.
+    pub fn queues(&self, now: Tick) -> QueuesStats {
+        let mut total = QueuesStats::default();
+        for number in 0..self.shard_count() {
+            let shard = self.lock(number);
+            shard.add_queue_stats(Queue::Probation, &mut total.probation, now);
+            shard.add_queue_stats(Queue::Main, &mut total.main, now);
+        }
+        total
+    }
+
     /// Zeroes what `stats reset` zeroes.
     pub fn reset_stats(&self) {
-        for number in 0..self.shards.len() {
-            self.lock(number).stats = StoreStats::default();
+        for number in 0..self.shard_count() {
+            self.lock(number).reset_stats();
         }
     }
 
-    /// Recounts everything that is kept as a sum and panics where it differs. For tests; it is slow.
+    /// Recounts everything that is kept as a sum and panics where it differs. It is slow: for tests.
     ///
     /// # Panics
     /// When an invariant does not hold.
     pub fn validate(&self) {
-        let charged: u64 = (0..self.shards.len()).map(|number| self.lock(number).validate()).sum();
+        let charged: u64 = (0..self.shard_count()).map(|number| self.lock(number).validate()).sum();
         self.common.budget.assert_sums();
         let charged = charged + self.common.pool.alive_bytes() + self.common.pool.spare_bytes();
-        assert_eq!(charged, self.common.budget.used(), "what there is is what is charged");
+        assert_eq!(charged, self.common.budget.used(), "the budget charges what there is");
+    }
+
+    /// How many shards there are.
+    pub(super) fn shard_count(&self) -> usize {
+        self.shards.len()
     }
 
     #[inline]
@@ -332,24 +297,19 @@ impl Store {
     }
 }
 
-/// What readers alone hold may be one part in so many of the memory limit.
-pub(super) const PINNED_PARTS: u64 = 4;
-/// How much memory one sweep looks through, in bytes, or a segment of each shard: at ten sweeps a second a quarter of a
-/// processor, at worst, and more than a gigabyte a second.
-const SWEEP_BYTES_MAX: usize = 128 << 20;
-/// How many huge pages one slice of tidying may make of the items' memory, and of the index's: about a millisecond.
-const HUGE_PAGES_PER_TIDY: usize = 4;
-/// Segments that one sweep may have given up, at least.
-const SETTLE_SEGMENTS_MIN: u64 = 64;
-/// The part of what is used that one sweep may have given up: a new limit is reached within a few seconds.
-const SETTLE_SHARE: u64 = 20;
-
-/// Unlocks a shard, then drops what its last operation left: freeing large values takes long.
+/// Unlocks a shard, then drops the large values that its last operation removed: freeing them takes long.
 #[inline(always)]
-pub(super) fn release(mut shard: MutexGuard<'_, Shard>) {
-    if !shard.graveyard.is_empty() {
-        let graveyard = std::mem::take(&mut shard.graveyard);
+pub(super) fn unlock(mut shard: MutexGuard<'_, Shard>) {
+    if let Some(departing) = shard.take_departing() {
         drop(shard);
-        drop(graveyard);
+        drop(departing);
     }
+}
+
+/// Reserves `bytes` for each of `count` shards, in stripes of all shards in turn; `None` when the system refuses.
+fn striped(bytes: usize, stripe_bytes: usize, count: usize) -> Option<(Vec<Stripes>, HugePages)> {
+    let bytes = bytes.checked_mul(count)?;
+    let mut region = Region::reserve(bytes.checked_add(HUGE_PAGE_BYTES)?)?;
+    region.align()?;
+    Some(region.split_off(bytes)?.into_stripes(count.trailing_zeros(), stripe_bytes.trailing_zeros()))
 }

@@ -1,124 +1,61 @@
-//! Walking over all live items, a bounded slice at a time: for dumps, crawls, and removals by pattern.
+//! A walk over all live items, a bounded slice at a time: for dumps and lists.
 //!
-//! An item that is there from the first slice to the last is met exactly once, whatever is stored, overwritten,
-//! evicted, moved or merged in between; no key is met twice in a walk; what comes or goes meanwhile may or may not
-//! be met. What has died of age or was flushed is not met: the walk takes it away as it passes.
+//! A walk meets an item exactly once if it is there from the first slice to the last, whatever is stored, overwritten,
+//! evicted, moved or merged in between. It meets no key twice. It may or may not meet an item that comes or goes
+//! meanwhile. It does not show items that have expired or were flushed, but removes them as it passes.
 //!
-//! Rule: a slice locks one shard, once. Between slices nothing is held, so a walk may take as long as it likes.
+//! Rule: a slice locks one shard, once. Between slices a walk holds nothing, so it may take as long as it likes.
 
 use crate::clock::Tick;
-use crate::store::header::{Header, UNIT_BYTES};
 use crate::store::item::Item;
-use crate::store::shard::{Found, Shard, position};
-use crate::store::shards::{Store, release};
+use crate::store::shards::{Store, unlock};
 use crate::store::slot::RANKS;
 
-/// Where a walk through one store has got to. A new one stands at the beginning.
+/// How far a walk through one store has come. A new cursor stands at the beginning.
 #[derive(Debug, Default)]
 pub struct Cursor {
     shard: usize,
-    /// All items of lower rank in that shard have been met.
+    /// The walk has met all items of lower rank in that shard.
     rank: u64,
-    /// Positions of the items of one slice, kept between slices for its room only.
+    /// A buffer for the positions of one slice, kept so that each slice need not allocate.
     positions: Vec<u32>,
 }
 
 /// An item met on a walk. Borrowed: it cannot outlive the shard's lock.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'s> {
-    /// Its key.
+    /// The key.
     pub key: &'s [u8],
     /// The item, as a reader sees it; a walk leaves no trace on it.
     pub item: Item<'s>,
-    /// What it is charged for, header and key included, its place in the index apart, in bytes.
+    /// How many bytes the item takes, header and key included, its slot in the index apart.
     pub bytes: u64,
 }
 
-/// What is to become of an item met on a walk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It stays as it is.
-    Keep,
-    /// It goes.
-    Remove,
-}
-
 impl Store {
-    /// Walks on from `cursor` for one slice: shows the next live items to `visit`, which says what is to become of
-    /// each, until about `slots_max` places of the index were looked at (empty ones count, so that a slice of an
-    /// empty store is short too). Returns whether there is more to come.
+    /// Walks on from `cursor` for one slice: shows the next live items to `visit`, until about `slots_max` slots of the
+    /// index were looked at. Empty slots count, so that a slice of an empty store is short, too. Returns whether there
+    /// is more to come.
     ///
-    /// With 256 places, some 170 items, a slice holds its lock for about 10 µs (measured with a million items) plus
-    /// what `visit` takes, which must be short and must not use the store.
+    /// With 256 slots, some 170 items, a slice holds its lock for about 10 µs (measured with a million items) plus the
+    /// time that `visit` takes, which must be short and must not use the store.
     pub fn walk(
         &self,
         cursor: &mut Cursor,
         now: Tick,
         slots_max: usize,
-        visit: impl FnMut(Entry<'_>) -> Verdict,
+        visit: impl FnMut(Entry<'_>),
     ) -> bool {
-        if cursor.shard >= self.shards.len() {
+        if cursor.shard >= self.shard_count() {
             return false;
         }
         let mut shard = self.lock(cursor.shard);
-        shard.walk(cursor, now, slots_max, visit);
-        release(shard);
+        cursor.rank = shard.walk(cursor.rank, &mut cursor.positions, now, slots_max, visit);
+        unlock(shard);
         if cursor.rank == RANKS {
             cursor.shard += 1;
             cursor.rank = 0;
         }
-        cursor.shard < self.shards.len()
-    }
-}
-
-impl Shard {
-    fn walk(
-        &mut self,
-        cursor: &mut Cursor,
-        now: Tick,
-        slots_max: usize,
-        mut visit: impl FnMut(Entry<'_>) -> Verdict,
-    ) {
-        cursor.positions.clear();
-        cursor.rank = self.index.walk(cursor.rank, slots_max, &mut cursor.positions);
-        for &position in &cursor.positions {
-            self.arena.prefetch(position as usize * UNIT_BYTES);
-        }
-        // Removals move places in the index but no items, so positions stay good.
-        for &position in &cursor.positions {
-            let at = position as usize * UNIT_BYTES;
-            let record = self.arena.record(at);
-            let header = Header::read(record);
-            debug_assert!(!header.is_dead(), "what the index names is an item");
-            self.stats.sweep_checked += 1;
-            if self.is_flushed(at, header) {
-                let (hash, found) = self.indexed(at, header);
-                self.drop_flushed(hash, found);
-                continue;
-            }
-            if header.deadline(record).has_passed(now) {
-                self.stats.swept += 1;
-                let (hash, found) = self.indexed(at, header);
-                self.expire(hash, found);
-                continue;
-            }
-            let verdict = visit(Entry {
-                key: &record[header.key_start()..][..header.key_len()],
-                item: self.item(at, header, now),
-                bytes: self.footprint(at, header),
-            });
-            if verdict == Verdict::Remove {
-                let (hash, found) = self.indexed(at, header);
-                let value = self.remove(hash, found);
-                self.graveyard.extend(value);
-            }
-        }
-    }
-
-    /// The live item at `at`, with its hash and its place.
-    pub(super) fn indexed(&self, at: usize, header: Header) -> (u64, Found) {
-        let hash = self.hash_at(at, header);
-        let place = self.index.place(hash, position(at)).expect("live items are in the index");
-        (hash, Found { place, at, header })
+        cursor.shard < self.shard_count()
     }
 }

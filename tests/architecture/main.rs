@@ -86,8 +86,6 @@ const CIRCLES: &[&[&str]] = &[
     &["engine/turn/blocking", "engine/turn/session"],
     &["net/shared", "net/slow_clients"],
     &["protocol/meta/replies", "protocol/style"],
-    &["store", "store/flushes", "store/policy", "store/segment", "store/shard"],
-    &["store/hint", "store/index"],
 ];
 
 #[test]

@@ -13,7 +13,7 @@ use crate::engine::turn::long_reply::{LongReply, Progress, SLICE_SLOTS};
 use crate::engine::{Engine, Session};
 use crate::protocol::uri;
 use crate::protocol::{Owed, encode_key, reply};
-use crate::store::{Cursor, Entry, Marks, Verdict};
+use crate::store::{Cursor, Entry, Marks};
 
 /// `stats sizes` rounds up to this many bytes. Source: memcached.
 const SIZE_STEP_BYTES: u64 = 32;
@@ -123,7 +123,6 @@ impl LongReply for Listing {
             let line = Line { epoch: engine.epoch, has_cas: engine.settings.cas_enabled };
             let goes_on = engine.store.walk(cursor, now, SLICE_SLOTS, |entry| {
                 self.purpose.meet(entry, line, owed);
-                Verdict::Keep
             });
             if goes_on && !self.purpose.has_enough() {
                 return Progress::GoesOn;

@@ -1,16 +1,18 @@
-//! Where each item lies: a hash table whose buckets are one cache line, growing one bucket at a time.
+//! The index: where each item lies. It is a hash table whose buckets are one cache line, and it grows one bucket at a
+//! time.
 //!
-//! A bucket is eight words: seven slots and the number of an overflow bucket, if it has one. A slot holds a
-//! position (32 bits, in the caller's units), a tag (28 bits of the hash and one that is always set, so that an
-//! empty slot, 0, matches nothing) and three bits of use frequency. A lookup touches one line of the index,
-//! in one case of eight a second one.
+//! A bucket is eight words: seven slots, and a link to an overflow bucket if it has one. A slot holds a position (32
+//! bits, in the caller's units), a tag (28 bits of the hash and one that is always set, so that an empty slot, 0,
+//! matches no key) and a use frequency (3 bits). A look-up reads one line of the index, and in one case of eight a
+//! second one.
 //!
-//! It grows as linear hashing does (Litwin 1980): the bucket after the last takes over, from the one bucket that
-//! is due, what its next hash bit sends there. Tags hold that bit, so neither growing nor shrinking looks at an
-//! item. Tables are laid out in address space reserved for the largest, so nothing ever moves.
+//! It grows by linear hashing (Litwin 1980): each new bucket takes, from the one bucket whose turn it is to be split,
+//! the slots that the next bit of their hash sends there. Tags have that bit, so neither growing nor shrinking reads an
+//! item. Address space is reserved for the largest table, so a table never moves.
 //!
-//! Rule: pages are charged to the budget by the caller, who asks what is needed before an insertion.
+//! Rule: the caller charges pages to the budget, and asks which pages an insertion needs before it inserts.
 
+mod overflow;
 mod validate;
 mod walk;
 
@@ -25,57 +27,58 @@ use crate::store::slot::{
     position_of, slot, tag, tag_of,
 };
 
-/// Grown when there are more items per bucket. Measured over a cycle of growth: 13.8 bytes per item and 1.13
-/// lines per hit; at 5 items per bucket 15.0 and 1.07, at 6.3 items 13.4 and 1.15.
+/// The table grows when it has more items per bucket than this. Measured over a cycle of growth: 13.8 bytes per item
+/// and 1.13 lines per hit; with 5 items per bucket 15.0 and 1.07, with 6.3 items 13.4 and 1.15.
 const GROW_ITEMS: usize = 6;
-/// Shrunk when there are fewer items per bucket, far enough below for items that come and go.
+/// The table shrinks when it has fewer items per bucket than this, which is so far below [`GROW_ITEMS`] that items that
+/// come and go do not make it grow and shrink all the time.
 const SHRINK_ITEMS: usize = 3;
-/// Pages of the table that may stay unused before they go back.
+/// More unused pages of the table than this are discarded.
 const SPARE_PAGES_MAX: usize = 8;
 
-/// A place in the index. It is good until the next insertion or removal.
+/// The number of a slot: of its word, counted over all lines. It is valid until the next insertion or removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(usize);
+pub(super) struct SlotId(usize);
 
 /// One shard's index. Invariants, checked by `validate`:
-/// - every item is in the chain of the bucket its hash names, exactly once;
-/// - an overflow bucket is in exactly one chain or on the list of free ones, and only the last of a chain may
-///   have empty slots once a removal has closed the gaps behind it, except in the first bucket;
-/// - buckets and overflow buckets lie in the pages that were added, and what lies beyond them is 0.
+/// - every item is in the chain of the bucket that its hash names, exactly once;
+/// - an overflow bucket is in exactly one chain, where it has an item, or on the list of free ones;
+/// - buckets and overflow buckets lie in the pages that were added, and the words beyond them are 0.
 ///
-/// In order: what every look-up reads is at the end, see [`Shard`](crate::store::shard::Shard).
+/// The fields that every look-up reads come last, see [`Shard`](crate::store::shard::Shard).
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Index {
-    /// The views of all shards, and which one is this one's.
+    /// The views of all shards.
     views: Arc<[View]>,
+    /// The number of this shard and its view.
     number: usize,
     buckets: usize,
-    /// Pages of the table that are charged.
+    /// How many pages of the table are charged.
     pages: usize,
-    /// Where overflow buckets start, in buckets.
+    /// The number of the first overflow bucket.
     overflow_start: usize,
     overflow_pages: usize,
-    /// Overflow buckets ever used since the last clear; the rest of the pages is untouched.
+    /// How many overflow buckets were used since the last clear; the rest of their pages is 0.
     overflow_made: usize,
     overflow_in_use: usize,
-    /// The first free overflow bucket's number plus one, or 0; linked through their link words.
+    /// The number of the first free overflow bucket plus one, or 0. Each links to the next free one.
     overflow_free: usize,
     scratch: Vec<u64>,
     items: usize,
     words: Words,
 }
 
-/// Where what every look-up reads of an index is, in bytes from its start.
+/// The part of an index that every look-up reads, in bytes from its start.
 #[cfg(test)]
 pub(super) const INDEX_HOT: Range<usize> = std::mem::offset_of!(Index, items)..size_of::<Index>();
 
 impl Index {
-    /// An empty index in the words of view `number`, one page of which is charged already.
+    /// An empty index in the words of view `number`. The caller has charged one page.
     pub(super) fn new(views: Arc<[View]>, number: usize) -> Index {
         let words = views[number].index().clone();
         let overflow_start = overflow_start(&words);
-        debug_assert!(overflow_start >= PAGE_LINES, "there is room for the smallest table");
+        debug_assert!(overflow_start >= PAGE_LINES, "the smallest table fits");
         Index {
             words,
             views,
@@ -96,43 +99,43 @@ impl Index {
         self.items
     }
 
-    /// What is charged for it, in bytes.
+    /// How many bytes it is charged.
     pub(super) fn bytes(&self) -> u64 {
         ((self.pages + self.overflow_pages) * PAGE_BYTES) as u64
     }
 
-    /// So many bytes at the head of its words, whole stripes, are in use without a gap.
+    /// How many bytes at the head of its words, in whole stripes, are in use without a gap.
     pub(super) fn resident_head(&self) -> usize {
         self.pages * PAGE_BYTES / WORDS_STRIPE_BYTES * WORDS_STRIPE_BYTES
     }
 
-    /// Gives the pages in `range`, in bytes, that are not in use back once more.
-    pub(super) fn return_again(&mut self, range: Range<usize>) {
+    /// Discards the pages in `range`, in bytes, that are not in use once more.
+    pub(super) fn discard_again(&mut self, range: Range<usize>) {
         let (start, end) = (self.pages.max(range.start / PAGE_BYTES), range.end / PAGE_BYTES);
         self.words.discard(start..end.min(self.overflow_start / PAGE_LINES).max(start));
     }
 
     /// How many slots it has.
-    pub(super) fn places(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         (self.buckets + self.overflow_in_use) * SLOTS
     }
 
-    /// Asks for the line of `hash`'s bucket.
+    /// Prefetches the line of `hash`'s bucket.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
         self.words.prefetch(bucket_of(hash, self.buckets));
     }
 
-    /// The place and position that was guessed to be that of `key`, if the slot there has its tag. Wherever it is, a
-    /// slot in use is an item's; whoever finds the key at the position has found the item.
+    /// The slot that was guessed to be that of `key`, and its position, if the slot has the tag of `key`. Every slot in
+    /// use is some item's: if the record at the position has the key, it is the item.
     #[inline]
-    pub(super) fn guessed(&self, key: Hashed) -> Option<(Place, u32)> {
+    pub(super) fn guessed(&self, key: Hashed) -> Option<(SlotId, u32)> {
         let slot = self.load(key.guess as usize);
-        (tag_of(slot) == tag(key.hash)).then(|| (Place(key.guess as usize), position_of(slot)))
+        (tag_of(slot) == tag(key.hash)).then(|| (SlotId(key.guess as usize), position_of(slot)))
     }
 
-    /// The place of the item of `hash` that `look` recognises by its position, and what it made of that.
-    pub(super) fn find<T>(&self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<(Place, T)> {
+    /// The slot of the item of `hash` that `look` recognises by its position, and what `look` discarded for it.
+    pub(super) fn find<T>(&self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<(SlotId, T)> {
         let wanted = tag(hash);
         let mut bucket = bucket_of(hash, self.buckets);
         loop {
@@ -142,39 +145,39 @@ impl Index {
                 if tag_of(slot) == wanted
                     && let Some(found) = look(position_of(slot))
                 {
-                    return Some((Place(bucket * LINE_WORDS + number), found));
+                    return Some((SlotId(bucket * LINE_WORDS + number), found));
                 }
             }
             bucket = self.next(line)?;
         }
     }
 
-    /// The place of the item of `hash` at `position`.
-    pub(super) fn place(&self, hash: u64, position: u32) -> Option<Place> {
-        self.find(hash, |found| (found == position).then_some(())).map(|(place, ())| place)
+    /// The slot of the item of `hash` at `position`.
+    pub(super) fn slot_of(&self, hash: u64, position: u32) -> Option<SlotId> {
+        self.find(hash, |found| (found == position).then_some(())).map(|(id, ())| id)
     }
 
-    /// How often the item at `place` was used, up to [`FREQUENCY_MAX`].
+    /// The use frequency of the item of slot `id`, up to [`FREQUENCY_MAX`].
     #[inline]
-    pub(super) fn frequency(&self, place: Place) -> u8 {
-        (self.load(place.0) as u32 & u32::from(FREQUENCY_MAX)) as u8
+    pub(super) fn frequency(&self, id: SlotId) -> u8 {
+        (self.load(id.0) as u32 & u32::from(FREQUENCY_MAX)) as u8
     }
 
-    /// Sets how often the item at `place` was used.
+    /// Sets the use frequency of the item of slot `id`.
     #[inline]
-    pub(super) fn set_frequency(&mut self, place: Place, frequency: u8) {
+    pub(super) fn set_frequency(&mut self, id: SlotId, frequency: u8) {
         debug_assert!(frequency <= FREQUENCY_MAX, "frequencies saturate");
-        let slot = self.load(place.0) & !u64::from(FREQUENCY_MAX);
-        self.store(place.0, slot | u64::from(frequency));
+        let slot = self.load(id.0) & !u64::from(FREQUENCY_MAX);
+        self.store(id.0, slot | u64::from(frequency));
     }
 
-    /// Says that the item at `place` has moved.
-    pub(super) fn set_position(&mut self, place: Place, position: u32) {
-        let slot = self.load(place.0);
-        self.store(place.0, slot & u64::from(u32::MAX) | u64::from(position) << 32);
+    /// Notes that the item of slot `id` lies at `position` now.
+    pub(super) fn set_position(&mut self, id: SlotId, position: u32) {
+        let slot = self.load(id.0);
+        self.store(id.0, slot & u64::from(u32::MAX) | u64::from(position) << 32);
     }
 
-    /// Whether the next insertion would grow the table if it had one more page.
+    /// Whether the next insertion would grow the table if the table had one more page.
     #[inline]
     pub(super) fn wants_page(&self) -> bool {
         self.items >= self.buckets * GROW_ITEMS
@@ -182,42 +185,14 @@ impl Index {
             && !self.is_at_end()
     }
 
-    /// Adds a page to the table; the caller has charged it.
+    /// Adds a page, which the caller has charged, to the table.
     pub(super) fn add_page(&mut self) {
         self.pages += 1;
     }
 
-    /// Whether `hash` cannot be inserted without one more page for overflow buckets.
-    #[inline]
-    pub(super) fn needs_overflow_page(&self, hash: u64) -> bool {
-        if self.overflow_free != 0 || self.overflow_made < self.overflow_pages * PAGE_LINES {
-            return false;
-        }
-        let mut bucket = bucket_of(hash, self.buckets);
-        loop {
-            let line = self.line(bucket);
-            if line[..SLOTS].iter().any(|slot| slot.load(Ordering::Relaxed) == 0) {
-                return false;
-            }
-            match self.next(line) {
-                Some(next) => bucket = next,
-                None => return true,
-            }
-        }
-    }
-
-    /// Adds a page for overflow buckets, charged by the caller; `false` when there is no address space left.
-    #[must_use]
-    pub(super) fn add_overflow_page(&mut self) -> bool {
-        let buckets_max = self.words.lines() - self.overflow_start;
-        let fits = (self.overflow_pages + 1) * PAGE_LINES <= buckets_max;
-        self.overflow_pages += usize::from(fits);
-        fits
-    }
-
-    /// Inserts an item that is not there yet. The caller has seen to it that no overflow page is needed.
+    /// Inserts an item that is not there yet. The caller has added the overflow page if one was needed.
     pub(super) fn insert(&mut self, hash: u64, position: u32, frequency: u8) {
-        debug_assert!(!self.needs_overflow_page(hash), "the caller has made room in the index");
+        debug_assert!(!self.needs_overflow_page(hash), "the caller has added the page");
         self.insert_slot(bucket_of(hash, self.buckets), slot(hash, position, frequency));
         self.items += 1;
         if self.items > self.buckets * GROW_ITEMS
@@ -228,58 +203,47 @@ impl Index {
         }
     }
 
-    /// Removes the item of `hash` at `place`. Returns bytes of pages given back, for the caller to take off the
-    /// budget.
+    /// Removes the item of `hash` from slot `id`. Returns how many bytes of pages were discarded, for the caller to
+    /// refund.
     #[must_use]
-    pub(super) fn remove(&mut self, hash: u64, place: Place) -> u64 {
-        debug_assert_eq!(tag_of(self.load(place.0)), tag(hash), "the place is that of the hash");
-        self.store(place.0, 0);
+    pub(super) fn remove(&mut self, hash: u64, id: SlotId) -> u64 {
+        debug_assert_eq!(tag_of(self.load(id.0)), tag(hash), "the slot is that of the hash");
+        self.store(id.0, 0);
         self.items -= 1;
-        self.close_gap(bucket_of(hash, self.buckets), place.0);
+        self.close_gap(bucket_of(hash, self.buckets), id.0);
         if self.items < self.buckets * SHRINK_ITEMS && self.buckets > PAGE_LINES {
             self.merge();
         }
         let unused = self.pages - self.buckets.div_ceil(PAGE_LINES);
-        let mut returned = 0;
+        let mut discarded = 0;
         if unused > SPARE_PAGES_MAX {
             let kept = self.pages - unused;
             self.words.discard(kept..self.pages);
-            returned += unused * PAGE_BYTES;
+            discarded += unused * PAGE_BYTES;
             self.pages = kept;
         }
         if self.overflow_in_use == 0 && self.overflow_pages > 0 && self.items < self.buckets {
-            returned += self.discard_overflow();
+            discarded += self.discard_overflow();
         }
-        returned as u64
+        discarded as u64
     }
 
-    /// Forgets all items. Returns bytes of pages given back, for the caller to take off the budget.
+    /// Removes all items. Returns how many bytes of pages were discarded, for the caller to refund.
     #[must_use]
     pub(super) fn clear(&mut self) -> u64 {
-        let returned = (self.pages - 1) * PAGE_BYTES + self.discard_overflow();
+        let discarded = (self.pages - 1) * PAGE_BYTES + self.discard_overflow();
         self.words.discard(0..self.pages);
         self.pages = 1;
         self.set_buckets(PAGE_LINES);
         self.items = 0;
-        returned as u64
-    }
-
-    fn discard_overflow(&mut self) -> usize {
-        let start = self.overflow_start / PAGE_LINES;
-        self.words.discard(start..start + self.overflow_pages);
-        let returned = self.overflow_pages * PAGE_BYTES;
-        self.overflow_pages = 0;
-        self.overflow_made = 0;
-        self.overflow_in_use = 0;
-        self.overflow_free = 0;
-        returned
+        discarded as u64
     }
 
     fn is_at_end(&self) -> bool {
         self.buckets >= self.overflow_start.min(BUCKETS_MAX)
     }
 
-    /// Moves what belongs there from the bucket that is due to a new last one.
+    /// Adds a bucket, and moves to it the slots that belong there from the bucket that is due to be split.
     fn split(&mut self) {
         let new = self.buckets;
         let bit = usize::BITS - 1 - new.leading_zeros();
@@ -288,14 +252,15 @@ impl Index {
         self.take_chain(due, &mut slots);
         self.set_buckets(new + 1);
         for slot in slots.drain(..) {
-            // The hash bit that this doubling is about, as the tag has it.
+            // The bit of the hash, from the tag, that tells the new bucket from the old one.
             let goes = tag_of(slot) >> (bit - TAG_HASH_SHIFT) & 1 == 1;
             self.insert_slot(if goes { new } else { due }, slot);
         }
         self.scratch = slots;
     }
 
-    /// Moves what the last bucket holds to where it came from. Skipped when that could need a page.
+    /// Moves the slots of the last bucket to the one that they came from, and drops the last bucket. Does nothing where
+    /// that might need a page.
     fn merge(&mut self) {
         let last = self.buckets - 1;
         let into = last - (1 << (usize::BITS - 1 - last.leading_zeros()));
@@ -316,7 +281,7 @@ impl Index {
         self.line(bucket)[..SLOTS].iter().filter(|slot| slot.load(Ordering::Relaxed) != 0).count()
     }
 
-    /// Empties the chain of `bucket` into `slots` and frees its overflow buckets.
+    /// Moves all slots of the chain of `bucket` to `slots` and frees its overflow buckets.
     fn take_chain(&mut self, bucket: usize, slots: &mut Vec<u64>) {
         let mut at = Some(bucket);
         while let Some(bucket) = at {
@@ -353,7 +318,8 @@ impl Index {
         }
     }
 
-    /// Moves the last slot of a chain into the gap at word `gap`, and frees the last bucket when it is empty.
+    /// Moves the last slot of the chain that begins at `head` to the empty slot `gap`, and frees the chain's last
+    /// bucket when that is empty.
     fn close_gap(&mut self, head: usize, gap: usize) {
         let mut before = None;
         let mut bucket = head;
@@ -372,27 +338,6 @@ impl Index {
             self.line(before)[LINK].store(0, Ordering::Relaxed);
             self.free_overflow(bucket);
         }
-    }
-
-    fn take_overflow(&mut self) -> usize {
-        self.overflow_in_use += 1;
-        if self.overflow_free != 0 {
-            let bucket = self.overflow_start + self.overflow_free - 1;
-            self.overflow_free = self.line(bucket)[LINK].swap(0, Ordering::Relaxed) as usize;
-            return bucket;
-        }
-        assert!(
-            self.overflow_made < self.overflow_pages * PAGE_LINES,
-            "the caller has made room in the index"
-        );
-        self.overflow_made += 1;
-        self.overflow_start + self.overflow_made - 1
-    }
-
-    fn free_overflow(&mut self, bucket: usize) {
-        self.overflow_in_use -= 1;
-        self.line(bucket)[LINK].store(self.overflow_free as u64, Ordering::Relaxed);
-        self.overflow_free = bucket - self.overflow_start + 1;
     }
 
     fn set_buckets(&mut self, buckets: usize) {

@@ -7,7 +7,8 @@ use crate::store::memory::PAGE_LINES;
 use crate::store::slot::{LINK, SLOTS, bucket_of, position_of, tag, tag_of};
 
 impl Index {
-    /// Checks the invariants and shows every position to `check`, which says what its item's hash is.
+    /// Recounts everything and panics where an invariant does not hold. `hash_of` tells the hash of the item at a
+    /// position.
     pub(in crate::store) fn validate(&self, mut hash_of: impl FnMut(u32) -> u64) {
         let (mut items, mut overflow) = (0, 0);
         for head in 0..self.buckets {
@@ -18,8 +19,8 @@ impl Index {
                     line[..SLOTS].iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|&slot| slot != 0)
                 {
                     let hash = hash_of(position_of(slot));
-                    assert_eq!(bucket_of(hash, self.buckets), head, "an item is in its hash's chain");
-                    assert_eq!(tag_of(slot), tag(hash), "a slot's tag is of its item's hash");
+                    assert_eq!(bucket_of(hash, self.buckets), head, "an item is in the chain of its hash");
+                    assert_eq!(tag_of(slot), tag(hash), "a slot has the tag of its item's hash");
                     items += 1;
                 }
                 let Some(next) = self.next(line) else { break };
@@ -27,10 +28,10 @@ impl Index {
                 bucket = next;
                 let is_empty =
                     self.line(bucket)[..SLOTS].iter().all(|slot| slot.load(Ordering::Relaxed) == 0);
-                assert!(!is_empty, "overflow buckets of a chain hold something");
+                assert!(!is_empty, "overflow buckets of a chain have an item");
             }
         }
-        assert_eq!(items, self.items, "items are the used slots");
+        assert_eq!(items, self.items, "items are the slots in use");
         assert_eq!(overflow, self.overflow_in_use, "overflow buckets in use are those in chains");
         let mut free = 0;
         let mut at = self.overflow_free;

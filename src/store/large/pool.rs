@@ -1,17 +1,4 @@
-//! Large values: pages of their own, shared with those who send them.
-//!
-//! A block is a run of pages in a stretch of address space that is a power of two long, so blocks of one class
-//! are interchangeable and nothing fragments but addresses, which are plenty. Readers of a value have [`Bytes`] over its
-//! block: whoever holds them can go on reading after the item is gone, and until the last one lets go the pages
-//! stay charged to the budget.
-//!
-//! A value lies at one end of its block. What is appended or prepended at the other end of the value is written into the
-//! rest of the block; where that is too short the value moves to a block of the next class. So a value that grows is
-//! copied as often as its length doubles, and its readers keep the length that they saw.
-//!
-//! Pages are dear: to get 1 MB of them anew takes 0.4 ms and to give them back 0.06, while copying it takes 0.04. So a few
-//! free blocks keep theirs, as spares for the values that come in the place of those that went. They stay charged, and
-//! go back as soon as anybody needs room, and with the next sweep.
+//! Blocks: where large values lie, who is charged for them, and which of them are kept as spares.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -21,31 +8,33 @@ use bytes::Bytes;
 use crate::store::budget::Budget;
 use crate::store::memory::{End, Filling, PAGE_BYTES, Region};
 
-/// What a large value takes beside its pages, in bytes: its place in a table, its block and what readers share of it.
+/// How much memory a large value takes beside its pages, in bytes: its entry in a table, its block, and the handle that
+/// its readers share.
 const OVERHEAD_BYTES: u64 = 208;
 
-/// What spare blocks may take together: one part in so many of the memory limit.
+/// Spare blocks may take one part in so many of the memory limit together.
 const SPARE_PARTS: u64 = 16;
 
-/// The smallest block's address space, in bytes.
+/// The address space of the smallest block, in bytes.
 const CLASS_BYTES_MIN: usize = PAGE_BYTES;
-/// How many classes there are: up to 2 GiB.
+/// How many classes there are; the largest has blocks of 2 GiB.
 const CLASSES: usize = 20;
 
-/// What a large value of `len` bytes is charged.
-pub(super) fn charge(len: usize) -> u64 {
+/// How many bytes a large value of length `len` is charged.
+pub(in crate::store) fn charged_bytes(len: usize) -> u64 {
     len.next_multiple_of(PAGE_BYTES) as u64 + OVERHEAD_BYTES
 }
 
-/// Where blocks come from and go back to. Its lock may be taken under a shard's; nothing is taken under it.
+/// Hands out blocks and takes them back. Its lock may be taken under that of a shard; under it no other lock is taken.
 #[derive(Debug)]
-pub(super) struct Pool {
-    budget: Arc<Budget>,
-    /// What is charged for values that are alive, held by a shard or not, in bytes.
+pub(in crate::store) struct Pool {
+    pub(super) budget: Arc<Budget>,
+    /// How many bytes are charged for values that are alive, whether a shard or only a reader holds them.
     alive: AtomicU64,
-    /// What of that belongs to items, in bytes.
-    owned: AtomicU64,
-    /// The pages of spare blocks, in bytes. Added to before a block becomes a spare, and taken from once it is none.
+    /// How many of these bytes are charged for values of items.
+    pub(super) owned: AtomicU64,
+    /// How many bytes of pages spare blocks have. Raised before a block becomes a spare, and lowered after it stops
+    /// being one.
     spare: AtomicU64,
     classes: Mutex<Vec<Class>>,
     this: Weak<Pool>,
@@ -54,16 +43,16 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Class {
     block_bytes: usize,
-    /// Addresses not handed out yet.
+    /// Address space that was not handed out yet.
     rest: Region,
-    /// Blocks without pages, which cost nothing.
+    /// Blocks without pages; they cost nothing.
     free: Vec<Region>,
     spare: Vec<Spare>,
 }
 
-/// A free block that has pages at its front.
+/// A free block that still has pages, at its front.
 #[derive(Debug)]
-pub(super) struct Spare {
+pub(in crate::store) struct Spare {
     region: Region,
     page_bytes: usize,
 }
@@ -72,26 +61,26 @@ pub(super) struct Spare {
 #[derive(Debug)]
 struct Block {
     pool: Arc<Pool>,
-    /// There until dropped.
+    /// Some, until it is dropped.
     filling: Option<Filling>,
 }
 
-/// A value as those see it who began to read it when it had this length.
-struct View {
+/// A value of the length that it had when a reader took its handle.
+struct Snapshot {
     block: Arc<Block>,
     len: usize,
 }
 
-/// A large value of an item.
+/// A large value, as the table of a shard has it.
 #[derive(Debug)]
-pub(super) struct Large {
+pub(in crate::store) struct Large {
     block: Arc<Block>,
     bytes: Bytes,
 }
 
 impl Pool {
     /// A pool with `region_bytes` of address space for each class of blocks; `None` when the system refuses.
-    pub(super) fn new(budget: Arc<Budget>, region_bytes: usize) -> Option<Arc<Pool>> {
+    pub(in crate::store) fn new(budget: Arc<Budget>, region_bytes: usize) -> Option<Arc<Pool>> {
         let mut all = Region::reserve(region_bytes.next_multiple_of(PAGE_BYTES).checked_mul(CLASSES)?)?;
         let class = |number: usize| {
             let rest = all.split_off(region_bytes)?;
@@ -108,10 +97,15 @@ impl Pool {
         }))
     }
 
-    /// A value of the bytes of `parts`, one after the other, with room to grow at its end `grows_at`. The caller has
-    /// charged [`charge`] of their length, the pages of `spare` included, and it goes back to the budget with the last
-    /// handle. `None` when the address space is used up.
-    pub(super) fn value(&self, parts: [&[u8]; 2], grows_at: End, spare: Option<Spare>) -> Option<Large> {
+    /// A value of the bytes of `parts`, one after the other, which can grow at its end `grows_at`. The caller has
+    /// charged [`charged_bytes`] of their length, the pages of `spare` included; the charge is refunded when the last
+    /// handle is dropped. `None` when the address space is used up.
+    pub(in crate::store) fn value(
+        &self,
+        parts: [&[u8]; 2],
+        grows_at: End,
+        spare: Option<Spare>,
+    ) -> Option<Large> {
         let len = parts[0].len() + parts[1].len();
         let region = match spare {
             Some(spare) => spare.into_region(len),
@@ -121,8 +115,8 @@ impl Pool {
         };
         let filling = Filling::new(region, opposite(grows_at));
         filling.write(parts);
-        let pool = self.this.upgrade().expect("whoever calls holds the pool");
-        self.alive.fetch_add(charge(len), Ordering::Relaxed); // a plain sum
+        let pool = self.this.upgrade().expect("the caller holds the pool");
+        self.alive.fetch_add(charged_bytes(len), Ordering::Relaxed); // a plain sum
         Some(Large::of(Arc::new(Block { pool, filling: Some(filling) })))
     }
 
@@ -130,130 +124,112 @@ impl Pool {
         self.classes().get_mut(class)?.take()
     }
 
-    /// Lets an item's `large` grow by `more` at its end `at`, where it [has room](Large::has_room). The caller has
+    /// Adds `more` to an item's `large` at its end `at`, which [can grow](Large::can_grow_by) by that. The caller has
     /// charged the difference.
-    pub(super) fn grow(&self, large: &mut Large, more: &[u8], at: End) {
-        assert!(large.has_room(more.len(), at), "whoever calls has looked");
-        let before = charge(large.bytes.len());
+    pub(in crate::store) fn grow(&self, large: &mut Large, more: &[u8], at: End) {
+        assert!(large.can_grow_by(more.len(), at), "the caller has checked");
+        let before = charged_bytes(large.bytes.len());
         large.block.filling().write([more, &[]]);
         *large = Large::of(Arc::clone(&large.block));
-        let bytes = charge(large.bytes.len()) - before;
+        let bytes = charged_bytes(large.bytes.len()) - before;
         self.alive.fetch_add(bytes, Ordering::Relaxed);
         self.own(bytes);
     }
 
-    /// A spare block for a value of `len` bytes that is to have room to grow at its end `grows_at`, if there is any. Its
-    /// pages are charged, and the caller's from now on.
-    pub(super) fn spare(&self, len: usize, grows_at: End) -> Option<Spare> {
+    /// A spare block for a value of length `len` that can grow at its end `grows_at`, if there is one. Its pages are
+    /// charged already, and the charge is the caller's from now on.
+    pub(in crate::store) fn spare(&self, len: usize, grows_at: End) -> Option<Spare> {
         if grows_at == End::Front || self.spare_bytes() == 0 {
             return None;
         }
         let spare = self.classes().get_mut(class(len))?.spare.pop()?;
-        self.spare.fetch_sub(spare.charge(), Ordering::Relaxed);
+        self.spare.fetch_sub(spare.bytes(), Ordering::Relaxed);
         Some(spare)
     }
 
-    /// Takes back `spare`, which was not needed after all.
-    pub(super) fn discard(&self, spare: Spare) {
-        self.budget.give_back(spare.charge());
+    /// Takes back `spare`, which the caller did not need, and discards its pages.
+    pub(in crate::store) fn discard(&self, spare: Spare) {
+        self.budget.refund(spare.bytes());
         let region = spare.into_region(0);
         self.classes()[class_of(&region)].free.push(region);
     }
 
-    /// Gives the pages of all spare blocks back, and says whether there were any.
-    pub(super) fn discard_spares(&self) -> bool {
+    /// Discards the pages of all spare blocks; `false` when there were none.
+    pub(in crate::store) fn discard_spares(&self) -> bool {
         if self.spare_bytes() == 0 {
             return false;
         }
         let spares: Vec<_> = self.classes().iter_mut().flat_map(|class| class.spare.drain(..)).collect();
         for spare in spares {
-            self.spare.fetch_sub(spare.charge(), Ordering::Relaxed);
+            self.spare.fetch_sub(spare.bytes(), Ordering::Relaxed);
             self.discard(spare);
         }
         true
     }
 
-    /// What is charged for spare blocks, in bytes.
-    pub(super) fn spare_bytes(&self) -> u64 {
+    /// How many bytes are charged for spare blocks.
+    pub(in crate::store) fn spare_bytes(&self) -> u64 {
         self.spare.load(Ordering::Relaxed)
     }
 
-    /// What is charged for values that are alive, in bytes.
-    pub(super) fn alive_bytes(&self) -> u64 {
+    /// How many bytes are charged for values that are alive.
+    pub(in crate::store) fn alive_bytes(&self) -> u64 {
         self.alive.load(Ordering::Relaxed)
     }
 
-    /// Notes that a value of `bytes` has become an item's.
-    pub(super) fn own(&self, bytes: u64) {
-        self.owned.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Notes that `large` is an item's no more.
-    pub(super) fn disown(&self, large: Large) -> Departing {
-        let bytes = charge(large.bytes.len());
-        self.budget.see_off(bytes);
-        self.owned.fetch_sub(bytes, Ordering::Relaxed);
-        Departing { large: Some(large), budget: Arc::clone(&self.budget) }
-    }
-
-    /// What is charged for values that only readers hold, so that no eviction frees it, in bytes.
-    pub(super) fn pinned_bytes(&self) -> u64 {
-        let not_pinned = self.owned.load(Ordering::Relaxed) + self.budget.departing();
-        self.alive_bytes().saturating_sub(not_pinned)
+    /// Keeps the block of `filling` as a spare, with its pages. Returns it where it would not suit most values, where
+    /// spares have their part of memory already, and where memory is short.
+    fn keep_spare(&self, filling: Filling) -> Result<(), Filling> {
+        let page_bytes = filling.filled().next_multiple_of(PAGE_BYTES);
+        let spares_max = self.budget.limit() / SPARE_PARTS;
+        if filling.from() == End::Back || self.budget.debt() > 0 {
+            return Err(filling);
+        }
+        let mut classes = self.classes();
+        if self.spare_bytes() + page_bytes as u64 > spares_max {
+            return Err(filling);
+        }
+        let spare = Spare { region: filling.into_region(), page_bytes };
+        self.spare.fetch_add(spare.bytes(), Ordering::Relaxed);
+        classes[class_of(&spare.region)].spare.push(spare);
+        drop(classes);
+        self.budget.refund(OVERHEAD_BYTES);
+        Ok(())
     }
 
     fn classes(&self) -> MutexGuard<'_, Vec<Class>> {
-        // Nothing in here can panic halfway.
+        // No code that holds this lock can panic halfway.
         self.classes.lock().unwrap_or_else(|poison| poison.into_inner())
-    }
-}
-
-/// A value that no item has any more, until whoever took it from there lets it go, outside of locks if possible.
-/// Meanwhile it counts as free: a flush, say, has megabytes of them for a moment.
-#[derive(Debug)]
-#[must_use = "dropping it may take a while"]
-pub(super) struct Departing {
-    /// There until dropped.
-    large: Option<Large>,
-    budget: Arc<Budget>,
-}
-
-impl Drop for Departing {
-    fn drop(&mut self) {
-        let Some(large) = self.large.take() else { return };
-        let bytes = charge(large.bytes.len());
-        drop(large);
-        self.budget.departed(bytes);
     }
 }
 
 impl Large {
     fn of(block: Arc<Block>) -> Large {
         let len = block.filling().filled();
-        Large { bytes: Bytes::from_owner(View { block: Arc::clone(&block), len }), block }
+        Large { bytes: Bytes::from_owner(Snapshot { block: Arc::clone(&block), len }), block }
     }
 
-    /// The value, to be read and shared.
+    /// The value. To read it longer, clone the handle.
     #[inline]
-    pub(super) fn bytes(&self) -> &Bytes {
+    pub(in crate::store) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Whether it can grow by `more` bytes at its end `at` without being moved.
-    pub(super) fn has_room(&self, more: usize, at: End) -> bool {
+    /// Whether it can grow by `more` bytes at its end `at` in its block.
+    pub(in crate::store) fn can_grow_by(&self, more: usize, at: End) -> bool {
         let filling = self.block.filling();
-        opposite(filling.from()) == at && more <= filling.room()
+        opposite(filling.from()) == at && more <= filling.free_bytes()
     }
 }
 
 impl Block {
     fn filling(&self) -> &Filling {
-        self.filling.as_ref().expect("it is there until it is dropped")
+        self.filling.as_ref().expect("a block has its filling until it is dropped")
     }
 }
 
-/// The other end.
-fn opposite(end: End) -> End {
+/// The other end of a value or block.
+pub(super) fn opposite(end: End) -> End {
     match end {
         End::Front => End::Back,
         End::Back => End::Front,
@@ -266,7 +242,7 @@ impl Class {
     }
 }
 
-impl AsRef<[u8]> for View {
+impl AsRef<[u8]> for Snapshot {
     fn as_ref(&self) -> &[u8] {
         self.block.filling().bytes(self.len)
     }
@@ -275,45 +251,23 @@ impl AsRef<[u8]> for View {
 impl Drop for Block {
     fn drop(&mut self) {
         let Some(filling) = self.filling.take() else { return };
-        let charge = charge(filling.filled());
-        self.pool.alive.fetch_sub(charge, Ordering::Relaxed);
+        let charged = charged_bytes(filling.filled());
+        self.pool.alive.fetch_sub(charged, Ordering::Relaxed);
         if let Err(filling) = self.pool.keep_spare(filling) {
             let region = filling.into_empty();
             self.pool.classes()[class_of(&region)].free.push(region);
-            self.pool.budget.give_back(charge);
+            self.pool.budget.refund(charged);
         }
-    }
-}
-
-impl Pool {
-    /// Keeps what `filling` fills as a spare block, with its pages; unless it cannot be used for most values, or nothing
-    /// is to be spared.
-    fn keep_spare(&self, filling: Filling) -> Result<(), Filling> {
-        let page_bytes = filling.filled().next_multiple_of(PAGE_BYTES);
-        let spares_max = self.budget.limit() / SPARE_PARTS;
-        if filling.from() == End::Back || self.budget.debt() > 0 {
-            return Err(filling);
-        }
-        let mut classes = self.classes();
-        if self.spare_bytes() + page_bytes as u64 > spares_max {
-            return Err(filling);
-        }
-        let spare = Spare { region: filling.into_region(), page_bytes };
-        self.spare.fetch_add(spare.charge(), Ordering::Relaxed);
-        classes[class_of(&spare.region)].spare.push(spare);
-        drop(classes);
-        self.budget.give_back(OVERHEAD_BYTES);
-        Ok(())
     }
 }
 
 impl Spare {
-    /// What its pages are charged, in bytes.
-    pub(super) fn charge(&self) -> u64 {
+    /// How many bytes of pages it has, which are charged.
+    pub(in crate::store) fn bytes(&self) -> u64 {
         self.page_bytes as u64
     }
 
-    /// Its region, of whose pages those stay that a value of `len` bytes fills.
+    /// Its region, with the pages that a value of length `len` fills; the others are discarded.
     fn into_region(self, len: usize) -> Region {
         let Spare { mut region, page_bytes } = self;
         region.discard(len.next_multiple_of(PAGE_BYTES).min(page_bytes)..page_bytes);
@@ -321,63 +275,12 @@ impl Spare {
     }
 }
 
-/// The number of the class of blocks for values of `len` bytes.
+/// The class of blocks for values of length `len`.
 fn class(len: usize) -> usize {
     len.div_ceil(CLASS_BYTES_MIN).next_power_of_two().trailing_zeros() as usize
 }
 
-/// The number of the class that block `region` is of.
+/// The class of block `region`.
 fn class_of(region: &Region) -> usize {
     (region.len().trailing_zeros() - CLASS_BYTES_MIN.trailing_zeros()) as usize
 }
-
-/// One shard's large values, by number.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    values: Vec<Option<Large>>,
-    free: Vec<u32>,
-}
-
-impl Table {
-    /// Keeps `value`; returns its number.
-    pub(super) fn insert(&mut self, value: Large) -> u32 {
-        if let Some(number) = self.free.pop() {
-            self.values[number as usize] = Some(value);
-            return number;
-        }
-        self.values.push(Some(value));
-        u32::try_from(self.values.len() - 1).expect("large values are far fewer than 2^32")
-    }
-
-    #[inline]
-    pub(super) fn value(&self, number: u32) -> &Bytes {
-        self.large(number).bytes()
-    }
-
-    #[inline]
-    pub(super) fn large(&self, number: u32) -> &Large {
-        self.values[number as usize].as_ref().expect("items name values there are")
-    }
-
-    pub(super) fn large_mut(&mut self, number: u32) -> &mut Large {
-        self.values[number as usize].as_mut().expect("items name values there are")
-    }
-
-    pub(super) fn remove(&mut self, number: u32) -> Large {
-        self.free.push(number);
-        self.values[number as usize].take().expect("items name values there are")
-    }
-
-    /// Takes all values out.
-    pub(super) fn clear(&mut self) -> impl Iterator<Item = Large> + use<> {
-        std::mem::take(self).values.into_iter().flatten()
-    }
-
-    /// How many values there are.
-    pub(super) fn len(&self) -> usize {
-        self.values.len() - self.free.len()
-    }
-}
-
-#[cfg(test)]
-mod tests;

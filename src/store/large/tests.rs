@@ -1,6 +1,11 @@
-//! Blocks: who is charged, who may still read, what is spared.
+//! Blocks: who is charged, who may still read, which are kept as spares.
 
-use super::*;
+use std::sync::Arc;
+
+use crate::store::budget::Budget;
+use crate::store::large::pool::{Pool, Spare, charged_bytes, opposite};
+use crate::store::large::table::Table;
+use crate::store::memory::{End, PAGE_BYTES};
 
 #[test]
 fn a_value_is_charged_until_the_last_reader_lets_go() {
@@ -8,12 +13,12 @@ fn a_value_is_charged_until_the_last_reader_lets_go() {
     let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
     for len in [1, 4096, 4097, 100_000, 1_000_000] {
         let content: Vec<u8> = (0..len).map(|at| at as u8).collect();
-        budget.take(charge(len));
+        budget.charge(charged_bytes(len));
         let value = pool.value([&content[..len / 3], &content[len / 3..]], End::Back, None).unwrap();
         let reader = value.bytes().clone();
         drop(value);
         assert_eq!(reader, content);
-        assert_eq!(budget.used(), charge(len) + pool.spare_bytes());
+        assert_eq!(budget.used(), charged_bytes(len) + pool.spare_bytes());
         drop(reader);
         assert_eq!(budget.used(), pool.spare_bytes());
     }
@@ -26,8 +31,10 @@ fn a_spare_block_keeps_the_pages_that_the_next_value_needs() {
     let budget = Arc::new(Budget::new(1 << 20, 1));
     let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
     let store = |len: usize, spare: Option<Spare>| {
-        budget.take(charge(len) - spare.as_ref().map_or(0, |spare| spare.charge().min(charge(len))));
-        budget.give_back(spare.as_ref().map_or(0, |spare| spare.charge().saturating_sub(charge(len))));
+        budget.charge(
+            charged_bytes(len) - spare.as_ref().map_or(0, |spare| spare.bytes().min(charged_bytes(len))),
+        );
+        budget.refund(spare.as_ref().map_or(0, |spare| spare.bytes().saturating_sub(charged_bytes(len))));
         pool.value([&vec![7; len], &[]], End::Back, spare).unwrap()
     };
     drop(store(60_000, None));
@@ -38,7 +45,7 @@ fn a_spare_block_keeps_the_pages_that_the_next_value_needs() {
         let spare = pool.spare(len, End::Back).expect("there is one");
         assert_eq!(pool.spare_bytes(), 0);
         let value = store(len, Some(spare));
-        assert_eq!((&value.bytes()[..], budget.used()), (&vec![7; len][..], charge(len)));
+        assert_eq!((&value.bytes()[..], budget.used()), (&vec![7; len][..], charged_bytes(len)));
         drop(value);
     }
     // One part in 16 of a megabyte is one such block.
@@ -51,11 +58,11 @@ fn a_spare_block_keeps_the_pages_that_the_next_value_needs() {
 }
 
 #[test]
-fn what_no_item_has_any_more_is_pinned_once_only_readers_hold_it() {
+fn a_value_is_pinned_once_only_readers_hold_it() {
     let budget = Arc::new(Budget::new(1 << 20, 1));
     let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
-    let bytes = charge(100_000);
-    budget.take(bytes);
+    let bytes = charged_bytes(100_000);
+    budget.charge(bytes);
     let value = pool.value([&[1; 100_000], &[]], End::Back, None).unwrap();
     pool.own(bytes);
     let reader = value.bytes().clone();
@@ -75,10 +82,10 @@ fn addresses_are_used_again() {
     let budget = Arc::new(Budget::new(1 << 20, 1));
     let pool = Pool::new(Arc::clone(&budget), 64 << 10).unwrap();
     for _ in 0..100 {
-        budget.take(3 * charge(20_000));
+        budget.charge(3 * charged_bytes(20_000));
         let values = [(); 3].map(|()| pool.value([&[1; 20_000], &[]], End::Back, None));
         assert_eq!(values.iter().flatten().count(), 2, "two blocks of 32 KiB fit in 64 KiB");
-        budget.give_back(charge(20_000));
+        budget.refund(charged_bytes(20_000));
     }
     assert!(pool.value([&[0; 3 << 20], &[]], End::Back, None).is_none(), "the class has no block that long");
 }
@@ -88,16 +95,16 @@ fn a_value_grows_in_its_block_while_readers_keep_what_they_saw() {
     for (grows_at, grown) in [(End::Back, "oldnew"), (End::Front, "newold")] {
         let budget = Arc::new(Budget::new(1 << 20, 1));
         let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
-        budget.take(charge(6));
+        budget.charge(charged_bytes(6));
         let mut value = pool.value([b"o", b"ld"], grows_at, None).unwrap();
-        pool.own(charge(3));
+        pool.own(charged_bytes(3));
         let reader = value.bytes().clone();
-        assert!(!value.has_room(1, opposite(grows_at)), "there it lies at the end of its block");
-        assert!(value.has_room(PAGE_BYTES - 3, grows_at) && !value.has_room(PAGE_BYTES - 2, grows_at));
+        assert!(!value.can_grow_by(1, opposite(grows_at)), "there it lies at the end of its block");
+        assert!(value.can_grow_by(PAGE_BYTES - 3, grows_at) && !value.can_grow_by(PAGE_BYTES - 2, grows_at));
         pool.grow(&mut value, b"new", grows_at);
         assert_eq!((&reader[..], &value.bytes()[..]), (&b"old"[..], grown.as_bytes()));
         drop(pool.disown(value));
-        assert_eq!(pool.pinned_bytes(), charge(6), "whoever saw a part of it keeps all of it");
+        assert_eq!(pool.pinned_bytes(), charged_bytes(6), "a reader that saw a part of it keeps all of it");
         drop(reader);
         assert_eq!((pool.alive_bytes(), budget.used()), (0, pool.spare_bytes()));
     }
@@ -107,7 +114,7 @@ fn a_value_grows_in_its_block_while_readers_keep_what_they_saw() {
 fn numbers_are_used_again() {
     let budget = Arc::new(Budget::new(1 << 20, 1));
     let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
-    budget.take(2 * charge(1));
+    budget.charge(2 * charged_bytes(1));
     let mut table = Table::default();
     let number = table.insert(pool.value([b"a", b""], End::Back, None).unwrap());
     assert_eq!(table.remove(number).bytes(), &b"a"[..]);

@@ -1,4 +1,4 @@
-//! A region that is filled from one of its ends, and read while it is.
+//! A region that is filled from one end while others read what it holds.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,23 +14,23 @@ pub(in crate::store) enum End {
     Back,
 }
 
-/// A region that is filled from one of its ends, and read while it is. So a value that readers share can still grow,
-/// because bytes once written never change.
+/// A region that is filled from one end while others read what it holds. Bytes once written never change, so a value
+/// can grow while readers share it.
 ///
-/// Invariants: only [`Filling::write`] writes, one caller at a time and outside of what is filled; all slices lie inside
-/// of that.
+/// Invariants: only [`Filling::write`] writes, one caller at a time, and only outside of the filled part; all slices
+/// lie inside of the filled part.
 #[derive(Debug)]
 pub(in crate::store) struct Filling {
     region: Region,
     /// The end from which it is filled.
     from: End,
-    /// How much is filled, in bytes.
+    /// The length of the filled part, in bytes.
     filled: AtomicUsize,
     is_being_written: AtomicBool,
 }
 
 impl Filling {
-    /// `region`, nothing of which is filled, to be filled from its end `from`.
+    /// A region of which nothing is filled yet, to be filled from its end `from`.
     pub(in crate::store) fn new(region: Region, from: End) -> Filling {
         Filling { region, from, filled: AtomicUsize::new(0), is_being_written: AtomicBool::new(false) }
     }
@@ -40,48 +40,48 @@ impl Filling {
         self.from
     }
 
-    /// How much is filled, in bytes.
+    /// The length of the filled part, in bytes.
     pub(in crate::store) fn filled(&self) -> usize {
-        // Acquire: whoever sees the length sees the bytes.
+        // Acquire: a thread that sees the length also sees the bytes.
         self.filled.load(Ordering::Acquire)
     }
 
-    /// How many bytes more it has room for.
-    pub(in crate::store) fn room(&self) -> usize {
+    /// The length of the part that is not filled, in bytes.
+    pub(in crate::store) fn free_bytes(&self) -> usize {
         self.region.len() - self.filled()
     }
 
-    /// The first `len` bytes that were filled: at the end from which the region is.
+    /// The `len` bytes that were filled first: those at the end from which the region is filled.
     ///
     /// # Panics
     /// When fewer are filled.
     #[inline]
     pub(in crate::store) fn bytes(&self, len: usize) -> &[u8] {
-        assert!(len <= self.filled(), "only what is filled is read");
+        assert!(len <= self.filled(), "only the filled part is read");
         let start = match self.from {
             End::Front => 0,
             End::Back => self.region.len() - len,
         };
-        // SAFETY: the range lies in the region, which is mapped readable for as long as this lives, and in what is
-        // filled, where nothing is ever written again.
+        // SAFETY: the range lies in the region, which is mapped readable for as long as this lives, and in the filled
+        // part, which is never written to again.
         unsafe { std::slice::from_raw_parts(self.region.base.as_ptr().add(start), len) }
     }
 
-    /// Fills the next bytes with those of `parts`, which then stand there in that order.
+    /// Fills the next bytes with those of `parts`, which then lie there in that order.
     ///
     /// # Panics
-    /// When there is no room for them, or somebody else is writing.
+    /// When they are longer than the free part, or another thread is writing.
     pub(in crate::store) fn write(&self, parts: [&[u8]; 2]) {
         assert!(!self.is_being_written.swap(true, Ordering::Acquire), "one writes at a time");
         let (filled, more) = (self.filled(), parts[0].len() + parts[1].len());
-        assert!(more <= self.room(), "there is room for what is written");
+        assert!(more <= self.free_bytes(), "the parts fit");
         let mut start = match self.from {
             End::Front => filled,
             End::Back => self.region.len() - filled - more,
         };
         for part in parts {
-            // SAFETY: the range was just checked to lie in the region and outside of what is filled, so no slice of it
-            // was given out; nobody else writes, and `part` is a slice of other memory or of what is filled.
+            // SAFETY: the range was just checked to lie in the region and outside of the filled part, so no slice of it
+            // exists; no other thread writes, and `part` is a slice of other memory or of the filled part.
             unsafe {
                 self.region.base.as_ptr().add(start).copy_from_nonoverlapping(part.as_ptr(), part.len())
             };
@@ -91,12 +91,12 @@ impl Filling {
         self.is_being_written.store(false, Ordering::Release);
     }
 
-    /// The region, in which everything that was filled still lies.
+    /// The region, with the filled part as it is.
     pub(in crate::store) fn into_region(self) -> Region {
         self.region
     }
 
-    /// The region, with everything discarded that was filled.
+    /// The region, with the pages of the filled part discarded.
     pub(in crate::store) fn into_empty(self) -> Region {
         let (mut region, pages) = (self.region, self.filled.into_inner().next_multiple_of(PAGE_BYTES));
         let range: Range<usize> = match self.from {
@@ -125,7 +125,7 @@ mod tests {
             filling.write([b"c", b"d"]);
             assert_eq!(first, b"ab");
             assert_eq!(filling.bytes(4), expected.as_bytes());
-            assert_eq!((filling.filled(), filling.room()), (4, 3 * PAGE_BYTES - 4));
+            assert_eq!((filling.filled(), filling.free_bytes()), (4, 3 * PAGE_BYTES - 4));
         }
     }
 
@@ -135,12 +135,12 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    while filling.room() > 0 {
+                    while filling.free_bytes() > 0 {
                         assert!(filling.bytes(filling.filled()).iter().all(|&byte| byte == 7));
                     }
                 });
             }
-            while filling.room() > 0 {
+            while filling.free_bytes() > 0 {
                 filling.write([&[7; 256], &[7; 256]]);
             }
         });
@@ -156,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "room for what is written")]
+    #[should_panic(expected = "the parts fit")]
     fn nothing_is_written_past_its_end() {
         filling(End::Front).write([&[0; 3 * PAGE_BYTES], &[0]]);
     }
 
     #[test]
-    #[should_panic(expected = "only what is filled")]
+    #[should_panic(expected = "only the filled part")]
     fn nothing_is_read_that_is_not_filled() {
         let _ = filling(End::Back).bytes(1);
     }

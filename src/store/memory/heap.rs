@@ -1,24 +1,25 @@
-//! The heap of the C library, which holds everything that the store does not.
+//! The heap of the C library, from which everything outside of the store's own memory is allocated.
 
 #[cfg(target_env = "gnu")]
 use nix::libc;
 
-/// Has all threads that are started from now on allocate from one heap. glibc's allocator otherwise reserves 64 MB of
-/// addresses for each, which is much where addresses are few, and to share costs the threads some waiting.
+/// Makes all threads started from now on allocate from one heap. Otherwise glibc's allocator reserves 64 MB of address
+/// space for each thread, which is much where address space is limited. With one heap, threads wait for each other now
+/// and then.
 pub fn share_heap() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: the allocator's own function, under its own lock; how many heaps there are changes nothing that is held.
+    // SAFETY: the allocator's own function, under its own lock; the number of heaps changes nothing that is allocated.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
-/// Gives what the allocator keeps, for nobody uses it any more, back to the system. It takes some milliseconds, and others
-/// wait for it now and then.
+/// Gives the free memory that the allocator keeps back to the system. It takes some milliseconds, and other threads
+/// that allocate may wait for it.
 pub fn trim_heap() {
-    // Allocators other than that of glibc do it without being asked.
+    // Other allocators than glibc's give free memory back by themselves.
     #[cfg(target_env = "gnu")]
-    // SAFETY: the allocator's own function, which touches nothing but what is free, under the allocator's own locks.
+    // SAFETY: the allocator's own function, which touches only free memory, under the allocator's own locks.
     unsafe {
         libc::malloc_trim(0);
     }

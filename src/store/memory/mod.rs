@@ -1,12 +1,19 @@
-//! Address space reserved from the system, and, with the files below, the only unsafe code of the store.
+//! Address space and pages. All unsafe code of the store is in the files of this module.
 //!
-//! Rule: a [`Region`] owns its range of addresses alone, and so do [`Stripes`] the stripes that are theirs; safe
-//! slices of them are all that anyone needs. Pages come into being when they are first written and go back when
-//! they are discarded; what is discarded reads as zeros. Reserving costs no memory, so there is always far more
-//! address space than memory.
+//! Rule: a [`Region`] owns its range of addresses alone, and [`Stripes`] own their stripes alone; the rest of the store
+//! uses safe slices of them. The system provides a page when it is first written, and takes it back when it is
+//! discarded; a discarded page reads as zeros. To reserve address space costs no memory, so the store reserves far more
+//! than it uses.
 //!
-//! Shards have stripes instead of regions because what is used of many regions is scattered: each has page tables
-//! of its own, and none fills a huge page. Stripes of all shards in turn make one dense range that does.
+//! Shards have stripes instead of regions, because the used parts of many regions would be scattered: each region would
+//! have page tables of its own, and none would fill a huge page. The stripes of all shards in turn form one dense
+//! range, which does.
+//!
+//! Miri checks the unsafe code and the files that rely on it most. It takes about TIME:
+//!
+//! ```text
+//! MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --lib -- store::memory store::index store::large
+//! ```
 
 mod filling;
 mod heap;

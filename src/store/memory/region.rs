@@ -1,4 +1,7 @@
-//! Address space reserved from the system.
+//! Address space reserved from the system, and the ranges of it that have one owner each.
+//!
+//! Miri knows neither `madvise` nor `MAP_NORESERVE`, so under Miri regions do without: discarding pages then writes
+//! zeros, as it does where the system refuses to discard them.
 
 use std::ffi::c_void;
 use std::fmt;
@@ -10,10 +13,10 @@ use std::sync::Arc;
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-/// The unit in which memory is taken from the system and given back, in bytes.
+/// The length of a page, the unit in which the system gives memory and takes it back, in bytes.
 pub(in crate::store) const PAGE_BYTES: usize = 4096;
 
-/// One mapping, unmapped when the last part of it goes.
+/// One mapping; it is unmapped when the last region or stripe of it is dropped.
 pub(super) struct Reservation {
     pub(super) base: NonNull<u8>,
     pub(super) len: usize,
@@ -27,7 +30,7 @@ unsafe impl Sync for Reservation {}
 impl Drop for Reservation {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `Region::reserve`, and every region and stripe keeps its reservation
-        // alive, so nothing refers to it any more.
+        // alive, so nothing refers to the range any more.
         let unmapped = unsafe { munmap(self.base.cast::<c_void>(), self.len) };
         debug_assert!(unmapped.is_ok(), "a mapping of our own can be unmapped");
     }
@@ -51,15 +54,19 @@ impl Region {
     pub(in crate::store) fn reserve(len: usize) -> Option<Region> {
         let len = len.checked_next_multiple_of(PAGE_BYTES)?.max(PAGE_BYTES);
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        let flags = match cfg!(miri) {
+            true => MapFlags::MAP_PRIVATE,
+            false => MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
+        };
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
         let base = unsafe { mmap_anonymous(None, NonZeroUsize::new(len)?, protection, flags) }.ok()?;
-        // The kernel's own choice of huge pages would have memory come into being that nobody has charged; see
-        // `HugePages`. Where the kernel has none it refuses, and that is as good.
+        // Otherwise the kernel chooses itself where to make huge pages, and so takes memory that is not charged;
+        // see `HugePages`. A kernel without huge pages returns an error, which changes nothing.
         // SAFETY: the range is the mapping just made; the advice changes how it is backed, not what it holds.
-        let _ = unsafe { madvise(base, len, MmapAdvise::MADV_NOHUGEPAGE) };
-        // SAFETY: as above; a core dump without cached values is smaller and gives less away.
-        let _ = unsafe { madvise(base, len, MmapAdvise::MADV_DONTDUMP) };
+        let _ = cfg!(miri) || unsafe { madvise(base, len, MmapAdvise::MADV_NOHUGEPAGE) }.is_ok();
+        // A core dump without cached values is smaller and gives less away.
+        // SAFETY: as above.
+        let _ = cfg!(miri) || unsafe { madvise(base, len, MmapAdvise::MADV_DONTDUMP) }.is_ok();
         let base = base.cast::<u8>();
         Some(Region { reservation: Arc::new(Reservation { base, len }), base, len })
     }
@@ -83,7 +90,7 @@ impl Region {
         self.len
     }
 
-    /// What it holds; what was never written is 0.
+    /// Its bytes; those that were never written are 0.
     #[cfg(test)]
     pub(in crate::store) fn bytes(&self) -> &[u8] {
         // SAFETY: the range is mapped readable for as long as the region lives, and anonymous memory starts as
@@ -91,7 +98,7 @@ impl Region {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 
-    /// What it holds, to be written to.
+    /// Its bytes, to be written to.
     #[inline]
     pub(in crate::store) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the range is mapped writable for as long as the region lives, anonymous memory starts as zeros, and
@@ -99,7 +106,7 @@ impl Region {
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
     }
 
-    /// Gives the pages of `range` back to the system; they read as zeros from now on.
+    /// Discards the pages of `range`: gives them back to the system. They read as zeros from now on.
     ///
     /// # Panics
     /// When the range is not made of whole pages of the region.
@@ -116,18 +123,18 @@ impl fmt::Debug for Region {
     }
 }
 
-/// Addresses that are held so that nobody else has them, until this is dropped.
+/// Address space that is held, and that nothing else in the process gets, until this is dropped.
 #[derive(Debug)]
-pub struct HeldAddresses(#[expect(dead_code, reason = "to be held is all that it is for")] Region);
+pub struct HeldAddresses(#[expect(dead_code, reason = "it is only held")] Region);
 
 impl HeldAddresses {
-    /// So many bytes of them; `None` when the system has not as many left.
+    /// Holds `bytes` of address space; `None` when the system has not as much left.
     pub fn hold(bytes: u64) -> Option<HeldAddresses> {
         Region::reserve(usize::try_from(bytes).ok()?).map(HeldAddresses)
     }
 }
 
-/// Gives whole pages of a region back, as [`discard_pages`] does.
+/// Discards whole pages of a region, as [`discard_pages`] does.
 #[must_use]
 fn discard(base: NonNull<u8>, len: usize, range: Range<usize>) -> bool {
     assert!(range.start <= range.end && range.end <= len, "only pages of the region are discarded");
@@ -136,16 +143,20 @@ fn discard(base: NonNull<u8>, len: usize, range: Range<usize>) -> bool {
     range.is_empty() || unsafe { discard_pages(base.as_ptr().add(range.start), range.len()) }
 }
 
-/// Gives whole pages back; `false` when the system keeps them: what is to read as zeros must then be written.
+/// Discards whole pages. Returns `false` when the system refuses, as it does under Miri: the caller then writes the
+/// zeros.
 ///
 /// # Safety
-/// They are pages of a live private anonymous mapping, and nobody but the caller minds that they read as zeros
-/// afterwards.
+/// They are pages of a live private anonymous mapping, and no reference to them exists but the caller's, or they are
+/// read as atomics only.
 #[must_use]
 pub(super) unsafe fn discard_pages(start: *mut u8, len: usize) -> bool {
+    if cfg!(miri) {
+        return false;
+    }
     let start = start.cast::<c_void>();
-    // SAFETY: as the caller says; zeros are valid bytes and valid atomics. The second advice, since Linux 5.18, is
-    // for pages that are locked (`-k`), which the first leaves alone.
+    // SAFETY: the caller vouches for the pages; zeros are valid bytes and valid atomics. Linux has the second advice
+    // since 5.18, for pages that are locked (`-k`): the first advice fails on those.
     unsafe {
         libc::madvise(start, len, libc::MADV_DONTNEED) == 0
             || libc::madvise(start, len, libc::MADV_DONTNEED_LOCKED) == 0
@@ -182,7 +193,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "only pages of the region")]
-    fn nobody_discards_what_is_not_theirs() {
+    fn a_region_discards_no_pages_of_others() {
         Region::reserve(PAGE_BYTES).unwrap().discard(0..2 * PAGE_BYTES);
     }
 }

@@ -1,4 +1,4 @@
-//! A region that several owners share, stripe by stripe in turn.
+//! A region that several owners have together: each has every n-th stripe of it.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,21 +17,25 @@ pub(in crate::store) const PAGE_LINES: usize = PAGE_BYTES / (LINE_WORDS * size_o
 pub(in crate::store) const WORDS_STRIPE_BYTES: usize = 64 << 10;
 
 impl Region {
-    /// Cuts off what is needed for the region to start with a huge page; `None` when it is shorter.
+    /// Cuts the head off, so that the region starts at the boundary of a huge page; `None` when it is too short.
     pub(in crate::store) fn align(&mut self) -> Option<()> {
         let past = self.base.as_ptr() as usize % HUGE_PAGE_BYTES;
         self.split_off((HUGE_PAGE_BYTES - past) % HUGE_PAGE_BYTES).map(|_| ())
     }
 
-    /// Shares the region out to `1 << owners_shift` owners, stripes of `1 << stripe_shift` bytes in turn, as far as
-    /// there is one more for everybody; and what can make it huge pages.
-    pub(in crate::store) fn share(self, owners_shift: u32, stripe_shift: u32) -> (Vec<Stripes>, HugePages) {
+    /// Divides the region among `1 << owners_shift` owners, in stripes of `1 << stripe_shift` bytes in turn, the same
+    /// number for each. Also returns the handle that makes huge pages of it.
+    pub(in crate::store) fn into_stripes(
+        self,
+        owners_shift: u32,
+        stripe_shift: u32,
+    ) -> (Vec<Stripes>, HugePages) {
         assert!(stripe_shift >= PAGE_BYTES.trailing_zeros(), "stripes are whole pages");
         let len = (self.len >> (owners_shift + stripe_shift)) << stripe_shift;
         let stripes = |owner: usize| {
             let striping = Striping { mask: (1 << stripe_shift) - 1, owners_shift };
-            // SAFETY: the first stripe of each owner lies within the region if there are any; with none, the
-            // address is the region's own and used for nothing.
+            // SAFETY: the first stripe of each owner lies within the region if there are any; if there are none, the
+            // address is the region's own, and nothing is read or written there.
             let base = if len == 0 { self.base } else { unsafe { self.base.add(owner << stripe_shift) } };
             Stripes { reservation: Arc::clone(&self.reservation), base, striping, len }
         };
@@ -40,7 +44,7 @@ impl Region {
     }
 }
 
-/// How an owner's stripes lie among those of others.
+/// Where an owner's stripes lie among those of the other owners.
 #[derive(Clone, Copy, Debug)]
 struct Striping {
     /// The length of a stripe, a power of two, less one.
@@ -49,7 +53,7 @@ struct Striping {
 }
 
 impl Striping {
-    /// How far from the owner's first stripe its byte `at` is, in bytes.
+    /// The distance of the owner's byte `at` from its first stripe, in bytes.
     #[inline]
     fn offset(self, at: usize) -> usize {
         let within = at & self.mask;
@@ -57,9 +61,8 @@ impl Striping {
     }
 }
 
-/// One owner's part of a region: every n-th stripe of it, where n owners share it. To the owner they are bytes
-/// from 0 to `len`, of which a
-/// slice never reaches beyond its stripe. Invariant: no two owners have a stripe in common.
+/// One owner's stripes of a region. The owner addresses them as bytes from 0 to `len`; a slice never reaches beyond its
+/// stripe. Invariant: no two owners have a stripe in common.
 pub(in crate::store) struct Stripes {
     reservation: Arc<Reservation>,
     base: NonNull<u8>,
@@ -84,65 +87,65 @@ impl Stripes {
         self.striping.mask + 1
     }
 
-    /// What lies from `at` to the end of its stripe.
+    /// The bytes from `at` to the end of its stripe.
     ///
     /// # Panics
     /// When the owner has no such byte.
     #[inline]
     pub(in crate::store) fn tail(&self, at: usize) -> &[u8] {
-        let (start, len) = self.place(at);
+        let (start, len) = self.address(at);
         // SAFETY: the range is the end of one stripe of this owner, mapped readable for as long as the reservation
         // lives; writing needs `&mut self`, so it cannot change while this borrow lasts.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
-    /// What lies from `at` to the end of its stripe, to be written to.
+    /// The same bytes, to be written to.
     ///
     /// # Panics
     /// As [`Stripes::tail`].
     #[inline]
     pub(in crate::store) fn tail_mut(&mut self, at: usize) -> &mut [u8] {
-        let (start, len) = self.place(at);
+        let (start, len) = self.address(at);
         // SAFETY: as for `tail`, mapped writable too, and `&mut self` on the only owner makes this the only
         // reference.
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 
-    /// Copies `len` bytes at `from` to `to`, each within a stripe; they may overlap.
+    /// Copies `len` bytes from `from` to `to`, each within a stripe; they may overlap.
     ///
     /// # Panics
     /// When either reaches beyond its stripe.
     #[inline]
     pub(in crate::store) fn copy(&mut self, from: usize, len: usize, to: usize) {
-        let ((from, from_len), (to, to_len)) = (self.place(from), self.place(to));
-        assert!(len <= from_len && len <= to_len, "what is copied lies within a stripe");
+        let ((from, from_len), (to, to_len)) = (self.address(from), self.address(to));
+        assert!(len <= from_len && len <= to_len, "a copy stays within a stripe");
         // SAFETY: both ranges were just checked to lie in stripes of this owner, on which `&mut self` is the only
         // reference; `copy` allows them to overlap.
         unsafe { std::ptr::copy(from, to, len) }
     }
 
-    /// The address of byte `at` and the bytes from there to the end of its stripe.
+    /// The address of byte `at`, and how many bytes there are from it to the end of its stripe.
     #[inline]
-    fn place(&self, at: usize) -> (*mut u8, usize) {
+    fn address(&self, at: usize) -> (*mut u8, usize) {
         assert!(at < self.len, "an owner stays within its stripes");
         // SAFETY: `at` lies in one of the owner's stripes, so its offset lies in the region they were cut from.
         let start = unsafe { self.base.as_ptr().add(self.striping.offset(at)) };
         (start, self.stripe_bytes() - (at & self.striping.mask))
     }
 
-    /// Where hints find these bytes.
+    /// Where these bytes lie, for prefetching.
     pub(in crate::store) fn addresses(&self) -> Addresses {
         Addresses { base: self.base.as_ptr() as usize, striping: self.striping }
     }
 
-    /// Gives the pages of the stripe that starts at `at` back to the system; they read as zeros from now on.
+    /// Discards the pages of the stripe that starts at `at`; they read as zeros from now on.
     ///
     /// # Panics
     /// When no stripe starts there.
     pub(in crate::store) fn discard(&mut self, at: usize) {
-        let (start, len) = self.place(at);
+        let (start, len) = self.address(at);
         assert_eq!(len, self.stripe_bytes(), "stripes are discarded as a whole");
-        // SAFETY: the stripe is this owner's, who has lent out nothing of it.
+        // SAFETY: `&mut self` on the only owner makes this the only reference to the stripe.
         if !unsafe { discard_pages(start, len) } {
             self.tail_mut(at).fill(0);
         }
@@ -155,7 +158,7 @@ impl fmt::Debug for Stripes {
     }
 }
 
-/// Where an owner's stripes lie, for those who only ask the processor for them.
+/// Where an owner's stripes lie, for prefetching: they are not read through it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Addresses {
     base: usize,
@@ -163,17 +166,17 @@ pub(in crate::store) struct Addresses {
 }
 
 impl Addresses {
-    /// Asks the processor to fetch the line of byte `at` and the next one.
+    /// Prefetches the line of byte `at` and the next one.
     #[inline]
     pub(in crate::store) fn prefetch_two_lines(self, at: usize) {
         let address = self.base.wrapping_add(self.striping.offset(at));
-        prefetch(address as *const u8);
-        prefetch(address.wrapping_add(64) as *const u8);
+        prefetch(std::ptr::without_provenance(address));
+        prefetch(std::ptr::without_provenance(address.wrapping_add(64)));
     }
 }
 
-/// Stripes of [`WORDS_STRIPE_BYTES`], used as lines of words that many threads may read at any time, whoever writes
-/// them.
+/// Stripes of [`WORDS_STRIPE_BYTES`], used as lines of words. Threads may read words at any time, also while another
+/// thread writes them.
 #[derive(Clone)]
 pub(in crate::store) struct Words {
     stripes: Arc<Stripes>,
@@ -188,7 +191,7 @@ unsafe impl Send for Words {}
 unsafe impl Sync for Words {}
 
 impl Words {
-    /// The words of `stripes`.
+    /// The words in `stripes`.
     pub(in crate::store) fn new(stripes: Stripes) -> Words {
         assert_eq!(stripes.stripe_bytes(), WORDS_STRIPE_BYTES, "words come in stripes of their own length");
         let lines =
@@ -197,10 +200,10 @@ impl Words {
         Words { stripes: Arc::new(stripes), base, lines, owners_shift }
     }
 
-    /// How far from the first word the one that starts at `byte` is, in bytes.
+    /// The distance of the word that starts at `byte` from the first one, in bytes.
     #[inline]
     fn offset(&self, byte: usize) -> usize {
-        // The length is a constant, so that what hints look at fits a cache line.
+        // The length of a stripe is a constant, so that a `View` fits a cache line.
         Striping { mask: WORDS_STRIPE_BYTES - 1, owners_shift: self.owners_shift }.offset(byte)
     }
 
@@ -219,7 +222,7 @@ impl Words {
         assert!(number < self.lines(), "lines are within the stripes");
         let offset = self.offset(number * LINE_WORDS * size_of::<u64>());
         // SAFETY: the line lies in one of the stripes, which are mapped for as long as `self` lives, start on page
-        // boundaries and were given up to `Words` (no slice of bytes of them is ever made); any bits are a valid
+        // boundaries and belong to `Words` alone (no slice of bytes of them is ever made); any bits are a valid
         // `AtomicU64`.
         unsafe { self.base.byte_add(offset).cast::<[AtomicU64; LINE_WORDS]>().as_ref() }
     }
@@ -236,22 +239,21 @@ impl Words {
         unsafe { self.base.byte_add(offset).as_ref() }
     }
 
-    /// Asks the processor to fetch line `number`.
+    /// Prefetches line `number`.
     #[inline]
     pub(in crate::store) fn prefetch(&self, number: usize) {
         let offset = self.offset(number * LINE_WORDS * size_of::<u64>());
         prefetch(self.base.as_ptr().cast::<u8>().wrapping_add(offset));
     }
 
-    /// Gives pages back to the system; their words read as 0 from now on. To other threads it is as if 0 had been
-    /// stored in each.
+    /// Discards `pages`; their words read as 0 from now on. To other threads it is as if 0 had been stored in each.
     ///
     /// # Panics
     /// When there are no such pages.
     pub(in crate::store) fn discard(&self, pages: Range<usize>) {
         let (mut at, end) = (pages.start * PAGE_BYTES, pages.end * PAGE_BYTES);
         while at < end {
-            let (start, stripe_rest) = self.stripes.place(at);
+            let (start, stripe_rest) = self.stripes.address(at);
             let len = stripe_rest.min(end - at);
             // SAFETY: the pages are within one of the stripes, and atomics may become 0 at any time.
             if !unsafe { discard_pages(start, len) } {
@@ -270,7 +272,7 @@ impl fmt::Debug for Words {
     }
 }
 
-/// Asks the processor to fetch the line at `address`. It means nothing: any address will do, mapped or not.
+/// Prefetches the line at `address`. It has no other effect, so any address will do, mapped or not.
 #[inline]
 fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -294,7 +296,7 @@ mod tests {
 
     #[test]
     fn stripes_are_apart_and_cover_the_region() {
-        let (mut all, _) = Region::reserve(17 * PAGE_BYTES).unwrap().share(2, 13);
+        let (mut all, _) = Region::reserve(17 * PAGE_BYTES).unwrap().into_stripes(2, 13);
         assert_eq!(all.len(), 4);
         for (owner, stripes) in all.iter_mut().enumerate() {
             assert_eq!(stripes.len(), 4 * PAGE_BYTES, "two stripes of two pages each");
@@ -311,26 +313,26 @@ mod tests {
         assert_eq!(whole(&all[2]), [0, 0, 13, 13]);
         assert_eq!(whole(&all[3]), [4, 4, 14, 14]);
         let first = all[0].base.as_ptr() as usize;
-        assert_eq!(all[3].place(2 * PAGE_BYTES).0 as usize - first, 14 * PAGE_BYTES, "they lie in turn");
+        assert_eq!(all[3].address(2 * PAGE_BYTES).0 as usize - first, 14 * PAGE_BYTES, "they lie in turn");
     }
 
     #[test]
     #[should_panic(expected = "an owner stays within its stripes")]
-    fn nobody_looks_beyond_their_stripes() {
-        let (all, _) = Region::reserve(8 * PAGE_BYTES).unwrap().share(1, 12);
+    fn an_owner_reads_nothing_beyond_its_stripes() {
+        let (all, _) = Region::reserve(8 * PAGE_BYTES).unwrap().into_stripes(1, 12);
         all[0].tail(4 * PAGE_BYTES);
     }
 
     #[test]
-    #[should_panic(expected = "what is copied lies within a stripe")]
+    #[should_panic(expected = "a copy stays within a stripe")]
     fn nothing_is_copied_into_the_next_owners_stripe() {
-        let (mut all, _) = Region::reserve(8 * PAGE_BYTES).unwrap().share(1, 12);
+        let (mut all, _) = Region::reserve(8 * PAGE_BYTES).unwrap().into_stripes(1, 12);
         all[0].copy(0, 100, PAGE_BYTES - 99);
     }
 
     #[test]
     fn words_are_shared_and_go_back_to_zero() {
-        let (mut all, _) = Region::reserve(4 * WORDS_STRIPE_BYTES).unwrap().share(1, 16);
+        let (mut all, _) = Region::reserve(4 * WORDS_STRIPE_BYTES).unwrap().into_stripes(1, 16);
         let words = Words::new(all.remove(1));
         let other = words.clone();
         assert_eq!(words.lines(), 32 * PAGE_LINES);
