@@ -9,7 +9,7 @@
 //! have page tables of its own, and none would fill a huge page. The stripes of all shards in turn form one dense
 //! range, which does.
 //!
-//! Miri checks the unsafe code and the files that rely on it most. It takes about TIME:
+//! Miri checks the unsafe code and the files that rely on it most, in some two minutes of a processor:
 //!
 //! ```text
 //! MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --lib -- store::memory store::index store::large
