@@ -93,6 +93,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod lifecycle;
+pub mod manual;
 pub mod net;
 pub mod process;
 pub mod protocol;

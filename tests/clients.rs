@@ -31,6 +31,11 @@ fn flask_with_python_memcached() {
 }
 
 #[test]
+fn readme() {
+    run("test_readme.py", &[]);
+}
+
+#[test]
 fn pymemcache_cache_aside() {
     run("test_pymemcache_cache_aside.py", &[]);
 }

@@ -1,4 +1,4 @@
-//! The README's plots, as SVG.
+//! The plots of benches/RESULTS.md, as SVG.
 
 use std::path::Path;
 

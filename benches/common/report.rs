@@ -1,4 +1,4 @@
-//! Figures as the README shows them.
+//! Figures as benches/RESULTS.md shows them.
 
 use std::time::Duration;
 

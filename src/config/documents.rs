@@ -1,11 +1,14 @@
-//! What is written down about the options: the help text, the README's tables, the example file. All of it comes
-//! from the rows.
+//! What is written down about the options: the help text, the manual's tables, the example file. All of it comes
+//! from the rows. And what shows the manual.
 
 use std::fmt::Write as _;
 
 use super::environment::VARIABLES;
+use super::fault::Fault;
+use super::given::Given;
 use super::row::{Group, Row, Verdict};
 use super::{option_table, suboption_table, version_line};
+use crate::manual;
 
 /// How wide the help text is, in columns.
 const HELP_COLUMNS: usize = 100;
@@ -94,15 +97,47 @@ pub(super) fn license() -> String {
     include_str!("../../LICENSE").to_owned()
 }
 
-/// The tables of the README: every option, every sub-option and what becomes of it.
-pub fn readme_tables() -> String {
+/// What `--manual` shows: the topic it was given, or the list of them.
+pub(super) fn manual(given: &Given<'_>) -> Result<String, Fault> {
+    let name = given.shown();
+    if name.is_empty() {
+        return Ok(manual::contents());
+    }
+    let topic = manual::topic(&name).ok_or_else(|| {
+        let topics: Vec<&str> = manual::TOPICS.iter().map(|topic| topic.name).collect();
+        given.impossible(format!("The manual has the topics {}", topics.join(", ")))
+    })?;
+    Ok(topic.plain())
+}
+
+/// What `--generate` shows.
+pub(super) fn generated(given: &Given<'_>) -> Result<String, Fault> {
+    match &*given.shown() {
+        "man" => Ok(manual::man_page(env!("CARGO_PKG_VERSION"))),
+        _ => Err(given.impossible("What can be generated is man")),
+    }
+}
+
+/// The options called `names`, as README shows them.
+pub fn options_in_brief(names: &[&str]) -> String {
+    let mut text = String::from("| option | meaning |\n|---|---|\n");
+    let rows = option_table().iter().chain(suboption_table());
+    for row in names.iter().filter_map(|name| rows.clone().find(|row| row.name == *name)) {
+        let head = if row.group == Group::Extended { "-o " } else { "" };
+        let _ = writeln!(text, "| `{head}{}` | {} |", cell(row), row.explanation());
+    }
+    text
+}
+
+/// The tables of the manual: every option, every sub-option and what becomes of it.
+pub fn option_tables() -> String {
     let mut text = String::from("| option | verdict | meaning |\n|---|---|---|\n");
     for row in option_table() {
-        readme_entry(&mut text, row);
+        table_entry(&mut text, row);
     }
     text.push_str("\n| sub-option of `-o` | verdict | meaning |\n|---|---|---|\n");
     for row in suboption_table() {
-        readme_entry(&mut text, row);
+        table_entry(&mut text, row);
     }
     text.push_str("\n| variable | meaning |\n|---|---|\n");
     for variable in VARIABLES {
@@ -133,7 +168,8 @@ pub fn example() -> String {
 /// -d has a place of its own at the head.
 fn belongs_in_file(row: &Row) -> bool {
     row.verdict == Verdict::Implemented
-        && !["config", "daemon", "extended", "help", "license", "version"].contains(&row.name)
+        && !["config", "daemon", "extended", "generate", "help", "license", "manual", "version"]
+            .contains(&row.name)
 }
 
 fn help_entry(text: &mut String, usage: &str, explanation: &str) {
@@ -149,9 +185,13 @@ fn help_entry(text: &mut String, usage: &str, explanation: &str) {
     }
 }
 
-fn readme_entry(text: &mut String, row: &Row) {
-    let usage = row.usage().replace('|', "\\|").replace(", ", "`, `");
-    let _ = writeln!(text, "| `{usage}` | {} | {} |", row.verdict.words(), row.explanation());
+fn table_entry(text: &mut String, row: &Row) {
+    let _ = writeln!(text, "| `{}` | {} | {} |", cell(row), row.verdict.words(), row.explanation());
+}
+
+/// How an option is written, for a cell of a table.
+fn cell(row: &Row) -> String {
+    row.usage().replace('|', "\\|").replace(", ", "`, `")
 }
 
 fn example_entry(text: &mut String, row: &Row) {

@@ -1,7 +1,7 @@
 //! The command line, the environment and the settings file, made into plain values.
 //!
 //! Rules:
-//! - Every option is one row of [`option_table`] or [`suboption_table`]; parsing, help, the README's tables and
+//! - Every option is one row of [`option_table`] or [`suboption_table`]; parsing, help, the manual's tables and
 //!   the example file all read the rows, so there is one definition of each.
 //! - Three kinds of source speak the same language, arguments, and are applied from the weakest to the
 //!   strongest: settings file, environment, command line. What a stronger one says replaces what a weaker one
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use documents::{example, help, readme_tables};
+pub use documents::{example, help, option_tables, options_in_brief};
 pub use row::{Group, Row, Verdict};
 
 use crate::settings::{OneUser, Protocol, Settings, TcpPort, TlsPrefix, TlsSettings, VERSION, VerifyMode};
@@ -51,7 +51,7 @@ type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 pub enum Parsed {
     /// To run.
     Run(Box<Config>),
-    /// To print this on standard output and end with exit code 0 (`-h`, `-i`, `-V`).
+    /// To print this on standard output and end with exit code 0 (`-h`, `-i`, `-V`, `--manual`, `--generate`).
     Show(String),
 }
 
@@ -148,7 +148,7 @@ pub fn parse_reading(
 ) -> Result<Parsed, Stop> {
     let read: ReadFile<'_> = &|path| bounded(read(path)?);
     let command_line = Source::read(None, arguments.into_iter().skip(1))?;
-    if let Some(text) = command_line.shown() {
+    if let Some(text) = command_line.shown()? {
         return Ok(Parsed::Show(text));
     }
     let mut config = Config::default();
@@ -158,8 +158,10 @@ pub fn parse_reading(
     if let Some(path) = file {
         sources.insert(0, sources::of_file(&path, read(&path))?);
     }
-    if let Some(text) = sources.iter().rev().find_map(Source::shown) {
-        return Ok(Parsed::Show(text));
+    for source in sources.iter().rev() {
+        if let Some(text) = source.shown()? {
+            return Ok(Parsed::Show(text));
+        }
     }
 
     for source in &sources {

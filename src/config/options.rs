@@ -214,6 +214,13 @@ pub(super) static OPTIONS: &[Row] = &[
         .sample("idle_timeout=60,no_lru_crawler")
         .says("Sub-options, separated by commas; they are listed below.")
         .sets(suboptions::apply),
+    named("manual", Group::Information)
+        .takes("TOPIC")
+        .or_stands_alone()
+        .says("Show this topic of the manual, or the list of topics, and end."),
+    named("generate", Group::Information)
+        .takes("man")
+        .says("Print the whole manual as a page for man(1) and end."),
     option('h', "help", Group::Information).says("Show this help and end."),
     option('i', "license", Group::Information).says("Show the license and end."),
     option('V', "version", Group::Information).says("Show the version and end."),

@@ -16,7 +16,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict as the README says it.
+    /// The verdict as the manual says it.
     pub fn words(self) -> &'static str {
         match self {
             Verdict::Implemented => "implemented",
@@ -79,7 +79,7 @@ pub struct Row {
     pub name: &'static str,
     /// What stands for its value in the help text; `None` when it takes none.
     pub value: Option<&'static str>,
-    /// Whether it may also stand without its value (sub-options only).
+    /// Whether it may also stand without its value.
     pub value_is_optional: bool,
     /// The value that is in force when it is not given, written as it would be given.
     pub default: Option<&'static str>,

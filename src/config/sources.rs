@@ -101,18 +101,28 @@ impl Source {
         Ok(Source { user: Some(user), ..Source::read(Some(name), [])? })
     }
 
-    /// What `-h`, `-i` or `-V` show, when one was given.
-    pub(super) fn shown(&self) -> Option<String> {
+    /// What `-h`, `-i`, `-V`, `--manual` or `--generate` show, when one was given.
+    pub(super) fn shown(&self) -> Result<Option<String>, Stop> {
         let is_given = |name| self.matches.get_count(name) > 0;
         if is_given("help") {
-            Some(documents::help())
-        } else if is_given("license") {
-            Some(documents::license())
-        } else if is_given("version") {
-            Some(super::version_line())
-        } else {
-            None
+            return Ok(Some(documents::help()));
         }
+        if is_given("license") {
+            return Ok(Some(documents::license()));
+        }
+        if is_given("version") {
+            return Ok(Some(super::version_line()));
+        }
+        let last_of = |name| {
+            let row = OPTIONS.iter().find(|row| row.name == name)?;
+            Some(Given { row, text: self.values(row).pop()?, nth: 0 })
+        };
+        let text = match (last_of("manual"), last_of("generate")) {
+            (Some(topic), _) => documents::manual(&topic),
+            (None, Some(page)) => documents::generated(&page),
+            (None, None) => return Ok(None),
+        };
+        text.map(Some).map_err(|fault| fault.stop(self.name.as_deref()))
     }
 
     /// Whether this source gives the option called `name`, which takes a value.
@@ -183,7 +193,12 @@ fn argument(row: &Row) -> Arg {
     };
     match row.value {
         Some(_) => {
-            argument.action(ArgAction::Append).allow_hyphen_values(true).value_parser(value_parser!(OsString))
+            let argument = argument.action(ArgAction::Append).value_parser(value_parser!(OsString));
+            match row.value_is_optional {
+                // What begins with a dash is the next option.
+                true => argument.num_args(0..=1).default_missing_value(""),
+                false => argument.allow_hyphen_values(true),
+            }
         }
         None => argument.action(ArgAction::Count),
     }

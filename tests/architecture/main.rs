@@ -36,8 +36,9 @@ const fn worldly(name: &'static str, floor: u8, outside: &'static [&'static str]
 }
 
 /// The house. Modules of one floor do not know each other.
-const MODULES: [Module; 9] = [
+const MODULES: [Module; 10] = [
     pure("clock", 0, &[]),
+    pure("manual", 0, &[]),
     pure("settings", 0, &[]),
     worldly("process", 0, &["nix", "sd_listen_fds", "seccompiler", "thiserror"]),
     worldly("config", 1, &["clap", "thiserror"]),

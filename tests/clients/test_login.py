@@ -48,10 +48,10 @@ def test_who_may_only_read_reads(guarded):
         bob.set("k", "w", noreply=False)
 
 
-def test_each_connection_of_the_readmes_pool_logs_in(start_with_users):
+def test_each_connection_of_the_manuals_pool_logs_in(start_with_users):
     server, _ = start_with_users("ann:sesame:prefix=shop")
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    example = re.search(r"<!-- login -->\n```python\n(.*?)```", readme, re.DOTALL).group(1)
+    manual = (Path(__file__).parents[2] / "src/manual/access.md").read_text()
+    example = re.search(r"<!-- login -->\n```python\n(.*?)```", manual, re.DOTALL).group(1)
     # Its port was chosen by the system.
     said = example.replace("127.0.0.1:11211", server.name)
     assert said != example

@@ -1,4 +1,4 @@
-"""Twemproxy in front of two servers, with the configuration the README shows."""
+"""Twemproxy in front of two servers, with the configuration the manual shows."""
 
 import socket
 import subprocess

@@ -235,10 +235,10 @@ def test_each_kind_of_listener_lets_in_whom_it_should(start_tls, files):
     }
 
 
-def test_the_readmes_example_works_as_it_stands(start_server, tmp_path, monkeypatch):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_manuals_example_works_as_it_stands(start_server, tmp_path, monkeypatch):
+    manual = (Path(__file__).parents[2] / "src/manual/tls.md").read_text()
     shell, python = re.search(
-        r"A certificate to try it with:\n\n```sh\n(.*?)```\n\n```python\n(.*?)```", readme, re.DOTALL
+        r"A certificate to try it with:\n\n```sh\n(.*?)```\n\n```python\n(.*?)```", manual, re.DOTALL
     ).groups()
     certificate, _, server_line = shell.rstrip("\n").rpartition("\n")
     monkeypatch.chdir(tmp_path)

@@ -68,6 +68,9 @@ pub(crate) static DEBIANS_MEMCACHED: Need = Need {
 pub(crate) static OPENSSL: Need =
     Need { what: "openssl", brings: "apt-get install openssl", is_there: || have(&["openssl"]) };
 
+pub(crate) static GROFF: Need =
+    Need { what: "groff", brings: "apt-get install groff-base", is_there: || have(&["groff"]) };
+
 pub(crate) static TELNET: Need =
     Need { what: "telnet", brings: "apt-get install telnet", is_there: || have(&["telnet"]) };
 

@@ -1,4 +1,4 @@
-//! README's image, as far as it can be tried without a registry: the steps of its last stage, in an empty root directory.
+//! The manual's image, as far as it can be tried without a registry: the steps of its last stage, in an empty root directory.
 
 use std::fs;
 use std::net::TcpStream;
@@ -17,10 +17,10 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What the base image has that the steps call, beside what they bring themselves.
 const TOOLS: [&str; 3] = ["sh", "ln", "chmod"];
 
-/// The instructions of README's recipe in order, each with its arguments.
+/// The instructions of the manual's recipe in order, each with its arguments.
 fn recipe() -> Vec<(String, String)> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, rest) = readme.split_once("<!-- image -->\n```dockerfile\n").unwrap();
+    let text = ferrocached::manual::topic("container").unwrap().text;
+    let (_, rest) = text.split_once("<!-- image -->\n```dockerfile\n").unwrap();
     let (text, _) = rest.split_once("```\n<!-- /image -->").unwrap();
     let lines = text.replace("\\\n", " ");
     let lines = lines.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -162,7 +162,7 @@ fn started(image: &Image, arguments: &[&str]) -> Server {
 }
 
 #[test]
-fn the_image_in_the_readme_serves_whoever_reaches_its_port() {
+fn the_image_in_the_manual_serves_whoever_reaches_its_port() {
     in_own_network(|| {
         let image = Image::build();
         for (arguments, limit) in
@@ -201,7 +201,7 @@ fn the_image_in_the_readme_serves_whoever_reaches_its_port() {
 }
 
 #[test]
-fn the_image_in_the_readme_runs_other_commands_too() {
+fn the_image_in_the_manual_runs_other_commands_too() {
     in_own_network(|| {
         let image = Image::build();
         for (arguments, said) in [

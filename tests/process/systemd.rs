@@ -1,5 +1,5 @@
 //! Under a service manager: told when it is ready, listening on sockets that are handed in, under the restrictions of
-//! Debian's unit and of the README's.
+//! Debian's unit and of the manual's.
 //!
 //! Rule: no service manager runs here. What one would do is done by the tests: a socket to be notified on, a shell
 //! that hands sockets in, and the restrictions of a unit put on with unshare(1), setpriv(1) and filters of system
@@ -25,7 +25,7 @@ use crate::needs;
 use crate::server::*;
 use crate::tls::{client, tls_options, write};
 
-/// The units of the README.
+/// The units of the manual.
 const SERVICE: &str = include_str!("ferrocached.service");
 const SOCKET: &str = include_str!("ferrocached.socket");
 
@@ -310,7 +310,7 @@ fn a_units_restrictions_can_be_put_on() {
     let Ok(role) = env::var(RESTRICTED_AS) else { return };
     let filters = match role.as_str() {
         "debian" => as_debians_unit_has_it(),
-        _ => as_the_readmes_unit_has_it(),
+        _ => as_the_manuals_unit_has_it(),
     };
     for filter in filters {
         seccompiler::apply_filter(&filter).unwrap();
@@ -362,7 +362,7 @@ fn as_debians_unit_has_it() -> Vec<seccompiler::BpfProgram> {
 }
 
 /// `SystemCallFilter=` as the unit has it: what is not named ends the process.
-fn as_the_readmes_unit_has_it() -> Vec<seccompiler::BpfProgram> {
+fn as_the_manuals_unit_has_it() -> Vec<seccompiler::BpfProgram> {
     let mut allowed = BTreeSet::new();
     for line in SERVICE.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         match line.strip_prefix('~') {
@@ -471,7 +471,7 @@ fn it_runs_under_debians_unit_by_debians_wrapper() {
 }
 
 #[test]
-fn it_runs_under_the_readmes_unit() {
+fn it_runs_under_the_manuals_unit() {
     if !needs::are_there(&[&needs::SYSTEMD]) {
         return;
     }
@@ -481,7 +481,7 @@ fn it_runs_under_the_readmes_unit() {
     let nobody = "--reuid=65534 --regid=65534 --clear-groups --bounding-set=-all";
     let command = "ferrocached -p -1 -l 127.0.0.1 -o drop_privileges -v";
     let command = format!("{}/{command}", directory.0.display());
-    let Some(mut unit) = confined(&directory, "readme", nobody, &command) else { return };
+    let Some(mut unit) = confined(&directory, "manual", nobody, &command) else { return };
     let log = fs::File::create(directory.file("log")).unwrap();
     let child = unit.env("NOTIFY_SOCKET", directory.file("notify")).stderr(log).spawn().unwrap();
     let mut server = Server { child, directory, port: 0 };
