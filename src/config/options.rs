@@ -160,8 +160,8 @@ pub(super) static OPTIONS: &[Row] = &[
         .takes("PATH")
         .sample("/etc/memcached.users")
         .says(
-            "Serve only clients that log in with a user and password of this file, a line user:password[:rights] each; \
-             SIGHUP has it read again.",
+            "Serve only clients that log in with a user and password of this file, a line user:password or \
+             user:password:rights each; SIGHUP has it read again.",
         )
         .sets(|config, given| given.path().map(|path| config.admit_users_of(path))),
     option('Z', "enable-ssl", Group::Permissions)

@@ -23,7 +23,11 @@ pub struct Topic {
 
 macro_rules! topics {
     ($($name:ident: $summary:literal,)*) => {
-        $(#[doc = include_str!(concat!(stringify!($name), ".md"))] pub mod $name {})*
+        $(
+            #[doc = include_str!(concat!(stringify!($name), ".md"))]
+            #[allow(rustdoc::broken_intra_doc_links, reason = "brackets in the text are no links into the code")]
+            pub mod $name {}
+        )*
 
         /// All topics, in the order in which a reader may want them.
         pub const TOPICS: &[Topic] = &[$(Topic {
