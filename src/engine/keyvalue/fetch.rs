@@ -134,7 +134,7 @@ impl Engine {
             match &found {
                 Lookup::Hit(item) => {
                     counters.get_hits.add(1);
-                    Style::Classic.say_hit(&self.hit(session, fetch, item), Shown::default, owed);
+                    Style::Classic.say_hit(&self.classic_hit(session, fetch, item), Shown::default, owed);
                 }
                 Lookup::Miss => counters.get_misses.add(1),
                 Lookup::Expired => {
@@ -178,7 +178,7 @@ impl Engine {
                     session.counters().get_hits.add(1);
                     let shown =
                         || self.shown(session.granted().shown_key(key), item, left_of(item, now), now);
-                    Style::Meta(flags).say_hit(&self.hit(session, fetch, item), shown, owed);
+                    Style::Meta(flags).say_hit(&self.meta_hit(flags, item), shown, owed);
                 }
                 Lookup::Miss => miss(session, fetch.style, key, false, owed),
                 Lookup::Expired => miss(session, fetch.style, key, true, owed),
@@ -286,21 +286,29 @@ impl Engine {
     }
 
     /// `item` as `fetch` is to show it.
-    #[inline(always)]
     fn hit<'r>(&self, session: &'r Session, fetch: &Fetch<'r>, item: &Item<'r>) -> Hit<'r> {
-        let key = session.granted().shown_key(fetch.key);
-        let hit =
-            Hit { key, flags: item.flags, value: Some(item.value), shared: item.shared, ..Hit::default() };
         match fetch.style {
-            Style::Classic => {
-                let cas = fetch.with_cas.then_some(if self.settings.cas_enabled { item.cas } else { 0 });
-                Hit { cas, ..hit }
-            }
-            Style::Meta(flags) => {
-                let shows_value = flags.has(b'v') && !(flags.has(b'C') && self.is_known(flags, item));
-                let (token_sent, stale) = (item.marks.has(Marks::TOKEN_SENT), item.marks.has(Marks::STALE));
-                Hit { value: hit.value.filter(|_| shows_value), token_sent, stale, ..hit }
-            }
+            Style::Classic => self.classic_hit(session, fetch, item),
+            Style::Meta(flags) => self.meta_hit(flags, item),
+        }
+    }
+
+    #[inline(always)]
+    fn classic_hit<'r>(&self, session: &'r Session, fetch: &Fetch<'r>, item: &Item<'r>) -> Hit<'r> {
+        let key = session.granted().shown_key(fetch.key);
+        let cas = fetch.with_cas.then_some(if self.settings.cas_enabled { item.cas } else { 0 });
+        Hit { key, flags: item.flags, cas, value: Some(item.value), shared: item.shared, ..Hit::default() }
+    }
+
+    #[inline(always)]
+    fn meta_hit<'r>(&self, flags: Flags<'_>, item: &Item<'r>) -> Hit<'r> {
+        let shows_value = flags.has(b'v') && !(flags.has(b'C') && self.is_known(flags, item));
+        Hit {
+            value: shows_value.then_some(item.value),
+            shared: item.shared,
+            token_sent: item.marks.has(Marks::TOKEN_SENT),
+            stale: item.marks.has(Marks::STALE),
+            ..Hit::default()
         }
     }
 
