@@ -11,6 +11,8 @@ mod users;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -129,61 +131,79 @@ fn serve(config: Config) -> Result<(), Failure> {
     notes.iter().for_each(|note| debug!("{note}"));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(async {
-        // Before anybody can know that there is a process to be signalled.
-        let signals = Signals::new()?;
-        let server = match are_handed_in {
-            true => Server::adopt(handed_in, Arc::clone(&engine), clock, tls.clone())?,
-            false => bind(Arc::clone(&engine), clock, tls.clone())?,
-        };
-        if let Some(path) = &process.port_file {
-            process::write_port_file(path, port_lines(&server.endpoints()))
-                .iter()
-                .for_each(|warning| warn!("{warning}"));
-        }
-        let pidfile = process.pidfile.as_deref();
-        pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
-        if server.endpoints().is_empty() {
-            // Some units and test suites start it so, for signals and exit codes; memcached starts, too.
-            warn!("nobody can connect: -p 0 turns TCP off, and there is neither -s (--unix-socket) nor -U (--udp-port)");
-        }
-        let status = format!(
-            "listens on {}{}{} and keeps up to {} MB ({} threads, {} connections)",
-            server.description(),
-            if are_handed_in { " (handed in, in place of those of -p, -l, -s and -U)" } else { "" },
-            if server.is_protected() { ", for private addresses only," } else { "" },
-            memory_bytes >> 20,
-            engine.settings().threads,
-            engine.settings().connections_max,
-        );
-        info!("ferrocached {} {status}", env!("CARGO_PKG_VERSION"));
-        let service = Arc::new(Service::new(process.notify_socket, status));
-        let server = server.start()?;
-        let mut reloads: Vec<_> = tls.map(reload_certificates).into_iter().collect();
-        if let Some(path) = auth_file {
-            reloads.push(users::reload(Arc::clone(&engine), path));
-        }
-        if engine.settings().drop_privileges {
-            match process::restrict_system_calls()? {
-                None => info!("only the system calls of a running server are allowed from now on"),
-                Some(warning) => warn!("{warning}"),
-            }
-        }
-        service.ready();
-        let kind = server.serve(signals.stop(reloads, Arc::clone(&service))).await;
-        service.stopping();
-        match kind {
-            StopKind::Now => info!("stopped"),
-            StopKind::Graceful => info!("gracefully stopped"),
-        }
-        if let (Some(path), true) = (pidfile, process.daemonize) {
-            process::remove_pidfile(path).iter().for_each(|warning| warn!("{warning}"));
-        }
-        Ok(())
-    });
+    let served = runtime.block_on(serve_until_stopped(engine, clock, tls, handed_in, process, auth_file));
     // What is still being read or hashed ends with the process: a disk may hang, and a password take seconds.
     runtime.shutdown_background();
     served
+}
+
+/// Listens, tells people and the service manager, and serves until a signal or a client stops it.
+async fn serve_until_stopped(
+    engine: Arc<Engine>,
+    clock: Clock,
+    tls: Option<Arc<Tls>>,
+    handed_in: Vec<OwnedFd>,
+    process: Process,
+    auth_file: Option<PathBuf>,
+) -> Result<(), Failure> {
+    // Before anybody can know that there is a process to be signalled.
+    let signals = Signals::new()?;
+    let are_handed_in = !handed_in.is_empty();
+    let server = match are_handed_in {
+        true => Server::adopt(handed_in, Arc::clone(&engine), clock, tls.clone())?,
+        false => bind(Arc::clone(&engine), clock, tls.clone())?,
+    };
+    if let Some(path) = &process.port_file {
+        process::write_port_file(path, port_lines(&server.endpoints()))
+            .iter()
+            .for_each(|warning| warn!("{warning}"));
+    }
+    let pidfile = process.pidfile.as_deref();
+    pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
+    if server.endpoints().is_empty() {
+        // Some units and test suites start it so, for signals and exit codes; memcached starts, too.
+        warn!(
+            "nobody can connect: -p 0 turns TCP off, and there is neither -s (--unix-socket) nor -U (--udp-port)"
+        );
+    }
+    let status = status(&server, engine.settings(), are_handed_in);
+    info!("ferrocached {} {status}", env!("CARGO_PKG_VERSION"));
+    let service = Arc::new(Service::new(process.notify_socket, status));
+    let server = server.start()?;
+    let mut reloads: Vec<_> = tls.map(reload_certificates).into_iter().collect();
+    if let Some(path) = auth_file {
+        reloads.push(users::reload(Arc::clone(&engine), path));
+    }
+    if engine.settings().drop_privileges {
+        match process::restrict_system_calls()? {
+            None => info!("only the system calls of a running server are allowed from now on"),
+            Some(warning) => warn!("{warning}"),
+        }
+    }
+    service.ready();
+    let kind = server.serve(signals.stop(reloads, Arc::clone(&service))).await;
+    service.stopping();
+    match kind {
+        StopKind::Now => info!("stopped"),
+        StopKind::Graceful => info!("gracefully stopped"),
+    }
+    if let (Some(path), true) = (pidfile, process.daemonize) {
+        process::remove_pidfile(path).iter().for_each(|warning| warn!("{warning}"));
+    }
+    Ok(())
+}
+
+/// What the log and the service manager are told once it listens.
+fn status(server: &Server, settings: &Settings, are_handed_in: bool) -> String {
+    format!(
+        "listens on {}{}{} and keeps up to {} MB ({} threads, {} connections)",
+        server.description(),
+        if are_handed_in { " (handed in, in place of those of -p, -l, -s and -U)" } else { "" },
+        if server.is_protected() { ", for private addresses only," } else { "" },
+        settings.memory_bytes >> 20,
+        settings.threads,
+        settings.connections_max,
+    )
 }
 
 /// What must be so before there are threads or sockets.
