@@ -9,6 +9,7 @@ mod login;
 mod meta;
 mod owed;
 mod replies;
+mod stat_lines;
 mod style;
 mod tokens;
 pub(crate) mod uri;
@@ -17,6 +18,7 @@ pub use login::{LoginStep, login_step};
 pub use meta::{Flags, KeyBuffer, Letters, SecondsLeft, Shown, decode_key, encode_key};
 pub use owed::Owed;
 pub use replies::{Outcome, reply};
+pub use stat_lines::StatLines;
 pub use style::{Hit, Refusal, Style};
 pub use tokens::{Words, cut_exptime, signed, unsigned};
 

@@ -15,6 +15,13 @@ pub(crate) fn encode(key: &[u8], mut say: impl FnMut(&[u8])) {
     }
 }
 
+/// [`encode`] into a text of its own.
+pub(crate) fn encoded(key: &[u8]) -> String {
+    let mut text = String::with_capacity(key.len());
+    encode(key, |piece| text.extend(piece.iter().copied().map(char::from)));
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use crate::protocol::uri::*;
@@ -24,6 +31,7 @@ mod tests {
         let mut said = Vec::new();
         encode(b"aZ09-._~ !%/\x00\x7f\xff\xe9\xe9z", |piece| said.extend_from_slice(piece));
         assert_eq!(said, b"aZ09-._~%20%21%25%2F%00%7F%FF%E9%E9z");
+        assert_eq!(encoded(b"a \xffz").as_str(), "a%20%FFz");
         encode(b"", |_| panic!("of nothing there is nothing to say"));
     }
 }

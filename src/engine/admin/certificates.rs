@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::engine::admin::Call;
-use crate::engine::stats::{ConnectionTotals, Lines};
+use crate::engine::stats::ConnectionTotals;
 use crate::engine::turn::blocking::{BlockingTask, Kind};
 use crate::engine::{Engine, Session, Then};
-use crate::protocol::{Owed, reply};
+use crate::protocol::{Owed, StatLines, reply};
 
 /// Certificates that were read from files.
 pub trait Certificates: Debug + Send + Sync {
@@ -32,7 +32,7 @@ impl Engine {
     /// The lines of `stats` that servers with TLS have.
     pub(in crate::engine) fn say_tls(
         &self,
-        lines: &mut Lines<'_>,
+        lines: &mut StatLines<'_>,
         totals: ConnectionTotals,
         base: ConnectionTotals,
     ) {

@@ -12,7 +12,7 @@ use crate::clock::{Epoch, Tick};
 use crate::engine::turn::long_reply::{LongReply, Progress, SLICE_SLOTS};
 use crate::engine::{Engine, Session};
 use crate::protocol::uri;
-use crate::protocol::{Owed, encode_key, reply};
+use crate::protocol::{Owed, StatLines, encode_key};
 use crate::store::{Cursor, Entry, Marks};
 
 /// `stats sizes` rounds up to this many bytes. Source: memcached.
@@ -170,18 +170,17 @@ impl Purpose {
     /// Says what there is to say when the walk is over, or a slice of it.
     fn end(&mut self, owed: &mut Owed) -> Progress {
         match self {
-            Purpose::Metadump { .. } | Purpose::Cachedump { .. } => owed.say(reply::END),
+            Purpose::Metadump { .. } | Purpose::Cachedump { .. } => StatLines::new(owed).end(),
             Purpose::Mgdump { .. } => owed.say(b"EN\r\n"),
             Purpose::Crawl { .. } => {}
             Purpose::Sizes { counts, .. } => {
+                let mut lines = StatLines::new(owed);
                 for _ in 0..SIZES_PER_SLICE {
                     let Some((size, count)) = counts.pop_first() else {
-                        owed.say(reply::END);
+                        lines.end();
                         return Progress::Done;
                     };
-                    say_all(owed, &[b"STAT "], size);
-                    say_all(owed, &[b" "], count);
-                    owed.say(b"\r\n");
+                    lines.number(&size.to_string(), count);
                 }
                 return Progress::GoesOn;
             }

@@ -17,7 +17,9 @@ use crate::engine::turn::then::Reason;
 use crate::engine::watching::hot_keys::Subject;
 use crate::engine::watching::watch::{Stream, Streams};
 use crate::engine::{Engine, Session, Then};
-use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, cut_exptime, decode_key, reply, unsigned};
+use crate::protocol::{
+    KEY_BYTES_MAX, KeyBuffer, Owed, StatLines, Words, cut_exptime, decode_key, reply, unsigned,
+};
 use crate::settings::{MEMORY_BYTES_MIN, VERSION};
 use crate::store::TooManyFlushes;
 
@@ -412,7 +414,10 @@ fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
                 call.session.reply_at_length(engine.listings.start(Purpose::Cachedump { keys, items_left })),
             );
         }
-        (Some(0..=CLASS_MAX), Some(_)) => reply::END,
+        (Some(0..=CLASS_MAX), Some(_)) => {
+            StatLines::new(call.owed).end();
+            return None;
+        }
         (Some(_), Some(_)) => b"CLIENT_ERROR Illegal slab id\r\n",
         _ => reply::BAD_LINE,
     };

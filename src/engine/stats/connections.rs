@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use crate::clock::Tick;
 use crate::engine::Engine;
-use crate::engine::stats::Lines;
 use crate::engine::turn::long_reply::{LongReply, Progress};
-use crate::protocol::{Owed, reply};
+use crate::protocol::{Owed, StatLines};
 
 /// How many sockets one slice of `stats conns` lists. Some 15 KiB, or four times that with the longest addresses.
 const SEATS_PER_SLICE: usize = 64;
@@ -114,22 +113,23 @@ impl Engine {
 
 impl LongReply for Conns {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress {
+        let mut lines = StatLines::new(owed);
         for descriptor in self.descriptors.by_ref().take(SEATS_PER_SLICE) {
             let Some(seat) = engine.roster.get().and_then(|roster| roster.seat(descriptor, now)) else {
                 continue;
             };
             let state = if descriptor == self.own { "conn_parse_cmd" } else { seat.state.name() };
-            say_seat(&mut Lines(owed), descriptor, &seat, state);
+            say_seat(&mut lines, descriptor, &seat, state);
         }
         if self.descriptors.len() > 0 {
             return Progress::GoesOn;
         }
-        owed.say(reply::END);
+        lines.end();
         Progress::Done
     }
 }
 
-fn say_seat(lines: &mut Lines<'_>, descriptor: i32, seat: &Seat, state: &str) {
+fn say_seat(lines: &mut StatLines<'_>, descriptor: i32, seat: &Seat, state: &str) {
     let name = |what: &str| format!("{descriptor}:{what}");
     if seat.address.starts_with("udp") {
         lines.text(&name("UDP"), "UDP");

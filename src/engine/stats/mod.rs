@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::Engine;
 use crate::clock::Tick;
 use crate::engine::watching::sampler::Sampler;
-use crate::protocol::{Owed, reply};
+use crate::protocol::{Owed, StatLines};
 use crate::settings::VERSION;
 
 /// A number that one thread adds to and any may read.
@@ -253,35 +253,6 @@ impl Statistics {
     }
 }
 
-/// Writes `STAT` lines.
-pub(super) struct Lines<'o>(pub(super) &'o mut Owed);
-
-impl Lines<'_> {
-    pub(super) fn text(&mut self, name: &str, value: &str) {
-        for piece in ["STAT ", name, " ", value, "\r\n"] {
-            self.0.say(piece.as_bytes());
-        }
-    }
-
-    pub(super) fn number(&mut self, name: &str, value: u64) {
-        self.text(name, itoa::Buffer::new().format(value));
-    }
-
-    fn flag(&mut self, name: &str, value: bool) {
-        self.text(name, if value { "yes" } else { "no" });
-    }
-
-    fn seconds(&mut self, name: &str, value: Duration) {
-        self.text(name, &format!("{}.{:06}", value.as_secs(), value.subsec_micros()));
-    }
-
-    fn zeros(&mut self, names: &[&str]) {
-        for name in names {
-            self.number(name, 0);
-        }
-    }
-}
-
 impl Engine {
     /// What was counted since the last reset.
     fn counted_since_reset(&self) -> Totals {
@@ -293,28 +264,28 @@ impl Engine {
     pub(super) fn say_stats(&self, owed: &mut Owed, now: Tick) {
         let base = *self.statistics.base.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = self.statistics.counted().since(base.0);
-        let lines = &mut Lines(owed);
-        self.say_process(lines, now);
-        self.say_connections(lines, base.1);
-        say_commands(lines, &counted);
-        self.say_network(lines, &counted, base.1);
-        self.say_store(lines, base.1);
-        owed.say(reply::END);
+        let mut lines = StatLines::new(owed);
+        self.say_process(&mut lines, now);
+        self.say_connections(&mut lines, base.1);
+        say_commands(&mut lines, &counted);
+        self.say_network(&mut lines, &counted, base.1);
+        self.say_store(&mut lines, base.1);
+        lines.end();
     }
 
     /// `stats network`: what memcached does not count of connections and datagrams, and `stats` therefore does not show.
     pub(super) fn say_own_network(&self, owed: &mut Owed) {
         let base = self.statistics.base.lock().unwrap_or_else(PoisonError::into_inner).1;
         let totals = self.statistics.connections.totals();
-        let lines = &mut Lines(owed);
+        let mut lines = StatLines::new(owed);
         lines.number("rejected_public_connections", totals.rejected_public - base.rejected_public);
         lines.number("rejected_datagrams", totals.rejected_datagrams - base.rejected_datagrams);
         lines.number("malformed_datagrams", totals.malformed_datagrams - base.malformed_datagrams);
         lines.number("dropped_datagrams", totals.dropped_datagrams - base.dropped_datagrams);
-        owed.say(reply::END);
+        lines.end();
     }
 
-    fn say_process(&self, lines: &mut Lines<'_>, now: Tick) {
+    fn say_process(&self, lines: &mut StatLines<'_>, now: Tick) {
         let usage = (self.statistics.usage)();
         lines.number("pid", u64::from(std::process::id()));
         lines.number("uptime", u64::from(now.seconds_since(Tick(0))));
@@ -326,7 +297,7 @@ impl Engine {
         lines.seconds("rusage_system", usage.system);
     }
 
-    fn say_connections(&self, lines: &mut Lines<'_>, base: ConnectionTotals) {
+    fn say_connections(&self, lines: &mut StatLines<'_>, base: ConnectionTotals) {
         let connections = &self.statistics.connections;
         let totals = connections.totals();
         lines.number("max_connections", u64::from(self.settings.connections_max));
@@ -346,7 +317,7 @@ impl Engine {
         lines.number("reserved_fds", 0);
     }
 
-    fn say_network(&self, lines: &mut Lines<'_>, counted: &Totals, base: ConnectionTotals) {
+    fn say_network(&self, lines: &mut StatLines<'_>, counted: &Totals, base: ConnectionTotals) {
         let connections = &self.statistics.connections;
         let totals = connections.totals();
         if self.settings.idle_seconds_max > 0 {
@@ -362,23 +333,26 @@ impl Engine {
         lines.number("conn_yields", counted.conn_yields);
     }
 
-    fn say_store(&self, lines: &mut Lines<'_>, base: ConnectionTotals) {
+    fn say_store(&self, lines: &mut StatLines<'_>, base: ConnectionTotals) {
         let store = self.store.stats();
         let compat = &self.settings.compat;
         lines.number("hash_power_level", store.index_power);
         lines.number("hash_bytes", store.index_bytes);
         lines.number("hash_is_expanding", 0);
         if compat.slab_reassign {
-            lines.zeros(&[
-                "slab_reassign_rescues",
-                "slab_reassign_chunk_rescues",
-                "slab_reassign_inline_reclaim",
-                "slab_reassign_busy_items",
-                "slab_reassign_busy_deletes",
-                "slab_reassign_busy_nomem",
-            ]);
+            zeros(
+                lines,
+                &[
+                    "slab_reassign_rescues",
+                    "slab_reassign_chunk_rescues",
+                    "slab_reassign_inline_reclaim",
+                    "slab_reassign_busy_items",
+                    "slab_reassign_busy_deletes",
+                    "slab_reassign_busy_nomem",
+                ],
+            );
             lines.text("slab_reassign_last_busy_status", "none");
-            lines.zeros(&["slab_reassign_running", "slabs_moved"]);
+            zeros(lines, &["slab_reassign_running", "slabs_moved"]);
         }
         if self.sweep_enabled() {
             lines.number("lru_crawler_running", self.listings.running());
@@ -395,7 +369,7 @@ impl Engine {
         lines.number("log_watcher_sent", watch.sent);
         lines.number("log_watchers", watchers as u64);
         self.say_tls(lines, self.statistics.connections.totals(), base);
-        lines.zeros(&["unexpected_napi_ids", "round_robin_fallback"]);
+        zeros(lines, &["unexpected_napi_ids", "round_robin_fallback"]);
         lines.number("bytes", store.bytes);
         lines.number("curr_items", store.items);
         lines.number("total_items", store.total_items);
@@ -411,18 +385,25 @@ impl Engine {
         lines.number("crawler_items_checked", store.sweep_checked);
         lines.number("lrutail_reflocked", 0);
         if compat.lru_maintainer {
-            lines.zeros(&[
-                "moves_to_cold",
-                "moves_to_warm",
-                "moves_within_lru",
-                "direct_reclaims",
-                "lru_bumps_dropped",
-            ]);
+            zeros(
+                lines,
+                &[
+                    "moves_to_cold",
+                    "moves_to_warm",
+                    "moves_within_lru",
+                    "direct_reclaims",
+                    "lru_bumps_dropped",
+                ],
+            );
         }
     }
 }
 
-fn say_commands(lines: &mut Lines<'_>, counted: &Totals) {
+fn zeros(lines: &mut StatLines<'_>, names: &[&str]) {
+    names.iter().for_each(|name| lines.number(name, 0));
+}
+
+fn say_commands(lines: &mut StatLines<'_>, counted: &Totals) {
     lines.number("cmd_get", counted.cmd_get);
     lines.number("cmd_set", counted.cmd_set);
     lines.number("cmd_flush", counted.cmd_flush);

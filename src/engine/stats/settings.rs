@@ -3,21 +3,20 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use super::Lines;
 use crate::clock::Tick;
 use crate::engine::Engine;
-use crate::protocol::{Owed, reply};
+use crate::protocol::{Owed, StatLines};
 use crate::settings::{ListenAddress, Protocol, Settings, TcpPort, TlsSettings, TlsVersion, VerifyMode};
 
 impl Engine {
     /// `stats settings`.
     pub(in crate::engine) fn say_settings(&self, owed: &mut Owed, now: Tick) {
         let compat = self.compat().clone();
-        let lines = &mut Lines(owed);
-        self.say_own_settings(lines, now);
+        let mut lines = StatLines::new(owed);
+        self.say_own_settings(&mut lines, now);
         lines.flag("slab_reassign", compat.slab_reassign);
         lines.number("slab_automove", u64::from(compat.slab_automove));
-        lines.text("slab_automove_ratio", &format!("{:.2}", compat.slab_automove_ratio));
+        lines.decimal("slab_automove_ratio", compat.slab_automove_ratio, 2);
         lines.number("slab_automove_window", u64::from(compat.slab_automove_window));
         lines.number("slab_chunk_max", compat.slab_chunk_bytes_max);
         lines.flag("lru_crawler", self.sweep_enabled());
@@ -31,8 +30,8 @@ impl Engine {
         lines.flag("lru_segmented", compat.lru_segmented);
         lines.number("hot_lru_pct", u64::from(compat.hot_lru_percent));
         lines.number("warm_lru_pct", u64::from(compat.warm_lru_percent));
-        lines.text("hot_max_factor", &format!("{:.2}", compat.hot_max_factor));
-        lines.text("warm_max_factor", &format!("{:.2}", compat.warm_max_factor));
+        lines.decimal("hot_max_factor", compat.hot_max_factor, 2);
+        lines.decimal("warm_max_factor", compat.warm_max_factor, 2);
         lines.flag("temp_lru", compat.temporary_ttl.is_some());
         // memcached shows 61 where it is off.
         lines.number("temporary_ttl", u64::from(compat.temporary_ttl.unwrap_or(61)));
@@ -43,15 +42,15 @@ impl Engine {
         lines.flag("track_sizes", compat.track_sizes);
         lines.text("inline_ascii_response", "no");
         lines.flag("drop_privileges", self.settings.drop_privileges);
-        say_tls(lines, &self.settings.tls);
+        say_tls(&mut lines, &self.settings.tls);
         lines.number("num_napi_ids", u64::from(compat.napi_ids));
         let memory_file = compat.memory_file.as_ref().map(|path| path.display().to_string());
         lines.text("memory_file", memory_file.as_deref().unwrap_or("(null)"));
         lines.number("client_flags_size", 4);
-        owed.say(reply::END);
+        lines.end();
     }
 
-    fn say_own_settings(&self, lines: &mut Lines<'_>, now: Tick) {
+    fn say_own_settings(&self, lines: &mut StatLines<'_>, now: Tick) {
         let Settings { compat, .. } = &self.settings;
         let settings = &self.settings;
         lines.number("maxbytes", self.store.memory_bytes());
@@ -71,7 +70,7 @@ impl Engine {
         lines.text("domain_socket", socket.as_deref().unwrap_or("NULL"));
         lines.text("umask", &format!("{:o}", settings.unix_mask));
         lines.flag("shutdown_command", settings.shutdown_enabled);
-        lines.text("growth_factor", &format!("{:.2}", compat.growth_factor));
+        lines.decimal("growth_factor", compat.growth_factor, 2);
         lines.number("chunk_size", u64::from(compat.chunk_bytes));
         lines.number("num_threads", settings.threads as u64);
         lines.number("num_threads_per_udp", 1);
@@ -98,7 +97,7 @@ impl Engine {
     }
 }
 
-fn say_tls(lines: &mut Lines<'_>, tls: &TlsSettings) {
+fn say_tls(lines: &mut StatLines<'_>, tls: &TlsSettings) {
     // As memcached does, which shows the two kinds of nothing.
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let chain_cert = path(&tls.chain_cert);

@@ -6,8 +6,8 @@
 
 use crate::clock::Tick;
 use crate::engine::Engine;
-use crate::engine::stats::{Lines, Totals};
-use crate::protocol::{Owed, reply};
+use crate::engine::stats::Totals;
+use crate::protocol::{Owed, StatLines};
 
 /// What memcached calls a page, in bytes.
 const PAGE_BYTES: u64 = 1 << 20;
@@ -16,12 +16,12 @@ impl Engine {
     /// `stats items`.
     pub(in crate::engine) fn say_items(&self, owed: &mut Owed, now: Tick) {
         let store = self.store.stats();
+        let mut lines = StatLines::new(owed);
         if store.items > 0 {
             let queues = self.store.queues(now);
             let (hot, warm) = (queues.probation, queues.main);
             let counted = self.counted_since_reset();
             let has_temporary = self.compat().temporary_ttl.is_some();
-            let lines = &mut Lines(owed);
             let mut number = |name: &str, value| lines.number(&format!("items:1:{name}"), value);
             number("number", store.items);
             number("number_hot", hot.items);
@@ -57,14 +57,14 @@ impl Engine {
                 }
             }
         }
-        owed.say(reply::END);
+        lines.end();
     }
 
     /// `stats slabs`.
     pub(in crate::engine) fn say_slabs(&self, owed: &mut Owed) {
         let store = self.store.stats();
         let counted = self.counted_since_reset();
-        let lines = &mut Lines(owed);
+        let mut lines = StatLines::new(owed);
         if store.items > 0 {
             let chunk_bytes = store.bytes.div_ceil(store.items).max(1);
             let chunks_per_page = (PAGE_BYTES / chunk_bytes).max(1);
@@ -82,7 +82,7 @@ impl Engine {
         }
         lines.number("active_slabs", u64::from(store.items > 0));
         lines.number("total_malloced", store.held_bytes);
-        owed.say(reply::END);
+        lines.end();
     }
 }
 

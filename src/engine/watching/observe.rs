@@ -4,14 +4,13 @@
 //! Rule: a request that nobody looks at pays one branch for it.
 
 use crate::clock::Tick;
-use crate::engine::stats::Lines;
 use crate::engine::turn::batch::Executed;
 use crate::engine::watching::hot_keys::{Ranked, Ranking, Subject};
 use crate::engine::watching::prefixes::Use;
 use crate::engine::watching::sampler::SAMPLE_INTERVAL;
 use crate::engine::{Engine, Session, Then, keyvalue};
 use crate::protocol::uri;
-use crate::protocol::{KeyBuffer, Owed, Put, Request, reply};
+use crate::protocol::{KeyBuffer, Owed, Put, Request, StatLines, reply};
 use crate::store::Hashed;
 
 impl Engine {
@@ -92,29 +91,23 @@ impl Engine {
             });
         }
         let Ranking { seconds, samples, error, ranked } = self.hot.ranking(subject, now);
-        let per_second =
-            |samples: u64| format!("{:.1}", samples as f64 * f64::from(SAMPLE_INTERVAL) / seconds);
-        let lines = &mut Lines(owed);
-        lines.text("window_seconds", &format!("{seconds:.1}"));
+        let per_second = |samples: u64| samples as f64 * f64::from(SAMPLE_INTERVAL) / seconds;
+        let mut lines = StatLines::new(owed);
+        lines.decimal("window_seconds", seconds, 1);
         lines.number("sample_interval", u64::from(SAMPLE_INTERVAL));
         lines.number("samples", samples);
-        lines.text("error_per_second", &per_second(error));
+        lines.decimal("error_per_second", per_second(error), 1);
         if subject == Subject::Prefixes {
             lines.number("cmd_flush_prefix", self.statistics.prefix_flushes());
             lines.number("flush_prefix_waiting", self.store.stats().flushes_waiting);
         }
-        let mut say = |name: &[u8], what: &str| {
-            owed.say(b"STAT ");
-            uri::encode(name, |piece| owed.say(piece));
-            owed.say(what.as_bytes());
-            owed.say(b"\r\n");
-        };
         for Ranked { name, samples, gets, hits } in &ranked {
-            say(name, &format!(":per_second {}", per_second(*samples)));
+            let name = uri::encoded(name);
+            lines.decimal(&format!("{name}:per_second"), per_second(*samples), 1);
             if *gets > 0 {
-                say(name, &format!(":hit_ratio {:.3}", *hits as f64 / *gets as f64));
+                lines.decimal(&format!("{name}:hit_ratio"), *hits as f64 / *gets as f64, 3);
             }
         }
-        owed.say(reply::END);
+        lines.end();
     }
 }

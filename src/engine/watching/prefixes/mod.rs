@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::engine::stats::Counter;
 use crate::engine::turn::long_reply::{LongReply, Progress};
 use crate::protocol::uri;
-use crate::protocol::{Owed, reply};
+use crate::protocol::{Owed, StatLines};
 
 /// How many prefixes are counted; what comes after them is not. Source: memcached. Full, the registry takes some 160 bytes
 /// for each of them, the prefixes themselves, and the numbers that workers have of their own.
@@ -272,7 +272,7 @@ impl LongReply for Dump {
         if slice.is_full() {
             return Progress::GoesOn;
         }
-        owed.say(reply::END);
+        StatLines::new(owed).end();
         Progress::Done
     }
 }
