@@ -12,7 +12,7 @@ const FUNCTION_LINES_MAX: usize = 60;
 
 /// Files that are longer, and may not grow: how many lines each has at most.
 const LONG_FILES: &[(&str, usize)] =
-    &[("engine/admin/mod.rs", 462), ("engine/stats/mod.rs", 432), ("engine/watching/watch/mod.rs", 420)];
+    &[("engine/admin/mod.rs", 405), ("engine/stats/mod.rs", 432), ("engine/watching/watch/mod.rs", 420)];
 
 #[test]
 fn files_and_functions_are_short() {

@@ -3,6 +3,7 @@
 pub mod certificates;
 #[cfg(feature = "debugtime")]
 pub(super) mod debugtime;
+mod flush;
 pub(super) mod listing;
 mod lru_crawler;
 mod slabs;
@@ -17,11 +18,8 @@ use crate::engine::turn::then::Reason;
 use crate::engine::watching::hot_keys::Subject;
 use crate::engine::watching::watch::{Stream, Streams};
 use crate::engine::{Engine, Session, Then};
-use crate::protocol::{
-    KEY_BYTES_MAX, KeyBuffer, Owed, StatLines, Words, cut_exptime, decode_key, reply, unsigned,
-};
+use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, StatLines, Words, decode_key, reply, unsigned};
 use crate::settings::{MEMORY_BYTES_MIN, VERSION};
-use crate::store::TooManyFlushes;
 
 /// The highest level that the `verbosity` command can set. Source: memcached (`MAX_VERBOSITY_LEVEL`).
 const VERBOSITY_MAX: u64 = 2;
@@ -31,8 +29,6 @@ const MEMORY_MEGABYTES_MAX: u64 = 1_000_000_000;
 
 /// The last slab class there can be. Source: memcached (`MAX_NUMBER_OF_SLAB_CLASSES`).
 const CLASS_MAX: u64 = 63;
-
-const FLUSH_LATER_BY_PREFIX: &[u8] = b"CLIENT_ERROR flush_all of a user with a prefix cannot be delayed\r\n";
 
 /// The commands for some users only that answer whatever their last word is.
 const NEVER_QUIET: &[&str] = &["debugtime", "shutdown", "stats", "watch"];
@@ -93,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
         help: "drops everything stored so far, now or when exptime is reached",
         allowed: Allowed::Writers,
         is_long: true,
-        run: flush_all,
+        run: flush::flush_all,
     },
     Command {
         name: "flush_prefix",
@@ -101,7 +97,7 @@ pub const COMMANDS: &[Command] = &[
         help: "drops everything stored so far under keys that begin with prefix",
         allowed: Allowed::Writers,
         is_long: true,
-        run: flush_prefix,
+        run: flush::flush_prefix,
     },
     Command {
         name: "lru",
@@ -285,59 +281,6 @@ fn cache_memlimit(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         Some(_) => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
     };
     say(quiet, words, call)
-}
-
-fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    let quiet = call.is_quiet();
-    call.session.counters().cmd_flush.add(1);
-    if !engine.settings.flush_enabled {
-        return say(quiet, b"CLIENT_ERROR flush_all not allowed\r\n", call);
-    }
-    let delay = match call.argument() {
-        None => 0,
-        Some(word) => match cut_exptime(word) {
-            Some(delay) => delay.into(),
-            None => return say(quiet, reply::BAD_EXPTIME, call),
-        },
-    };
-    if !call.session.granted().prefix().is_empty() {
-        let words = if delay > 0 {
-            FLUSH_LATER_BY_PREFIX
-        } else {
-            flush_keys(engine, call, call.session.granted().prefix())
-        };
-        return say(quiet, words, call);
-    }
-    // What is asked for behind it in the same turn must not find what a moment that has passed was to drop.
-    match engine.epoch.flush_moment(delay, call.now) {
-        moment if moment > call.now => engine.flush_later(moment),
-        _ => engine.flush_now(call.now),
-    }
-    say(quiet, reply::OK, call)
-}
-
-fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    let quiet = call.is_quiet();
-    call.session.counters().cmd_flush_prefix.add(1);
-    if !engine.settings.flush_enabled {
-        return say(quiet, b"CLIENT_ERROR flush_prefix not allowed\r\n", call);
-    }
-    let words: &[u8] = match call.argument() {
-        None => b"CLIENT_ERROR usage: flush_prefix <prefix> [noreply]\r\n",
-        Some(prefix) => match call.stored_key(prefix) {
-            Some(prefix) => flush_keys(engine, call, &prefix),
-            None => reply::BAD_LINE,
-        },
-    };
-    say(quiet, words, call)
-}
-
-/// Drops everything stored so far under keys that begin with `prefix`, and says how that went.
-fn flush_keys(engine: &Engine, call: &Call<'_, '_>, prefix: &[u8]) -> &'static [u8] {
-    match engine.store.flush_prefix_within(call.session.granted().prefix(), prefix) {
-        Ok(()) => reply::OK,
-        Err(TooManyFlushes) => b"SERVER_ERROR too many prefixes are being flushed, try again later\r\n",
-    }
 }
 
 fn me(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {

@@ -1,0 +1,61 @@
+//! `flush_all` and `flush_prefix`.
+
+use crate::engine::admin::{Call, say};
+use crate::engine::{Engine, Then};
+use crate::protocol::{cut_exptime, reply};
+use crate::store::TooManyFlushes;
+
+const FLUSH_LATER_BY_PREFIX: &[u8] = b"CLIENT_ERROR flush_all of a user with a prefix cannot be delayed\r\n";
+
+pub(super) fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    let quiet = call.is_quiet();
+    call.session.counters().cmd_flush.add(1);
+    if !engine.settings.flush_enabled {
+        return say(quiet, b"CLIENT_ERROR flush_all not allowed\r\n", call);
+    }
+    let delay = match call.argument() {
+        None => 0,
+        Some(word) => match cut_exptime(word) {
+            Some(delay) => delay.into(),
+            None => return say(quiet, reply::BAD_EXPTIME, call),
+        },
+    };
+    if !call.session.granted().prefix().is_empty() {
+        let words = if delay > 0 {
+            FLUSH_LATER_BY_PREFIX
+        } else {
+            flush_keys(engine, call, call.session.granted().prefix())
+        };
+        return say(quiet, words, call);
+    }
+    // What is asked for behind it in the same turn must not find what a moment that has passed was to drop.
+    match engine.epoch.flush_moment(delay, call.now) {
+        moment if moment > call.now => engine.flush_later(moment),
+        _ => engine.flush_now(call.now),
+    }
+    say(quiet, reply::OK, call)
+}
+
+pub(super) fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    let quiet = call.is_quiet();
+    call.session.counters().cmd_flush_prefix.add(1);
+    if !engine.settings.flush_enabled {
+        return say(quiet, b"CLIENT_ERROR flush_prefix not allowed\r\n", call);
+    }
+    let words: &[u8] = match call.argument() {
+        None => b"CLIENT_ERROR usage: flush_prefix <prefix> [noreply]\r\n",
+        Some(prefix) => match call.stored_key(prefix) {
+            Some(prefix) => flush_keys(engine, call, &prefix),
+            None => reply::BAD_LINE,
+        },
+    };
+    say(quiet, words, call)
+}
+
+/// Drops everything stored so far under keys that begin with `prefix`, and says how that went.
+fn flush_keys(engine: &Engine, call: &Call<'_, '_>, prefix: &[u8]) -> &'static [u8] {
+    match engine.store.flush_prefix_within(call.session.granted().prefix(), prefix) {
+        Ok(()) => reply::OK,
+        Err(TooManyFlushes) => b"SERVER_ERROR too many prefixes are being flushed, try again later\r\n",
+    }
+}
