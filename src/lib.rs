@@ -69,7 +69,8 @@
 //! - *A new key-value command:* a row in its dialect's decoder (`protocol/classic`, `protocol/meta`), a decision in
 //!   `engine/keyvalue`, and an arm in `engine/turn/batch.rs` if no [`protocol::Request`] fits.
 //! - *A new option:* a row in `config/options.rs` (`-o`: `config/suboptions.rs`) and a field of [`settings::Settings`].
-//! - *A new counter:* a row in the table of statistics (`engine/stats`), and the line that counts.
+//! - *A new counter:* a field of `Counters` (`engine/stats/counters.rs`), a row that reads it (`engine/stats/general.rs`),
+//!   and the line that counts.
 //! - *A new dialect:* a folder beside `protocol/classic`, and an arm in each method of [`protocol::Style`].
 //! - *A new metric:* the same row as a counter; exporters read the table.
 //!

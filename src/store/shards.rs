@@ -267,10 +267,10 @@ impl Store {
         total
     }
 
-    /// Zeroes what `stats reset` zeroes.
-    pub fn reset_stats(&self) {
+    /// Zeroes [`StoreStats::evicted_idle_seconds`] until the next eviction.
+    pub fn forget_last_eviction(&self) {
         for number in 0..self.shard_count() {
-            self.lock(number).reset_stats();
+            self.lock(number).forget_last_eviction();
         }
     }
 

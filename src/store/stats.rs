@@ -7,7 +7,7 @@ pub struct StoreStats {
     pub items: u64,
     /// Bytes they take, headers included.
     pub bytes: u64,
-    /// Items stored since the last reset; a value changed in its place does not count.
+    /// Items stored; a value changed in its place does not count.
     pub total_items: u64,
     /// Live items removed because memory was needed.
     pub evictions: u64,

@@ -5,10 +5,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::engine::admin::Call;
-use crate::engine::stats::ConnectionTotals;
 use crate::engine::turn::blocking::{BlockingTask, Kind};
 use crate::engine::{Engine, Session, Then};
-use crate::protocol::{Owed, StatLines, reply};
+use crate::protocol::{Owed, reply};
 
 /// Certificates that were read from files.
 pub trait Certificates: Debug + Send + Sync {
@@ -27,22 +26,6 @@ impl Engine {
     pub fn set_certificates(&self, certificates: Arc<dyn Certificates>) {
         // Only a test could do so twice.
         let _ = self.certificates.set(certificates);
-    }
-
-    /// The lines of `stats` that servers with TLS have.
-    pub(in crate::engine) fn say_tls(
-        &self,
-        lines: &mut StatLines<'_>,
-        totals: ConnectionTotals,
-        base: ConnectionTotals,
-    ) {
-        let Some(certificates) = self.certificates.get() else { return };
-        if self.settings.tls.session_cache {
-            lines.number("ssl_new_sessions", totals.tls_sessions - base.tls_sessions);
-        }
-        lines.number("ssl_handshake_errors", totals.tls_handshake_errors - base.tls_handshake_errors);
-        lines.number("ssl_proto_errors", totals.tls_protocol_errors - base.tls_protocol_errors);
-        lines.number("time_since_server_cert_refresh", certificates.age_seconds());
     }
 }
 

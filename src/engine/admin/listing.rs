@@ -106,14 +106,9 @@ impl Listings {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// How many were started since the last reset.
+    /// How many were started.
     pub(in crate::engine) fn starts(&self) -> u64 {
         self.starts.load(Ordering::Relaxed)
-    }
-
-    /// Forgets how many were started.
-    pub(in crate::engine) fn reset(&self) {
-        self.starts.store(0, Ordering::Relaxed);
     }
 }
 

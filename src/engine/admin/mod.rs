@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 use crate::clock::Tick;
 use crate::engine::access::rights::Allowed;
 use crate::engine::admin::listing::{Keys, Purpose};
+use crate::engine::stats::row::Row;
+use crate::engine::stats::{ITEMS, NETWORK, SETTINGS, SLABS, STATS as GENERAL};
 use crate::engine::turn::then::Reason;
 use crate::engine::watching::hot_keys::Subject;
 use crate::engine::watching::watch::{Stream, Streams};
@@ -309,28 +311,23 @@ fn shutdown(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 
 fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     match call.words.next() {
-        None => engine.say_stats(call.owed, call.now),
+        None => say_rows(engine, GENERAL, call),
         Some(b"cachedump") => return cachedump(engine, call),
         Some(b"conns") => {
             let conns = engine.conns(call.session.descriptor());
             return Some(call.session.reply_at_length(conns));
         }
-        Some(b"items") => engine.say_items(call.owed, call.now),
-        Some(b"network") => engine.say_own_network(call.owed),
-        Some(b"settings") => engine.say_settings(call.owed, call.now),
+        Some(b"items") => say_rows(engine, ITEMS, call),
+        Some(b"network") => say_rows(engine, NETWORK, call),
+        Some(b"settings") => say_rows(engine, SETTINGS, call),
         Some(b"sizes") => {
             let keys = Keys::under(b"", call.session);
             let sizes = Purpose::Sizes { keys, counts: BTreeMap::new() };
             return Some(call.session.reply_at_length(engine.listings.start(sizes)));
         }
-        Some(b"slabs") => engine.say_slabs(call.owed),
+        Some(b"slabs") => say_rows(engine, SLABS, call),
         Some(b"reset") => {
-            engine.statistics.reset();
-            engine.store.reset_stats();
-            engine.listings.reset();
-            engine.prefixes.reset();
-            engine.hot.reset(call.now);
-            engine.watch.reset_stats();
+            engine.reset_statistics(call.now);
             call.owed.say(b"RESET\r\n");
         }
         Some(b"detail") => return engine.detail(call.session, call.words.next(), call.owed),
@@ -339,6 +336,12 @@ fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         Some(_) => call.owed.say(reply::ERROR),
     }
     None
+}
+
+fn say_rows(engine: &Engine, rows: &[Row], call: &mut Call<'_, '_>) {
+    let mut lines = StatLines::new(call.owed);
+    engine.say_rows(rows, &mut lines, call.now);
+    lines.end();
 }
 
 /// `stats cachedump`: a listing of keys older than `lru_crawler metadump`. All of it, where memcached stops at 2 MB.

@@ -1,140 +1,200 @@
-//! `stats settings`: what was chosen, and what of it commands have changed since. Names and order are memcached's.
+//! The rows of `stats settings`: what was chosen, and what of it commands have changed since. Names and order are
+//! memcached's.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use super::numbers::Numbers;
+use super::row::{Row, flag, gauge, ratio, text};
 use crate::clock::Tick;
-use crate::engine::Engine;
-use crate::protocol::{Owed, StatLines};
-use crate::settings::{ListenAddress, Protocol, Settings, TcpPort, TlsSettings, TlsVersion, VerifyMode};
+use crate::settings::{ListenAddress, Protocol, TcpPort, TlsVersion, VerifyMode};
 
-impl Engine {
-    /// `stats settings`.
-    pub(in crate::engine) fn say_settings(&self, owed: &mut Owed, now: Tick) {
-        let compat = self.compat().clone();
-        let mut lines = StatLines::new(owed);
-        self.say_own_settings(&mut lines, now);
-        lines.flag("slab_reassign", compat.slab_reassign);
-        lines.number("slab_automove", u64::from(compat.slab_automove));
-        lines.decimal("slab_automove_ratio", compat.slab_automove_ratio, 2);
-        lines.number("slab_automove_window", u64::from(compat.slab_automove_window));
-        lines.number("slab_chunk_max", compat.slab_chunk_bytes_max);
-        lines.flag("lru_crawler", self.sweep_enabled());
-        lines.number("lru_crawler_sleep", u64::from(compat.lru_crawler_sleep));
-        lines.number("lru_crawler_tocrawl", u64::from(compat.lru_crawler_tocrawl));
-        lines.number("tail_repair_time", u64::from(compat.tail_repair_seconds));
-        lines.flag("flush_enabled", self.settings.flush_enabled);
-        lines.flag("dump_enabled", self.settings.dump_enabled);
-        lines.text("hash_algorithm", &compat.hash_algorithm);
-        lines.flag("lru_maintainer_thread", compat.lru_maintainer);
-        lines.flag("lru_segmented", compat.lru_segmented);
-        lines.number("hot_lru_pct", u64::from(compat.hot_lru_percent));
-        lines.number("warm_lru_pct", u64::from(compat.warm_lru_percent));
-        lines.decimal("hot_max_factor", compat.hot_max_factor, 2);
-        lines.decimal("warm_max_factor", compat.warm_max_factor, 2);
-        lines.flag("temp_lru", compat.temporary_ttl.is_some());
-        // memcached shows 61 where it is off.
-        lines.number("temporary_ttl", u64::from(compat.temporary_ttl.unwrap_or(61)));
-        lines.number("idle_timeout", u64::from(self.settings.idle_seconds_max));
-        lines.number("watcher_logbuf_size", compat.watcher_logbuf_bytes);
-        lines.number("worker_logbuf_size", compat.worker_logbuf_bytes);
-        lines.number("read_buf_mem_limit", self.settings.buffer_bytes_max());
-        lines.flag("track_sizes", compat.track_sizes);
-        lines.text("inline_ascii_response", "no");
-        lines.flag("drop_privileges", self.settings.drop_privileges);
-        say_tls(&mut lines, &self.settings.tls);
-        lines.number("num_napi_ids", u64::from(compat.napi_ids));
-        let memory_file = compat.memory_file.as_ref().map(|path| path.display().to_string());
-        lines.text("memory_file", memory_file.as_deref().unwrap_or("(null)"));
-        lines.number("client_flags_size", 4);
-        lines.end();
-    }
-
-    fn say_own_settings(&self, lines: &mut StatLines<'_>, now: Tick) {
-        let Settings { compat, .. } = &self.settings;
-        let settings = &self.settings;
-        lines.number("maxbytes", self.store.memory_bytes());
-        lines.number("maxconns", u64::from(settings.connections_max));
-        let port = match settings.port {
-            TcpPort::Fixed(port) if settings.unix_socket.is_none() => port,
-            _ => 0,
-        };
-        lines.number("tcpport", u64::from(port));
-        lines.number("udpport", u64::from(settings.udp_port.unwrap_or(0)));
-        lines.text("inter", &listen_text(settings));
-        lines.number("verbosity", u64::from(self.verbosity()));
-        let flushed_at = Tick(self.flushed_at.load(Ordering::Relaxed).min(now.0));
-        lines.number("oldest", u64::from(flushed_at.seconds_since(Tick(0))));
-        lines.text("evictions", if settings.evictions_enabled { "on" } else { "off" });
-        let socket = settings.unix_socket.as_ref().map(|path| path.display().to_string());
-        lines.text("domain_socket", socket.as_deref().unwrap_or("NULL"));
-        lines.text("umask", &format!("{:o}", settings.unix_mask));
-        lines.flag("shutdown_command", settings.shutdown_enabled);
-        lines.decimal("growth_factor", compat.growth_factor, 2);
-        lines.number("chunk_size", u64::from(compat.chunk_bytes));
-        lines.number("num_threads", settings.threads as u64);
-        lines.number("num_threads_per_udp", 1);
-        lines.text("stat_key_prefix", &char::from(settings.prefix_delimiter).to_string());
-        lines.flag("detail_enabled", self.prefixes.is_on());
-        lines.number("reqs_per_event", u64::from(settings.requests_per_event));
-        lines.flag("cas_enabled", settings.cas_enabled);
-        lines.number("tcp_backlog", u64::from(settings.backlog));
-        lines.text(
-            "binding_protocol",
-            match settings.protocol {
-                Protocol::Auto => "auto-negotiate",
-                Protocol::Ascii => "ascii",
-            },
-        );
-        lines.text("auth_enabled_sasl", "no");
-        // Where the users come from, as in memcached.
-        let auth_file = settings.auth_file.as_ref().map(|path| path.display().to_string());
-        let no_file = if settings.has_one_user { "MEMCACHED_PASSWORD" } else { "no" };
-        lines.text("auth_enabled_ascii", auth_file.as_deref().unwrap_or(no_file));
-        lines.number("item_size_max", settings.item_bytes_max);
-        lines.flag("maxconns_fast", settings.maxconns_fast);
-        lines.number("hashpower_init", u64::from(compat.hash_power_init));
-    }
-}
-
-fn say_tls(lines: &mut StatLines<'_>, tls: &TlsSettings) {
+/// `stats settings`.
+pub(in crate::engine) static SETTINGS: &[Row] = &[
+    gauge("maxbytes", |n| n.engine.store.memory_bytes())
+        .says("The most memory that items and their index may take, in bytes (-m, cache_memlimit)."),
+    gauge("maxconns", |n| u64::from(n.settings().connections_max))
+        .says("The most clients that may be connected at once (-c)."),
+    gauge("tcpport", tcp_port).says("TCP port (-p); 0 is none, or one that the system chose."),
+    gauge("udpport", |n| u64::from(n.settings().udp_port.unwrap_or(0)))
+        .says("UDP port (-U); 0 is none, or one that the system chose."),
+    text("inter", listen_addresses).says("Addresses to listen on (-l); NULL is every address."),
+    gauge("verbosity", |n| u64::from(n.engine.verbosity())).says("How much is logged (-v, verbosity)."),
+    gauge("oldest", flushed_at)
+        .says("When everything was last flushed, in seconds since the server started."),
+    text("evictions", |n| if n.settings().evictions_enabled { "on" } else { "off" }.into())
+        .says("on, or off with -M: whether items are dropped to make room for others."),
+    text("domain_socket", |n| path_or("NULL", n.settings().unix_socket.as_deref()))
+        .says("Path of the UNIX socket (-s); NULL is none."),
+    text("umask", |n| format!("{:o}", n.settings().unix_mask).into())
+        .says("Permission bits of the UNIX socket, in octal (-a)."),
+    flag("shutdown_command", |n| n.settings().shutdown_enabled)
+        .says("Whether clients may stop the server (-A)."),
+    ratio("growth_factor", |n| n.compat().growth_factor).says("-f, which has no effect."),
+    gauge("chunk_size", |n| u64::from(n.compat().chunk_bytes)).says("-n, in bytes, which has no effect."),
+    gauge("num_threads", |n| n.settings().threads as u64).says("Threads that serve clients (-t)."),
+    gauge("num_threads_per_udp", |_| 1).says("Always 1: a datagram is served by one thread."),
+    text("stat_key_prefix", |n| char::from(n.settings().prefix_delimiter).to_string().into())
+        .says("What ends the prefix of a key (-D)."),
+    flag("detail_enabled", |n| n.engine.prefixes.is_on())
+        .says("Whether requests are counted by prefix (-D, stats detail)."),
+    gauge("reqs_per_event", |n| u64::from(n.settings().requests_per_event))
+        .says("Requests of one connection that are served before others have their turn (-R)."),
+    flag("cas_enabled", |n| n.settings().cas_enabled).says("Whether items have a CAS id; no with -C."),
+    gauge("tcp_backlog", |n| u64::from(n.settings().backlog))
+        .says("How many connections may wait to be accepted (-b)."),
+    text("binding_protocol", protocol).says("Which protocols are spoken (-B)."),
+    text("auth_enabled_sasl", |_| "no".into()).says("Always no: there is no SASL."),
+    text("auth_enabled_ascii", user_file)
+        .says("The file of those who may log in (-Y), MEMCACHED_PASSWORD, or no: nobody has to log in."),
+    gauge("item_size_max", |n| n.settings().item_bytes_max).says("The most an item may take, in bytes (-I)."),
+    flag("maxconns_fast", |n| n.settings().maxconns_fast)
+        .says("Whether clients over the limit of -c are told so instead of having to wait."),
+    gauge("hashpower_init", |n| u64::from(n.compat().hash_power_init))
+        .says("-o hashpower, which has no effect."),
+    flag("slab_reassign", |n| n.compat().slab_reassign).says("-o slab_reassign, which has no effect."),
+    gauge("slab_automove", |n| u64::from(n.compat().slab_automove))
+        .says("-o slab_automove or slabs automove, which have no effect."),
+    ratio("slab_automove_ratio", |n| n.compat().slab_automove_ratio)
+        .says("-o slab_automove_ratio, which has no effect."),
+    gauge("slab_automove_window", |n| u64::from(n.compat().slab_automove_window))
+        .says("-o slab_automove_window, which has no effect."),
+    gauge("slab_chunk_max", |n| n.compat().slab_chunk_bytes_max)
+        .says("-o slab_chunk_max, in bytes, which has no effect."),
+    flag("lru_crawler", |n| n.engine.sweep_enabled())
+        .says("Whether expired items are looked for in the background (-o lru_crawler, lru_crawler)."),
+    gauge("lru_crawler_sleep", |n| u64::from(n.compat().lru_crawler_sleep))
+        .says("-o lru_crawler_sleep, in microseconds, which has no effect."),
+    gauge("lru_crawler_tocrawl", |n| u64::from(n.compat().lru_crawler_tocrawl))
+        .says("The most items that one lru_crawler crawl looks at; 0 is all of them."),
+    gauge("tail_repair_time", |n| u64::from(n.compat().tail_repair_seconds))
+        .says("-o tail_repair_time, in seconds, which has no effect."),
+    flag("flush_enabled", |n| n.settings().flush_enabled)
+        .says("Whether flush_all and flush_prefix are allowed; no with -F."),
+    flag("dump_enabled", |n| n.settings().dump_enabled).says("Whether commands may show keys; no with -X."),
+    text("hash_algorithm", |n| n.compat().hash_algorithm.clone().into())
+        .says("-o hash_algorithm, which has no effect."),
+    flag("lru_maintainer_thread", |n| n.compat().lru_maintainer)
+        .says("-o lru_maintainer; without it, stats leaves out what only memcached's LRU lists have."),
+    flag("lru_segmented", |n| n.compat().lru_segmented)
+        .says("-o lru_segmented or lru mode, which have no effect."),
+    gauge("hot_lru_pct", |n| u64::from(n.compat().hot_lru_percent))
+        .says("-o hot_lru_pct or lru tune, in percent, which have no effect."),
+    gauge("warm_lru_pct", |n| u64::from(n.compat().warm_lru_percent))
+        .says("-o warm_lru_pct or lru tune, in percent, which have no effect."),
+    ratio("hot_max_factor", |n| n.compat().hot_max_factor)
+        .says("-o hot_max_factor or lru tune, which have no effect."),
+    ratio("warm_max_factor", |n| n.compat().warm_max_factor)
+        .says("-o warm_max_factor or lru tune, which have no effect."),
+    flag("temp_lru", |n| n.compat().temporary_ttl.is_some())
+        .says("Whether temporary_ttl was set, which has no effect."),
+    // memcached shows 61 where it is off.
+    gauge("temporary_ttl", |n| u64::from(n.compat().temporary_ttl.unwrap_or(61)))
+        .says("-o temporary_ttl or lru temp_ttl, in seconds, which have no effect."),
+    gauge("idle_timeout", |n| u64::from(n.settings().idle_seconds_max))
+        .says("Seconds without a request after which a connection is closed; 0 is never (-o idle_timeout)."),
+    gauge("watcher_logbuf_size", |n| n.compat().watcher_logbuf_bytes)
+        .says("-o watcher_logbuf_size, in bytes, which has no effect."),
+    gauge("worker_logbuf_size", |n| n.compat().worker_logbuf_bytes)
+        .says("-o worker_logbuf_size, in bytes, which has no effect."),
+    gauge("read_buf_mem_limit", |n| n.settings().buffer_bytes_max()).says(
+        "The most memory that unfinished requests and unread replies may take, in bytes; 0 is no limit.",
+    ),
+    flag("track_sizes", |n| n.compat().track_sizes).says("-o track_sizes, which has no effect."),
+    text("inline_ascii_response", |_| "no".into()).says("Always no, as in memcached."),
+    flag("drop_privileges", |n| n.settings().drop_privileges)
+        .says("Whether the server gave up the system calls it does not need (-o drop_privileges)."),
+    flag("ssl_enabled", |n| n.settings().tls.enabled).says("Whether TCP listeners speak TLS (-Z)."),
     // As memcached does, which shows the two kinds of nothing.
-    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-    let chain_cert = path(&tls.chain_cert);
-    let key = path(&tls.key).or_else(|| chain_cert.clone());
-    lines.flag("ssl_enabled", tls.enabled);
-    lines.text("ssl_chain_cert", chain_cert.as_deref().unwrap_or("(null)"));
-    lines.text("ssl_key", key.as_deref().unwrap_or("(null)"));
-    // The flags of OpenSSL that memcached makes of the modes 0 to 3.
-    let mode = match tls.verify_mode {
-        VerifyMode::None => 0,
-        VerifyMode::Request => 1,
-        VerifyMode::Require => 3,
-        VerifyMode::Once => 7,
-    };
-    lines.number("ssl_verify_mode", mode);
-    lines.number("ssl_keyformat", 1); // PEM
-    lines.text("ssl_ciphers", tls.ciphers.as_deref().unwrap_or("NULL"));
-    lines.text("ssl_ca_cert", path(&tls.ca_cert).as_deref().unwrap_or("NULL"));
-    lines.number("ssl_wbuf_size", tls.write_buffer_bytes);
-    lines.flag("ssl_session_cache", tls.session_cache);
-    lines.flag("ssl_kernel_tls", tls.kernel_tls);
-    let version = match tls.min_version {
-        TlsVersion::V1_2 => "tlsv1.2",
-        TlsVersion::V1_3 => "tlsv1.3",
-    };
-    lines.text("ssl_min_version", version);
+    text("ssl_chain_cert", |n| path_or("(null)", n.settings().tls.chain_cert.as_deref()))
+        .says("File of the server's certificates (-o ssl_chain_cert)."),
+    text("ssl_key", tls_key).says("File of their private key (-o ssl_key)."),
+    gauge("ssl_verify_mode", tls_verify_flags).says(
+        "0: clients need no certificate, 1: it has to be good if there is one, 3 and 7: they need one.",
+    ),
+    gauge("ssl_keyformat", |_| 1).says("Always 1: keys are in PEM."),
+    text("ssl_ciphers", |n| n.settings().tls.ciphers.clone().map_or("NULL".into(), Cow::Owned))
+        .says("-o ssl_ciphers, which has no effect."),
+    text("ssl_ca_cert", |n| path_or("NULL", n.settings().tls.ca_cert.as_deref()))
+        .says("File of those who may issue client certificates (-o ssl_ca_cert)."),
+    gauge("ssl_wbuf_size", |n| n.settings().tls.write_buffer_bytes)
+        .says("-o ssl_wbuf_size, in bytes, which has no effect."),
+    flag("ssl_session_cache", |n| n.settings().tls.session_cache)
+        .says("Whether clients may resume TLS sessions (-o ssl_session_cache)."),
+    flag("ssl_kernel_tls", |n| n.settings().tls.kernel_tls).says("-o ssl_kernel_tls, which has no effect."),
+    text("ssl_min_version", tls_version).says("The oldest TLS that is spoken (-o ssl_min_version)."),
+    gauge("num_napi_ids", |n| u64::from(n.compat().napi_ids)).says("-N, which has no effect."),
+    text("memory_file", |n| path_or("(null)", n.compat().memory_file.as_deref()))
+        .says("-e, which has no effect."),
+    gauge("client_flags_size", |_| 4).says("Size of the client's flags of an item, in bytes."),
+];
+
+/// `path`, or what is shown where there is `none`.
+fn path_or(none: &'static str, path: Option<&Path>) -> Cow<'static, str> {
+    path.map_or(none.into(), |path| path.display().to_string().into())
 }
 
-/// What `-l` gave, as `inter` shows it.
-fn listen_text(settings: &Settings) -> String {
-    if settings.listen.is_empty() {
-        return "NULL".to_owned();
+fn tcp_port(numbers: &Numbers<'_>) -> u64 {
+    match numbers.settings().port {
+        TcpPort::Fixed(port) if numbers.settings().unix_socket.is_none() => port.into(),
+        _ => 0,
+    }
+}
+
+/// What `-l` gave.
+fn listen_addresses(numbers: &Numbers<'_>) -> Cow<'static, str> {
+    let addresses = &numbers.settings().listen;
+    if addresses.is_empty() {
+        return "NULL".into();
     }
     let entry = |ListenAddress { host, port, tls }: &ListenAddress| match port {
         Some(port) if host.contains(':') => format!("{}[{host}]:{port}", tls.text()),
         Some(port) => format!("{}{host}:{port}", tls.text()),
         None => format!("{}{host}", tls.text()),
     };
-    settings.listen.iter().map(entry).collect::<Vec<_>>().join(",")
+    addresses.iter().map(entry).collect::<Vec<_>>().join(",").into()
+}
+
+fn flushed_at(numbers: &Numbers<'_>) -> u64 {
+    let flushed_at = numbers.engine.flushed_at.load(Ordering::Relaxed).min(numbers.now.0);
+    Tick(flushed_at).seconds_since(Tick(0)).into()
+}
+
+fn protocol(numbers: &Numbers<'_>) -> Cow<'static, str> {
+    match numbers.settings().protocol {
+        Protocol::Auto => "auto-negotiate",
+        Protocol::Ascii => "ascii",
+    }
+    .into()
+}
+
+/// Where the users come from, as in memcached.
+fn user_file(numbers: &Numbers<'_>) -> Cow<'static, str> {
+    let settings = numbers.settings();
+    let no_file = if settings.has_one_user { "MEMCACHED_PASSWORD" } else { "no" };
+    path_or(no_file, settings.auth_file.as_deref())
+}
+
+fn tls_key(numbers: &Numbers<'_>) -> Cow<'static, str> {
+    let tls = &numbers.settings().tls;
+    path_or("(null)", tls.key.as_deref().or(tls.chain_cert.as_deref()))
+}
+
+/// The flags of OpenSSL that memcached makes of the modes 0 to 3.
+fn tls_verify_flags(numbers: &Numbers<'_>) -> u64 {
+    match numbers.settings().tls.verify_mode {
+        VerifyMode::None => 0,
+        VerifyMode::Request => 1,
+        VerifyMode::Require => 3,
+        VerifyMode::Once => 7,
+    }
+}
+
+fn tls_version(numbers: &Numbers<'_>) -> Cow<'static, str> {
+    match numbers.settings().tls.min_version {
+        TlsVersion::V1_2 => "tlsv1.2",
+        TlsVersion::V1_3 => "tlsv1.3",
+    }
+    .into()
 }

@@ -1,98 +1,154 @@
-//! `stats items` and `stats slabs`: what tools written for slab classes and LRU lists ask for.
+//! The rows of `stats items` and `stats slabs`: what tools written for slab classes and LRU lists ask for.
 //!
 //! There is one class, number 1, as soon as there is an item, and it holds everything. Its "chunk" is the mean item;
 //! its "pages" are what is taken from the memory limit, by the megabyte; its hot list is the queue where items come
 //! in, its warm list the one they go to once they have proved themselves. What only memcached's lists have is 0.
 
-use crate::clock::Tick;
-use crate::engine::Engine;
-use crate::engine::stats::Totals;
-use crate::protocol::{Owed, StatLines};
+use super::general::NO_LISTS;
+use super::numbers::Numbers;
+use super::row::{Condition, Row, counter, gauge, never};
 
 /// What memcached calls a page, in bytes.
 const PAGE_BYTES: u64 = 1 << 20;
 
-impl Engine {
-    /// `stats items`.
-    pub(in crate::engine) fn say_items(&self, owed: &mut Owed, now: Tick) {
-        let store = self.store.stats();
-        let mut lines = StatLines::new(owed);
-        if store.items > 0 {
-            let queues = self.store.queues(now);
-            let (hot, warm) = (queues.probation, queues.main);
-            let counted = self.counted_since_reset();
-            let has_temporary = self.compat().temporary_ttl.is_some();
-            let mut number = |name: &str, value| lines.number(&format!("items:1:{name}"), value);
-            number("number", store.items);
-            number("number_hot", hot.items);
-            number("number_warm", warm.items);
-            number("number_cold", 0);
-            if has_temporary {
-                number("number_temp", 0);
-            }
-            number("age_hot", hot.head_idle_seconds);
-            number("age_warm", warm.head_idle_seconds);
-            number("age", hot.head_idle_seconds.max(warm.head_idle_seconds));
-            number("mem_requested", store.bytes);
-            number("evicted", store.evictions);
-            number("evicted_nonzero", store.evicted_nonzero);
-            number("evicted_time", store.evicted_idle_seconds);
-            number("outofmemory", counted.store_no_memory);
-            number("tailrepairs", 0);
-            number("reclaimed", store.reclaimed);
-            number("expired_unfetched", store.expired_unfetched);
-            number("evicted_unfetched", store.evicted_unfetched);
-            if self.settings.compat.lru_maintainer {
-                number("evicted_active", store.evicted_active);
-            }
-            number("crawler_reclaimed", store.swept);
-            number("crawler_items_checked", store.sweep_checked);
-            number("lrutail_reflocked", 0);
-            if self.settings.compat.lru_maintainer {
-                for name in ["moves_to_cold", "moves_to_warm", "moves_within_lru", "direct_reclaims"] {
-                    number(name, 0);
-                }
-                for name in ["hits_to_hot", "hits_to_warm", "hits_to_cold", "hits_to_temp"] {
-                    number(name, 0);
-                }
-            }
-        }
-        lines.end();
-    }
+const ITEMS_THERE: Condition = Condition { words: "while there are items", holds: has_items };
+const LRU_MAINTAINER: Condition = Condition {
+    words: "while there are items, without -o no_lru_maintainer",
+    holds: |n| has_items(n) && n.settings().compat.lru_maintainer,
+};
+const TEMPORARY: Condition = Condition {
+    words: "while there are items, with -o temporary_ttl or lru temp_ttl",
+    holds: |n| has_items(n) && n.compat().temporary_ttl.is_some(),
+};
 
-    /// `stats slabs`.
-    pub(in crate::engine) fn say_slabs(&self, owed: &mut Owed) {
-        let store = self.store.stats();
-        let counted = self.counted_since_reset();
-        let mut lines = StatLines::new(owed);
-        if store.items > 0 {
-            let chunk_bytes = store.bytes.div_ceil(store.items).max(1);
-            let chunks_per_page = (PAGE_BYTES / chunk_bytes).max(1);
-            let pages = store.held_bytes.div_ceil(PAGE_BYTES).max(1);
-            let chunks = (pages * chunks_per_page).max(store.items);
-            let mut number = |name: &str, value| lines.number(&format!("1:{name}"), value);
-            number("chunk_size", chunk_bytes);
-            number("chunks_per_page", chunks_per_page);
-            number("total_pages", pages);
-            number("total_chunks", chunks);
-            number("used_chunks", store.items);
-            number("free_chunks", chunks - store.items);
-            number("free_chunks_end", 0);
-            say_counted(&counted, number);
-        }
-        lines.number("active_slabs", u64::from(store.items > 0));
-        lines.number("total_malloced", store.held_bytes);
-        lines.end();
-    }
+fn has_items(numbers: &Numbers<'_>) -> bool {
+    numbers.store().items > 0
 }
 
-fn say_counted(counted: &Totals, mut number: impl FnMut(&str, u64)) {
-    number("get_hits", counted.get_hits);
-    number("cmd_set", counted.cmd_set);
-    number("delete_hits", counted.delete_hits);
-    number("incr_hits", counted.incr_hits);
-    number("decr_hits", counted.decr_hits);
-    number("cas_hits", counted.cas_hits);
-    number("cas_badval", counted.cas_badval);
-    number("touch_hits", counted.touch_hits);
+/// `stats items`.
+pub(in crate::engine) static ITEMS: &[Row] = &[
+    gauge("items:1:number", |n| n.store().items).says("Items stored now.").when(ITEMS_THERE),
+    gauge("items:1:number_hot", |n| n.queues().probation.items)
+        .says("Items in the queue where they come in.")
+        .when(ITEMS_THERE),
+    gauge("items:1:number_warm", |n| n.queues().main.items)
+        .says("Items in the queue they go to when they were read.")
+        .when(ITEMS_THERE),
+    gauge("items:1:number_cold", |_| 0).says("Always 0: there are two queues.").when(ITEMS_THERE),
+    gauge("items:1:number_temp", |_| 0).says("Always 0: there are two queues.").when(TEMPORARY),
+    gauge("items:1:age_hot", |n| n.queues().probation.head_idle_seconds)
+        .says("Seconds since the last access of the item that eviction looks at next where items come in.")
+        .when(ITEMS_THERE),
+    gauge("items:1:age_warm", |n| n.queues().main.head_idle_seconds)
+        .says("The same of the other queue.")
+        .when(ITEMS_THERE),
+    gauge("items:1:age", age_seconds).says("The greater of the two, in seconds.").when(ITEMS_THERE),
+    gauge("items:1:mem_requested", |n| n.store().bytes)
+        .says("Memory of the items, in bytes, with their keys and what is kept of them.")
+        .when(ITEMS_THERE),
+    counter("items:1:evicted", |n| n.store().evictions)
+        .says("Items that had not expired and were dropped to make room for others.")
+        .when(ITEMS_THERE),
+    counter("items:1:evicted_nonzero", |n| n.store().evicted_nonzero)
+        .says("Of these, items with an exptime.")
+        .when(ITEMS_THERE),
+    gauge("items:1:evicted_time", |n| n.store().evicted_idle_seconds)
+        .says("Seconds for which the last evicted item had not been read; stats reset forgets it.")
+        .when(ITEMS_THERE),
+    counter("items:1:outofmemory", |n| n.workers(|c| &c.store_no_memory))
+        .says("Values refused because there was no memory for them.")
+        .when(ITEMS_THERE),
+    never("items:1:tailrepairs").says("Always 0: no item is locked while it is read.").when(ITEMS_THERE),
+    counter("items:1:reclaimed", |n| n.store().reclaimed)
+        .says("Expired items whose memory was taken back when room was needed.")
+        .when(ITEMS_THERE),
+    counter("items:1:expired_unfetched", |n| n.store().expired_unfetched)
+        .says("Expired items that were freed and had never been read.")
+        .when(ITEMS_THERE),
+    counter("items:1:evicted_unfetched", |n| n.store().evicted_unfetched)
+        .says("Evicted items that had never been read.")
+        .when(ITEMS_THERE),
+    counter("items:1:evicted_active", |n| n.store().evicted_active)
+        .says("Evicted items that had been read not long before.")
+        .when(LRU_MAINTAINER),
+    counter("items:1:crawler_reclaimed", |n| n.store().swept)
+        .says("Expired items freed in the background.")
+        .when(ITEMS_THERE),
+    counter("items:1:crawler_items_checked", |n| n.store().sweep_checked)
+        .says("Items looked at in the background to find expired ones.")
+        .when(ITEMS_THERE),
+    never("items:1:lrutail_reflocked")
+        .says("Always 0: no item is locked while it is read.")
+        .when(ITEMS_THERE),
+    never("items:1:moves_to_cold").says(NO_LISTS).when(LRU_MAINTAINER),
+    never("items:1:moves_to_warm").says(NO_LISTS).when(LRU_MAINTAINER),
+    never("items:1:moves_within_lru").says(NO_LISTS).when(LRU_MAINTAINER),
+    never("items:1:direct_reclaims")
+        .says("Always 0: the worker that needs room makes it, which evicted and reclaimed count.")
+        .when(LRU_MAINTAINER),
+    never("items:1:hits_to_hot").says(NO_HITS).when(LRU_MAINTAINER),
+    never("items:1:hits_to_warm").says(NO_HITS).when(LRU_MAINTAINER),
+    never("items:1:hits_to_cold").says(NO_HITS).when(LRU_MAINTAINER),
+    never("items:1:hits_to_temp").says(NO_HITS).when(LRU_MAINTAINER),
+];
+
+const NO_HITS: &str = "Always 0: hits are not counted by queue.";
+
+fn age_seconds(numbers: &Numbers<'_>) -> u64 {
+    let queues = numbers.queues();
+    queues.probation.head_idle_seconds.max(queues.main.head_idle_seconds)
+}
+
+/// `stats slabs`.
+pub(in crate::engine) static SLABS: &[Row] = &[
+    gauge("1:chunk_size", chunk_bytes).says("Size of the mean item, in bytes.").when(ITEMS_THERE),
+    gauge("1:chunks_per_page", chunks_per_page)
+        .says("How many such items a megabyte has room for.")
+        .when(ITEMS_THERE),
+    gauge("1:total_pages", pages).says("Megabytes taken for items.").when(ITEMS_THERE),
+    gauge("1:total_chunks", chunks)
+        .says("How many items of the mean size the megabytes taken have room for.")
+        .when(ITEMS_THERE),
+    gauge("1:used_chunks", |n| n.store().items).says("Items stored now.").when(ITEMS_THERE),
+    gauge("1:free_chunks", |n| chunks(n) - n.store().items)
+        .says("total_chunks less used_chunks.")
+        .when(ITEMS_THERE),
+    gauge("1:free_chunks_end", |_| 0).says("Always 0: there are no pages with an end.").when(ITEMS_THERE),
+    counter("1:get_hits", |n| n.workers(|c| &c.get_hits))
+        .says("Keys asked for that were there.")
+        .when(ITEMS_THERE),
+    counter("1:cmd_set", |n| n.workers(|c| &c.cmd_set))
+        .says("Values that clients have sent to be stored, whether they were or not.")
+        .when(ITEMS_THERE),
+    counter("1:delete_hits", |n| n.workers(|c| &c.delete_hits)).says("Deletes of items.").when(ITEMS_THERE),
+    counter("1:incr_hits", |n| n.workers(|c| &c.incr_hits)).says("Increments of numbers.").when(ITEMS_THERE),
+    counter("1:decr_hits", |n| n.workers(|c| &c.decr_hits)).says("Decrements of numbers.").when(ITEMS_THERE),
+    counter("1:cas_hits", |n| n.workers(|c| &c.cas_hits))
+        .says("cas that stored its value.")
+        .when(ITEMS_THERE),
+    counter("1:cas_badval", |n| n.workers(|c| &c.cas_badval))
+        .says("cas that stored nothing, because the item had changed since it was read.")
+        .when(ITEMS_THERE),
+    counter("1:touch_hits", |n| n.workers(|c| &c.touch_hits))
+        .says("Exptimes that were changed.")
+        .when(ITEMS_THERE),
+    gauge("active_slabs", |n| u64::from(has_items(n))).says("1 while there are items, 0 otherwise."),
+    gauge("total_malloced", |n| n.store().held_bytes).says("Memory taken for items, used or not, in bytes."),
+];
+
+fn chunk_bytes(numbers: &Numbers<'_>) -> u64 {
+    let store = numbers.store();
+    store.bytes.div_ceil(store.items.max(1)).max(1)
+}
+
+fn chunks_per_page(numbers: &Numbers<'_>) -> u64 {
+    (PAGE_BYTES / chunk_bytes(numbers)).max(1)
+}
+
+fn pages(numbers: &Numbers<'_>) -> u64 {
+    numbers.store().held_bytes.div_ceil(PAGE_BYTES).max(1)
+}
+
+fn chunks(numbers: &Numbers<'_>) -> u64 {
+    (pages(numbers) * chunks_per_page(numbers)).max(numbers.store().items)
 }

@@ -4,6 +4,7 @@
 //! Rule: a request that nobody looks at pays one branch for it.
 
 use crate::clock::Tick;
+use crate::engine::stats::PREFIXES;
 use crate::engine::turn::batch::Executed;
 use crate::engine::watching::hot_keys::{Ranked, Ranking, Subject};
 use crate::engine::watching::prefixes::Use;
@@ -98,8 +99,7 @@ impl Engine {
         lines.number("samples", samples);
         lines.decimal("error_per_second", per_second(error), 1);
         if subject == Subject::Prefixes {
-            lines.number("cmd_flush_prefix", self.statistics.prefix_flushes());
-            lines.number("flush_prefix_waiting", self.store.stats().flushes_waiting);
+            self.say_rows(PREFIXES, &mut lines, now);
         }
         for Ranked { name, samples, gets, hits } in &ranked {
             let name = uri::encoded(name);

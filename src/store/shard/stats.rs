@@ -29,9 +29,9 @@ impl Shard {
         total.index_power += self.index.slots() as u64;
     }
 
-    /// Zeroes the numbers that count events.
-    pub(in crate::store) fn reset_stats(&mut self) {
-        self.stats = StoreStats::default();
+    /// Zeroes how long the last evicted item had not been accessed.
+    pub(in crate::store) fn forget_last_eviction(&mut self) {
+        self.stats.evicted_idle_seconds = 0;
     }
 
     /// Adds the items of `queue` to `total`.

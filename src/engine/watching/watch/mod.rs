@@ -135,8 +135,6 @@ struct Watchers {
     /// Bytes taken since the last tick.
     taken_bytes: usize,
     stats: WatchStats,
-    /// What of `skipped` the last `stats reset` has hidden.
-    skipped_before: u64,
 }
 
 /// One watcher, as long as its connection is open.
@@ -322,22 +320,12 @@ impl Watch {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// What was counted since the last reset, and how many watch now.
+    /// What was counted, and how many watch now.
     pub(in crate::engine) fn stats(&self) -> (WatchStats, usize) {
         let watchers = self.lock();
-        let skipped = self.skipped_so_far(&watchers) - watchers.skipped_before;
-        (WatchStats { skipped, ..watchers.stats }, watchers.open.len())
-    }
-
-    /// Zeroes what was counted.
-    pub(in crate::engine) fn reset_stats(&self) {
-        let mut watchers = self.lock();
-        watchers.skipped_before = self.skipped_so_far(&watchers);
-        watchers.stats = WatchStats { skipped: watchers.stats.skipped, ..WatchStats::default() };
-    }
-
-    fn skipped_so_far(&self, watchers: &Watchers) -> u64 {
-        watchers.stats.skipped + watchers.open.iter().map(|open| self.skipped_by(open)).sum::<u64>()
+        let skipped = watchers.open.iter().map(|open| self.skipped_by(open)).sum::<u64>();
+        let stats = WatchStats { skipped: watchers.stats.skipped + skipped, ..watchers.stats };
+        (stats, watchers.open.len())
     }
 
     /// What `watcher` has missed since it took what waited.

@@ -1,0 +1,148 @@
+//! What is counted, and by whom.
+//!
+//! A worker counts into its own [`Counters`], which nobody else writes, so counting costs a plain addition. What only
+//! the network knows is in [`Connections`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::engine::watching::sampler::Sampler;
+
+/// A number that one thread adds to and any may read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `more`. Only the counter's own worker may: a load and a store cost less than a locked addition.
+    #[inline]
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    pub(in crate::engine) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker counts: each field is named like the row that tells what it is. Aligned so that two workers' counters
+/// never share a cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(in crate::engine) struct Counters {
+    pub(in crate::engine) auth_cmds: Counter,
+    pub(in crate::engine) auth_errors: Counter,
+    pub(in crate::engine) cmd_get: Counter,
+    pub(in crate::engine) cmd_set: Counter,
+    pub(in crate::engine) cmd_flush: Counter,
+    pub(in crate::engine) cmd_flush_prefix: Counter,
+    pub(in crate::engine) cmd_touch: Counter,
+    pub(in crate::engine) cmd_meta: Counter,
+    pub(in crate::engine) get_hits: Counter,
+    pub(in crate::engine) get_misses: Counter,
+    pub(in crate::engine) get_expired: Counter,
+    pub(in crate::engine) delete_misses: Counter,
+    pub(in crate::engine) delete_hits: Counter,
+    pub(in crate::engine) incr_misses: Counter,
+    pub(in crate::engine) incr_hits: Counter,
+    pub(in crate::engine) decr_misses: Counter,
+    pub(in crate::engine) decr_hits: Counter,
+    pub(in crate::engine) cas_misses: Counter,
+    pub(in crate::engine) cas_hits: Counter,
+    pub(in crate::engine) cas_badval: Counter,
+    pub(in crate::engine) touch_hits: Counter,
+    pub(in crate::engine) touch_misses: Counter,
+    pub(in crate::engine) store_too_large: Counter,
+    pub(in crate::engine) store_no_memory: Counter,
+    pub(in crate::engine) bytes_read: Counter,
+    pub(in crate::engine) bytes_written: Counter,
+    pub(in crate::engine) conn_yields: Counter,
+    pub(in crate::engine) sampler: Sampler,
+}
+
+/// What the network tells about its connections. Written at most a few times per connection.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// Open now.
+    pub current: AtomicU64,
+    /// The most that were open at once.
+    pub most: AtomicU64,
+    /// Opened since the start.
+    pub total: AtomicU64,
+    /// Turned away because there were too many.
+    pub rejected: AtomicU64,
+    /// Turned away because their address was public and nobody had said to serve such.
+    pub rejected_public: AtomicU64,
+    /// Datagrams dropped for the address they came from.
+    pub rejected_datagrams: AtomicU64,
+    /// Datagrams dropped because they were no request, or a part of one.
+    pub malformed_datagrams: AtomicU64,
+    /// Replies in datagrams that the system did not take, or not all of.
+    pub dropped_datagrams: AtomicU64,
+    /// Closed for being idle.
+    pub idle_kicks: AtomicU64,
+    /// How often accepting had to stop.
+    pub listen_disabled: AtomicU64,
+    /// For how long in all, in microseconds.
+    pub listen_disabled_us: AtomicU64,
+    /// Listeners that do not accept now.
+    pub listeners_paused: AtomicU64,
+    /// Connections that hold unfinished input.
+    pub read_buffers: AtomicU64,
+    /// Bytes reserved for it.
+    pub read_buffer_bytes: AtomicU64,
+    /// Connections closed because there was no room for it.
+    pub read_buffer_oom: AtomicU64,
+    /// Connections whose clients have not taken all they are owed.
+    pub responses: AtomicU64,
+    /// Bytes reserved for that; shared values are not among them.
+    pub response_bytes: AtomicU64,
+    /// Connections closed because there was no room for it.
+    pub response_oom: AtomicU64,
+    /// Sessions of TLS that were begun, not resumed.
+    pub tls_sessions: AtomicU64,
+    /// TLS handshakes that failed.
+    pub tls_handshake_errors: AtomicU64,
+    /// Connections that broke the rules of TLS after their handshake.
+    pub tls_protocol_errors: AtomicU64,
+}
+
+/// The CPU time of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// In user space.
+    pub user: Duration,
+    /// In the kernel on its behalf.
+    pub system: Duration,
+}
+
+/// Everything counted, and what of it `stats reset` has hidden.
+#[derive(Debug)]
+pub(in crate::engine) struct Statistics {
+    pub(in crate::engine) workers: Box<[Arc<Counters>]>,
+    pub(in crate::engine) connections: Connections,
+    pub(in crate::engine) usage: fn() -> Usage,
+    /// What each counter was at the last reset, by the name of its row; none before the first. What is counted belongs
+    /// to whoever counts it and only grows.
+    base: Mutex<Arc<HashMap<&'static str, u64>>>,
+}
+
+impl Statistics {
+    pub(in crate::engine) fn new(workers: usize) -> Statistics {
+        Statistics {
+            workers: (0..workers).map(|_| Arc::default()).collect(),
+            connections: Connections::default(),
+            usage: Usage::default,
+            base: Mutex::default(),
+        }
+    }
+
+    pub(super) fn base(&self) -> Arc<HashMap<&'static str, u64>> {
+        Arc::clone(&self.base.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_base(&self, base: HashMap<&'static str, u64>) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(base);
+    }
+}

@@ -1,0 +1,150 @@
+//! What a statistic is: a row in a table.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::numbers::Numbers;
+use crate::protocol::StatLines;
+
+/// What a statistic tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// How often something has happened since the start or the last `stats reset`, or how much of it.
+    Counter,
+    /// A number as it is now; no reset changes it.
+    Gauge,
+    /// No number: words, or yes or no.
+    Text,
+}
+
+impl Kind {
+    /// Its name in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Text => "text",
+        }
+    }
+}
+
+/// When a line is shown that is not always shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Condition {
+    /// For people, as in "with -o idle_timeout".
+    pub(super) words: &'static str,
+    pub(super) holds: fn(&Numbers<'_>) -> bool,
+}
+
+/// A statistic.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its name, which begins its line.
+    pub name: &'static str,
+    /// What it tells, in a sentence, with its unit.
+    pub help: &'static str,
+    condition: Option<Condition>,
+    source: Source,
+}
+
+/// Where a value comes from, and how it is worded.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// It only grows; what `stats reset` hides of it is taken off when it is shown.
+    Counter(fn(&Numbers<'_>) -> u64),
+    Number(fn(&Numbers<'_>) -> u64),
+    Ratio(fn(&Numbers<'_>) -> f64),
+    Seconds(fn(&Numbers<'_>) -> Duration),
+    Flag(fn(&Numbers<'_>) -> bool),
+    Text(fn(&Numbers<'_>) -> Cow<'static, str>),
+}
+
+/// Something that is counted. `read` tells all there was since the start.
+pub(super) const fn counter(name: &'static str, read: fn(&Numbers<'_>) -> u64) -> Row {
+    row(name, Source::Counter(read))
+}
+
+/// A whole number as it is now.
+pub(super) const fn gauge(name: &'static str, read: fn(&Numbers<'_>) -> u64) -> Row {
+    row(name, Source::Number(read))
+}
+
+/// A number with two decimals.
+pub(super) const fn ratio(name: &'static str, read: fn(&Numbers<'_>) -> f64) -> Row {
+    row(name, Source::Ratio(read))
+}
+
+/// A duration, in seconds with six decimals.
+pub(super) const fn seconds(name: &'static str, read: fn(&Numbers<'_>) -> Duration) -> Row {
+    row(name, Source::Seconds(read))
+}
+
+/// `yes` or `no`.
+pub(super) const fn flag(name: &'static str, read: fn(&Numbers<'_>) -> bool) -> Row {
+    row(name, Source::Flag(read))
+}
+
+/// Words.
+pub(super) const fn text(name: &'static str, read: fn(&Numbers<'_>) -> Cow<'static, str>) -> Row {
+    row(name, Source::Text(read))
+}
+
+/// What memcached counts and never happens here.
+pub(super) const fn never(name: &'static str) -> Row {
+    counter(name, |_| 0)
+}
+
+const fn row(name: &'static str, source: Source) -> Row {
+    Row { name, help: "", condition: None, source }
+}
+
+impl Row {
+    /// The same row, with what it tells.
+    pub(super) const fn says(self, help: &'static str) -> Row {
+        Row { help, ..self }
+    }
+
+    /// The same row, shown only while `condition` holds.
+    pub(super) const fn when(self, condition: Condition) -> Row {
+        Row { condition: Some(condition), ..self }
+    }
+
+    /// What it tells.
+    pub fn kind(&self) -> Kind {
+        match self.source {
+            Source::Counter(_) => Kind::Counter,
+            Source::Number(_) | Source::Ratio(_) | Source::Seconds(_) => Kind::Gauge,
+            Source::Flag(_) | Source::Text(_) => Kind::Text,
+        }
+    }
+
+    /// When it is shown, as in "with -o idle_timeout"; `None` is always.
+    pub fn condition(&self) -> Option<&'static str> {
+        self.condition.map(|condition| condition.words)
+    }
+
+    /// Whether it is shown with these `numbers`.
+    pub(super) fn is_shown(&self, numbers: &Numbers<'_>) -> bool {
+        self.condition.is_none_or(|condition| (condition.holds)(numbers))
+    }
+
+    /// What was counted since the start; `None` if it is no counter.
+    pub(super) fn counted(&self, numbers: &Numbers<'_>) -> Option<u64> {
+        match self.source {
+            Source::Counter(read) => Some(read(numbers)),
+            _ => None,
+        }
+    }
+
+    /// Writes its line; of a counter, what is above `base`.
+    pub(super) fn say(&self, numbers: &Numbers<'_>, base: u64, lines: &mut StatLines<'_>) {
+        match self.source {
+            Source::Counter(read) => lines.number(self.name, read(numbers).saturating_sub(base)),
+            Source::Number(read) => lines.number(self.name, read(numbers)),
+            Source::Ratio(read) => lines.decimal(self.name, read(numbers), 2),
+            Source::Seconds(read) => lines.seconds(self.name, read(numbers)),
+            Source::Flag(read) => lines.flag(self.name, read(numbers)),
+            Source::Text(read) => lines.text(self.name, &read(numbers)),
+        }
+    }
+}
