@@ -21,6 +21,7 @@ use std::process::{Command, Stdio};
 use ferrocached::config::{example, option_tables, options_in_brief};
 use ferrocached::engine::access::rights::{Allowed, Rights};
 use ferrocached::engine::admin::COMMANDS;
+use ferrocached::engine::admin::stats::SUBCOMMANDS;
 use ferrocached::manual::{TOPICS, man_page};
 
 /// README is read from top to bottom, once.
@@ -93,7 +94,7 @@ fn topic_links() -> String {
 
 fn command_table() -> String {
     let row = |command: &ferrocached::engine::admin::Command| {
-        let arguments = command.arguments.replace('|', "\\|");
+        let arguments = command.arguments.text().replace('|', "\\|");
         let arguments = if arguments.is_empty() { String::new() } else { format!("`{arguments}`") };
         format!("| `{}` | {arguments} | {} |\n", command.name, command.help)
     };
@@ -266,6 +267,10 @@ fn administrative_commands_have_unique_names_and_help() {
     for (index, command) in COMMANDS.iter().enumerate() {
         assert!(!command.help.is_empty(), "{}", command.name);
         assert!(COMMANDS[..index].iter().all(|other| other.name != command.name), "{}", command.name);
+    }
+    for (index, row) in SUBCOMMANDS.iter().enumerate() {
+        assert!(!row.help.is_empty(), "stats {}", row.name);
+        assert!(SUBCOMMANDS[..index].iter().all(|other| other.name != row.name), "stats {}", row.name);
     }
 }
 

@@ -11,7 +11,7 @@ const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 60;
 
 /// Files that are longer, and may not grow: how many lines each has at most.
-const LONG_FILES: &[(&str, usize)] = &[("engine/admin/mod.rs", 408), ("engine/watching/watch/mod.rs", 408)];
+const LONG_FILES: &[(&str, usize)] = &[("engine/watching/watch/mod.rs", 408)];
 
 #[test]
 fn files_and_functions_are_short() {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::clock::{TICKS_PER_SECOND, Tick};
 use crate::engine::access::rights::Allowed;
-use crate::engine::admin::Command;
+use crate::engine::admin::{Arguments, Command};
 use crate::engine::{Engine, Then};
 use crate::protocol::reply;
 
@@ -30,7 +30,7 @@ impl Moved {
 
 pub(in crate::engine) const COMMAND: Command = Command {
     name: "debugtime",
-    arguments: "<p|r|seconds>",
+    arguments: Arguments::Words("<p|r|seconds>"),
     help: "stops the clock, lets it run on, or moves it by so many seconds",
     allowed: Allowed::Operators,
     is_long: false,

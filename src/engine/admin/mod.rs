@@ -7,20 +7,16 @@ mod flush;
 pub(super) mod listing;
 mod lru_crawler;
 mod slabs;
+pub mod stats;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Tick;
 use crate::engine::access::rights::Allowed;
-use crate::engine::admin::listing::{Keys, Purpose};
-use crate::engine::stats::row::Row;
-use crate::engine::stats::{ITEMS, NETWORK, SETTINGS, SLABS, STATS as GENERAL};
 use crate::engine::turn::then::Reason;
-use crate::engine::watching::hot_keys::Subject;
 use crate::engine::watching::watch::{Stream, Streams};
 use crate::engine::{Engine, Session, Then};
-use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, StatLines, Words, decode_key, reply, unsigned};
+use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, decode_key, reply, unsigned};
 use crate::settings::{MEMORY_BYTES_MIN, VERSION};
 
 /// The highest level that the `verbosity` command can set. Source: memcached (`MAX_VERBOSITY_LEVEL`).
@@ -40,8 +36,8 @@ const NEVER_QUIET: &[&str] = &["debugtime", "shutdown", "stats", "watch"];
 pub struct Command {
     /// Its first word.
     pub name: &'static str,
-    /// The words that may follow, for people.
-    pub arguments: &'static str,
+    /// The words that may follow.
+    pub arguments: Arguments,
     /// What it does, in a sentence.
     pub help: &'static str,
     /// Whom it is for.
@@ -49,6 +45,43 @@ pub struct Command {
     /// Whether it may take as long as many requests, so that its turn ends with it.
     pub(super) is_long: bool,
     pub(super) run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
+}
+
+/// The words that may follow a command.
+#[derive(Clone, Copy, Debug)]
+pub enum Arguments {
+    /// These, for people.
+    Words(&'static str),
+    /// One of these, or none.
+    Subcommands(&'static [Subcommand]),
+}
+
+impl Arguments {
+    /// What may follow, for people.
+    pub fn text(self) -> String {
+        match self {
+            Arguments::Words(words) => words.to_owned(),
+            Arguments::Subcommands(rows) => {
+                let named = rows.iter().filter(|row| !row.name.is_empty());
+                let words = named.map(|row| format!("{} {}", row.name, row.arguments).trim_end().to_owned());
+                format!("[{}]", words.collect::<Vec<_>>().join("|"))
+            }
+        }
+    }
+}
+
+/// A word that may follow a command, and what it makes of it.
+#[derive(Debug)]
+pub struct Subcommand {
+    /// The word; "" is none at all.
+    pub name: &'static str,
+    /// The words that may follow it, for people.
+    pub arguments: &'static str,
+    /// What it does, in a sentence.
+    pub help: &'static str,
+    /// Whom it is for.
+    pub allowed: Allowed,
+    run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
 }
 
 /// One use of a command: what it was given, and where its reply goes.
@@ -59,27 +92,11 @@ pub(super) struct Call<'r, 'w> {
     pub(super) now: Tick,
 }
 
-/// Whom each kind of `stats` is for. What shows numbers of the whole server is for everyone, as it tells nothing of
-/// single keys or clients.
-const STATS: &[(&str, Allowed)] = &[
-    ("", Allowed::Everyone),
-    ("cachedump", Allowed::Everyone),
-    ("conns", Allowed::Overseers),
-    ("detail", Allowed::ByWord(&[("dump", Allowed::Overseers)])),
-    ("hotkeys", Allowed::Overseers),
-    ("items", Allowed::Everyone),
-    ("network", Allowed::Everyone),
-    ("prefixes", Allowed::Overseers),
-    ("settings", Allowed::Everyone),
-    ("sizes", Allowed::Everyone),
-    ("slabs", Allowed::Everyone),
-];
-
 /// Every administrative command.
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "cache_memlimit",
-        arguments: "<megabytes> [noreply]",
+        arguments: Arguments::Words("<megabytes> [noreply]"),
         help: "sets the memory limit; what no longer fits is evicted",
         allowed: Allowed::Operators,
         is_long: true,
@@ -87,7 +104,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "flush_all",
-        arguments: "[exptime] [noreply]",
+        arguments: Arguments::Words("[exptime] [noreply]"),
         help: "drops everything stored so far, now or when exptime is reached",
         allowed: Allowed::Writers,
         is_long: true,
@@ -95,7 +112,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "flush_prefix",
-        arguments: "<prefix> [noreply]",
+        arguments: Arguments::Words("<prefix> [noreply]"),
         help: "drops everything stored so far under keys that begin with prefix",
         allowed: Allowed::Writers,
         is_long: true,
@@ -103,7 +120,9 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "lru",
-        arguments: "tune <hot %> <warm %> <hot factor> <warm factor> | mode flat|segmented | temp_ttl <seconds>",
+        arguments: Arguments::Words(
+            "tune <hot %> <warm %> <hot factor> <warm factor> | mode flat|segmented | temp_ttl <seconds>",
+        ),
         help: "checks and shows what memcached would tune; there are no LRU lists",
         allowed: Allowed::Operators,
         is_long: false,
@@ -111,8 +130,10 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "lru_crawler",
-        arguments: "metadump|mgdump <classes|all|hash> [prefix] | crawl <classes|all> | enable|disable | \
+        arguments: Arguments::Words(
+            "metadump|mgdump <classes|all|hash> [prefix] | crawl <classes|all> | enable|disable | \
                     sleep <microseconds> | tocrawl <items>",
+        ),
         help: "lists all keys, or those with a prefix; frees what has expired; switches the search for it",
         allowed: Allowed::ByWord(&[("metadump", Allowed::Everyone), ("mgdump", Allowed::Everyone)]),
         is_long: true,
@@ -120,7 +141,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "me",
-        arguments: "<key> [b]",
+        arguments: Arguments::Words("<key> [b]"),
         help: "shows what is known of an item beside its value",
         allowed: Allowed::Everyone,
         is_long: false,
@@ -128,7 +149,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "mn",
-        arguments: "",
+        arguments: Arguments::Words(""),
         help: "answers MN: what was asked before is answered",
         allowed: Allowed::Everyone,
         is_long: false,
@@ -136,7 +157,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "quit",
-        arguments: "",
+        arguments: Arguments::Words(""),
         help: "closes the connection",
         allowed: Allowed::Everyone,
         is_long: false,
@@ -144,7 +165,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "refresh_certs",
-        arguments: "",
+        arguments: Arguments::Words(""),
         help: "reads the certificates of TLS again, for connections to come",
         allowed: Allowed::Operators,
         is_long: true,
@@ -152,7 +173,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "shutdown",
-        arguments: "[graceful]",
+        arguments: Arguments::Words("[graceful]"),
         help: "stops the server, if it was started with -A",
         allowed: Allowed::Operators,
         is_long: false,
@@ -160,7 +181,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "slabs",
-        arguments: "reassign <class> <class> | automove <0|1|2>",
+        arguments: Arguments::Words("reassign <class> <class> | automove <0|1|2>"),
         help: "checks what memcached would move; there are no slab classes",
         allowed: Allowed::Operators,
         is_long: false,
@@ -168,15 +189,15 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "stats",
-        arguments: "[cachedump <class> <limit>|conns|detail on|off|dump|hotkeys|items|network|prefixes|reset|settings|sizes|slabs]",
+        arguments: Arguments::Subcommands(stats::SUBCOMMANDS),
         help: "shows what has been counted, zeroes it, shows the settings, lists items or who is connected, counts by key prefix, or shows what is asked for most and who was turned away",
-        allowed: Allowed::ByWord(STATS),
+        allowed: Allowed::ByWord(&stats::ALLOWED),
         is_long: true,
-        run: stats,
+        run: stats::stats,
     },
     Command {
         name: "verbosity",
-        arguments: "<level> [noreply]",
+        arguments: Arguments::Words("<level> [noreply]"),
         help: "sets how much is logged: 0 to 2",
         allowed: Allowed::Operators,
         is_long: false,
@@ -184,7 +205,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "version",
-        arguments: "",
+        arguments: Arguments::Words(""),
         help: "tells the version",
         allowed: Allowed::Everyone,
         is_long: false,
@@ -197,7 +218,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "watch",
-        arguments: "[fetchers] [mutations] [evictions] [connevents] [deletions]",
+        arguments: Arguments::Words("[fetchers] [mutations] [evictions] [connevents] [deletions]"),
         help: "streams what happens, a line for each event, until the connection is closed",
         allowed: Allowed::Overseers,
         is_long: false,
@@ -307,67 +328,6 @@ fn shutdown(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         (Some(b"graceful"), None) => Some(Then::Shutdown { graceful: true }),
         _ => say(false, b"CLIENT_ERROR invalid shutdown mode\r\n", call),
     }
-}
-
-fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    match call.words.next() {
-        None => say_rows(engine, GENERAL, call),
-        Some(b"cachedump") => return cachedump(engine, call),
-        Some(b"conns") => {
-            let conns = engine.conns(call.session.descriptor());
-            return Some(call.session.reply_at_length(conns));
-        }
-        Some(b"items") => say_rows(engine, ITEMS, call),
-        Some(b"network") => say_rows(engine, NETWORK, call),
-        Some(b"settings") => say_rows(engine, SETTINGS, call),
-        Some(b"sizes") => {
-            let keys = Keys::under(b"", call.session);
-            let sizes = Purpose::Sizes { keys, counts: BTreeMap::new() };
-            return Some(call.session.reply_at_length(engine.listings.start(sizes)));
-        }
-        Some(b"slabs") => say_rows(engine, SLABS, call),
-        Some(b"reset") => {
-            engine.reset_statistics(call.now);
-            call.owed.say(b"RESET\r\n");
-        }
-        Some(b"detail") => return engine.detail(call.session, call.words.next(), call.owed),
-        Some(b"hotkeys") => engine.say_ranking(Subject::Keys, call.owed, call.now),
-        Some(b"prefixes") => engine.say_ranking(Subject::Prefixes, call.owed, call.now),
-        Some(_) => call.owed.say(reply::ERROR),
-    }
-    None
-}
-
-fn say_rows(engine: &Engine, rows: &[Row], call: &mut Call<'_, '_>) {
-    let mut lines = StatLines::new(call.owed);
-    engine.say_rows(rows, &mut lines, call.now);
-    lines.end();
-}
-
-/// `stats cachedump`: a listing of keys older than `lru_crawler metadump`. All of it, where memcached stops at 2 MB.
-fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    if !engine.settings.dump_enabled {
-        return say(false, b"CLIENT_ERROR stats cachedump not allowed\r\n", call);
-    }
-    let (Some(class), Some(limit)) = (call.words.next(), call.words.next()) else {
-        return say(false, b"CLIENT_ERROR bad command line\r\n", call);
-    };
-    let words = match (unsigned(class), unsigned(limit)) {
-        (Some(1), Some(limit)) => {
-            let items_left = if limit == 0 { u64::MAX } else { limit };
-            let keys = Keys::under(b"", call.session);
-            return Some(
-                call.session.reply_at_length(engine.listings.start(Purpose::Cachedump { keys, items_left })),
-            );
-        }
-        (Some(0..=CLASS_MAX), Some(_)) => {
-            StatLines::new(call.owed).end();
-            return None;
-        }
-        (Some(_), Some(_)) => b"CLIENT_ERROR Illegal slab id\r\n",
-        _ => reply::BAD_LINE,
-    };
-    say(false, words, call)
 }
 
 fn verbosity(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {

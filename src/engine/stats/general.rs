@@ -70,7 +70,7 @@ pub(in crate::engine) static STATS: &[Row] = &[
     gauge("reserved_fds", |_| 0).says("Always 0: descriptors the server itself needs are not part of -c."),
     counter("cmd_get", |n| n.workers(|c| &c.cmd_get)).says("Keys asked for."),
     counter("cmd_set", |n| n.workers(|c| &c.cmd_set))
-        .says("Values that clients have sent to be stored, whether they were or not."),
+        .says("Values to be stored, whether they were or not; one that is too large does not count."),
     counter("cmd_flush", |n| n.workers(|c| &c.cmd_flush)).says("flush_all commands, refused ones included."),
     counter("cmd_touch", |n| n.workers(|c| &c.cmd_touch))
         .says("Exptimes that were to be changed, by touch or with a get."),

@@ -118,7 +118,7 @@ pub(in crate::engine) static SLABS: &[Row] = &[
         .says("Keys asked for that were there.")
         .when(ITEMS_THERE),
     counter("1:cmd_set", |n| n.workers(|c| &c.cmd_set))
-        .says("Values that clients have sent to be stored, whether they were or not.")
+        .says("Values to be stored, whether they were or not; one that is too large does not count.")
         .when(ITEMS_THERE),
     counter("1:delete_hits", |n| n.workers(|c| &c.delete_hits)).says("Deletes of items.").when(ITEMS_THERE),
     counter("1:incr_hits", |n| n.workers(|c| &c.incr_hits)).says("Increments of numbers.").when(ITEMS_THERE),
