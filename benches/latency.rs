@@ -171,7 +171,7 @@ fn lock_holds(options: &Options) -> Result<()> {
                 marks: Marks::default(),
             };
             let start = now()?;
-            let (_, stored) = store.update(hashed, key.as_bytes(), Tick(1), |_| (Change::Put(draft), ()));
+            let (_, stored) = store.update(hashed, Tick(1), |_| (Change::Put(draft), ()));
             holds.record(now()? - start);
             stored.map_err(|NoMemory| "there is room for all items")?;
             if number % 100_000 == 0 {

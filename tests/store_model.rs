@@ -129,10 +129,10 @@ fn what_cannot_fit_evicts_nothing() {
         let content = Content::Whole(value);
         let (cas, marks) = (Cas::Next, Marks::default());
         let draft = Draft { content, flags: 0, deadline: Deadline::NEVER, cas, marks };
-        store.update(store.hash(key), key, Tick(1), |_| (Change::Put(draft), ())).1
+        store.update(store.hash(key), Tick(1), |_| (Change::Put(draft), ())).1
     };
     let get = |key: &[u8]| {
-        store.read(store.hash(key), key, Tick(1), Access::Peek, |found| {
+        store.read(store.hash(key), Tick(1), Access::Peek, |found| {
             found.item().map(|item| item.shared.cloned())
         })
     };
@@ -163,7 +163,7 @@ fn an_index_above_a_lowered_limit_keeps_nothing_out() {
         let (content, cas, marks) = (Content::Whole(value), Cas::Next, Marks::default());
         let draft = Draft { content, flags: 0, deadline: Deadline::NEVER, cas, marks };
         let key = number.to_be_bytes();
-        store.update(store.hash(&key), &key, Tick(1), |_| (Change::Put(draft), ())).1
+        store.update(store.hash(&key), Tick(1), |_| (Change::Put(draft), ())).1
     };
     // Of items as small as these the index is nearly half.
     for number in 0..1_000_000 {
@@ -215,9 +215,9 @@ fn many_threads_see_whole_values_of_their_keys() {
                     }
                     _ => (Change::Put(draft), ()),
                 };
-                store.update(hash, name, now, decide).1.expect("others can give way");
+                store.update(hash, now, decide).1.expect("others can give way");
             } else {
-                let shared = store.read(hash, name, now, Access::Use, |lookup| {
+                let shared = store.read(hash, now, Access::Use, |lookup| {
                     let item = lookup.item()?;
                     assert!(item.value.iter().all(|&byte| byte == name[4]));
                     item.shared.cloned()
@@ -269,7 +269,7 @@ struct Model {
     /// Values kept by readers, and what they are.
     kept: Vec<(Bytes, Vec<u8>)>,
     /// What hints said about keys some time ago, and may be wrong by now.
-    hinted: HashMap<u64, Hashed>,
+    hinted: HashMap<u64, Hashed<'static>>,
     hits: u64,
 }
 
@@ -407,7 +407,7 @@ impl Model {
         let hash = match self.hinted.remove(&number) {
             Some(stale) if self.random(2) == 0 => stale,
             _ => {
-                let mut hash = self.store.hash(&key);
+                let mut hash = self.store.hash(key.leak()); // it is kept for as long as the model
                 self.store.hint_index(&mut hash);
                 let _ = self.store.hint_item(&mut hash) && self.store.hint_item(&mut hash);
                 self.hinted.insert(number, hash);
@@ -416,7 +416,7 @@ impl Model {
         };
         let access = if self.random(3) == 0 { Access::Peek } else { Access::Use };
         let keeps = self.random(10) == 0 && self.kept.len() < 2;
-        let found = self.store.read(hash, &key, self.now, access, |lookup| see(lookup, keeps));
+        let found = self.store.read(hash, self.now, access, |lookup| see(lookup, keeps));
         let kept = self.check(number, found);
         self.kept.extend(kept);
         if access == Access::Use
@@ -458,7 +458,7 @@ impl Model {
         let amends = self.random(5) == 0;
         let (mut drafted, value_max) = (None, self.scenario.value_bytes_max as usize);
         let now = self.now;
-        let (found, outcome) = self.store.update(hash, &key, now, |lookup| {
+        let (found, outcome) = self.store.update(hash, now, |lookup| {
             let item = lookup.item();
             let found = see(lookup, false);
             let change = match (what, item) {
@@ -533,7 +533,7 @@ impl Model {
         );
         let hash = self.store.hash(key);
         let was_there = self.known.contains_key(&number);
-        let found = self.store.read(hash, key, self.now, Access::Peek, |lookup| see(lookup, false));
+        let found = self.store.read(hash, self.now, Access::Peek, |lookup| see(lookup, false));
         assert_eq!(matches!(found, Seen::Hit(..)), was_there, "what was there stays");
         self.check(number, found);
     }

@@ -125,7 +125,7 @@ fn an_entry_tells_all_there_is_to_know() {
         cas: Cas::Exact(1 << 60),
         marks: Marks::STALE,
     };
-    store.update(hash, b"key", Tick(30), |_| (Change::Put(draft), ())).1.expect("there is room");
+    store.update(hash, Tick(30), |_| (Change::Put(draft), ())).1.expect("there is room");
     let (mut cursor, mut met) = (Cursor::default(), 0);
     while store.walk(&mut cursor, Tick(90), 100, |entry| {
         let item = entry.item;
@@ -156,7 +156,7 @@ fn many_walks_and_writers_at_once_see_whole_entries() {
                     if random.below(4) == 0 {
                         // What is used stays.
                         let key = key(random.below(stays));
-                        store.read(store.hash(&key), &key, Tick(20), Access::Use, |_| ());
+                        store.read(store.hash(&key), Tick(20), Access::Use, |_| ());
                     }
                 }
             });
@@ -193,7 +193,7 @@ fn put(store: &Store, number: u64, value: &[u8], deadline: Deadline, now: Tick) 
     let draft =
         Draft { content: Content::Whole(value), flags: 0, deadline, cas: Cas::Next, marks: Marks::default() };
     let (was_there, stored) =
-        store.update(store.hash(&key), &key, now, |lookup| (Change::Put(draft), lookup.item().is_some()));
+        store.update(store.hash(&key), now, |lookup| (Change::Put(draft), lookup.item().is_some()));
     stored.expect("others give way");
     was_there
 }
@@ -238,7 +238,7 @@ fn walk_through(weather: Weather, seed: u64) {
     }
     let is_there = |number: u64| {
         let key = key(number);
-        store.read(store.hash(&key), &key, now, Access::Peek, |lookup| lookup.item().is_some())
+        store.read(store.hash(&key), now, Access::Peek, |lookup| lookup.item().is_some())
     };
     let mut there_all_along: HashSet<u64> =
         known.keys().copied().filter(|&number| is_there(number)).collect();
@@ -266,7 +266,7 @@ fn walk_through(weather: Weather, seed: u64) {
                 known.insert(number, content);
             } else {
                 let key = key(number);
-                store.update(store.hash(&key), &key, now, |_| (Change::Remove, ())).1.unwrap();
+                store.update(store.hash(&key), now, |_| (Change::Remove, ())).1.unwrap();
                 there_all_along.remove(&number);
             }
         }

@@ -86,10 +86,7 @@ mod tests {
 
     fn put(store: &Store, key: &str, content: Content<'_>, cas: Cas) {
         let draft = Draft { content, flags: 0, deadline: Deadline::NEVER, cas, marks: Marks::default() };
-        store
-            .update(store.hash(key.as_bytes()), key.as_bytes(), NOW, |_| (Change::Put(draft), ()))
-            .1
-            .unwrap();
+        store.update(store.hash(key.as_bytes()), NOW, |_| (Change::Put(draft), ())).1.unwrap();
     }
 
     fn set(store: &Store, key: &str) {
@@ -97,8 +94,7 @@ mod tests {
     }
 
     fn is_there(store: &Store, key: &str) -> bool {
-        let hash = store.hash(key.as_bytes());
-        store.read(hash, key.as_bytes(), NOW, Access::Peek, |found| found.item().is_some())
+        store.read(store.hash(key.as_bytes()), NOW, Access::Peek, |found| found.item().is_some())
     }
 
     fn sweep_through(store: &Store) -> usize {

@@ -10,10 +10,11 @@ use crate::store::header::UNIT_BYTES;
 use crate::store::memory::{Addresses, LINE_WORDS, PAGE_LINES, Words};
 use crate::store::slot::{LINK, SLOTS, bucket_of, overflow_bucket, overflow_start, position_of, tag, tag_of};
 
-/// A key's hash and, after [`Store::hint_item`](crate::store::Store::hint_item), a guess which slot is that of its
-/// item.
+/// A key with its hash and, after [`Store::hint_item`](crate::store::Store::hint_item), a guess which slot is that of
+/// its item.
 #[derive(Clone, Copy, Debug)]
-pub struct Hashed {
+pub struct Hashed<'k> {
+    pub(super) key: &'k [u8],
     pub(super) hash: u64,
     /// The number of its shard.
     pub(super) shard: u32,
@@ -21,11 +22,17 @@ pub struct Hashed {
     pub(super) guess: u32,
 }
 
-impl Hashed {
-    /// A hash without a guess.
+impl<'k> Hashed<'k> {
+    /// A key without a guess.
     #[inline]
-    pub(super) fn new(hash: u64, shard: u32) -> Hashed {
-        Hashed { hash, shard, guess: 0 }
+    pub(super) fn new(key: &'k [u8], hash: u64, shard: u32) -> Hashed<'k> {
+        Hashed { key, hash, shard, guess: 0 }
+    }
+
+    /// The key itself.
+    #[inline]
+    pub fn key(&self) -> &'k [u8] {
+        self.key
     }
 }
 
@@ -60,7 +67,7 @@ impl View {
 
     /// Prefetches the line of `key`'s bucket.
     #[inline]
-    pub(super) fn hint_index(&self, key: &mut Hashed) {
+    pub(super) fn hint_index(&self, key: &mut Hashed<'_>) {
         let bucket = bucket_of(key.hash, self.buckets.load(Ordering::Relaxed));
         key.guess = (bucket * LINE_WORDS) as u32; // `sizing` reserves fewer words
         self.index.prefetch(bucket);
@@ -70,7 +77,7 @@ impl View {
     /// item may be in an overflow bucket, which was prefetched instead: call it once more.
     #[inline(always)]
     #[must_use]
-    pub(super) fn hint_item(&self, key: &mut Hashed) -> bool {
+    pub(super) fn hint_item(&self, key: &mut Hashed<'_>) -> bool {
         let wanted = tag(key.hash);
         let first = key.guess as usize;
         let line = self.index.line(first / LINE_WORDS);
@@ -87,7 +94,7 @@ impl View {
     }
 
     #[cold]
-    fn hint_overflow(&self, key: &mut Hashed, link: u64) -> bool {
+    fn hint_overflow(&self, key: &mut Hashed<'_>, link: u64) -> bool {
         let Some(next) = overflow_bucket(link, overflow_start(&self.index)) else { return false };
         if next >= self.index.lines() {
             return false; // another thread changed the link

@@ -32,7 +32,7 @@ use crate::store::stats::StoreStats;
 ///     evictions_enabled: true,
 ///     workers: 1,
 /// });
-/// let hash = store.hash(b"greeting");
+/// let key = store.hash(b"greeting");
 /// let draft = Draft {
 ///     content: Content::Whole(b"hello"),
 ///     flags: 0,
@@ -40,8 +40,8 @@ use crate::store::stats::StoreStats;
 ///     cas: Cas::Next,
 ///     marks: Marks::default(),
 /// };
-/// store.update(hash, b"greeting", Tick(1), |_| (Change::Put(draft), ())).1.unwrap();
-/// let length = store.read(hash, b"greeting", Tick(1), Access::Use, |found| {
+/// store.update(key, Tick(1), |_| (Change::Put(draft), ())).1.unwrap();
+/// let length = store.read(key, Tick(1), Access::Use, |found| {
 ///     found.item().map(|item| item.value.len())
 /// });
 /// assert_eq!(length, Some(5));
@@ -131,19 +131,19 @@ impl Store {
         })
     }
 
-    /// The keyed hash of `key`, which [`Store::read`] and [`Store::update`] take beside the key itself.
+    /// `key` with its keyed hash, as [`Store::read`] and [`Store::update`] take it.
     #[inline]
-    pub fn hash(&self, key: &[u8]) -> Hashed {
+    pub fn hash<'k>(&self, key: &'k [u8]) -> Hashed<'k> {
         let hash = shard::hash(&self.common.hasher, key);
         // The top bits, which the index inside a shard does not use.
         let shard = hash.checked_shr(self.shard_shift).unwrap_or(0);
-        Hashed::new(hash, shard as u32) // there are at most `SHARDS_MAX`
+        Hashed::new(key, hash, shard as u32) // there are at most `SHARDS_MAX`
     }
 
     /// Prefetches the index line of `key`, so that it is there when the key is looked up some hundred nanoseconds
     /// later. It takes no lock and changes nothing that is stored: a caller may leave it out.
     #[inline]
-    pub fn hint_index(&self, key: &mut Hashed) {
+    pub fn hint_index(&self, key: &mut Hashed<'_>) {
         self.views[key.shard as usize].hint_index(key);
     }
 
@@ -152,7 +152,7 @@ impl Store {
     /// `true` when there is another line to look at: call it again, after some time.
     #[inline(always)]
     #[must_use]
-    pub fn hint_item(&self, key: &mut Hashed) -> bool {
+    pub fn hint_item(&self, key: &mut Hashed<'_>) -> bool {
         self.views[key.shard as usize].hint_item(key)
     }
 
@@ -160,14 +160,13 @@ impl Store {
     #[inline]
     pub fn read<R>(
         &self,
-        hashed: Hashed,
-        key: &[u8],
+        key: Hashed<'_>,
         now: Tick,
         access: Access,
         look: impl FnOnce(Lookup<'_>) -> R,
     ) -> R {
-        let mut shard = self.lock(hashed.shard as usize);
-        let result = shard.read(hashed, key, now, access, look);
+        let mut shard = self.lock(key.shard as usize);
+        let result = shard.read(key, now, access, look);
         unlock(shard);
         result
     }
@@ -181,13 +180,12 @@ impl Store {
     #[inline]
     pub fn update<'c, R>(
         &self,
-        hashed: Hashed,
-        key: &[u8],
+        key: Hashed<'_>,
         now: Tick,
         decide: impl FnOnce(Lookup<'_>) -> (Change<'c>, R),
     ) -> (R, Result<u64, NoMemory>) {
-        let mut shard = self.lock(hashed.shard as usize);
-        let outcome = shard.update(hashed, key, now, decide);
+        let mut shard = self.lock(key.shard as usize);
+        let outcome = shard.update(key, now, decide);
         let overdrawn = shard.take_overdrawn();
         unlock(shard);
         if overdrawn > 0 {

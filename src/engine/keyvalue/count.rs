@@ -76,16 +76,17 @@ impl Engine {
         &self,
         session: &Session,
         count: &Count<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) {
         let buffer = &mut KeyBuffer::new();
-        let (key, hashed) = plain(&self.store, count.style, count.key, hashed, buffer);
+        let hashed = plain(&self.store, count.style, hashed, buffer);
+        let key = hashed.key();
         let deadline = |exptime| self.epoch.deadline(exptime, now);
         let text = &mut ArrayVec::new();
         let mut seen = None;
-        let ((outcome, before), stored) = self.store.update(hashed, key, now, |found| {
+        let ((outcome, before), stored) = self.store.update(hashed, now, |found| {
             seen = session.observed().see(&found);
             let before = found.item().map(|item| item.deadline);
             let (change, outcome) = decide_count(count, text, deadline, self.settings.cas_enabled, found);

@@ -48,16 +48,17 @@ impl Engine {
         &self,
         session: &Session,
         delete: &Delete<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) {
         let buffer = &mut KeyBuffer::new();
         let flags = delete.style.flags();
-        let (key, hashed) = plain(&self.store, delete.style, delete.key, hashed, buffer);
+        let hashed = plain(&self.store, delete.style, hashed, buffer);
+        let key = hashed.key();
         let touched = flags.exptime(b'T').map(|exptime| self.epoch.deadline(exptime, now));
         let mut seen = None;
-        let (outcome, stored) = self.store.update(hashed, key, now, |found| {
+        let (outcome, stored) = self.store.update(hashed, now, |found| {
             seen = session.observed().see(&found);
             decide_delete(delete, touched, self.settings.cas_enabled, found)
         });

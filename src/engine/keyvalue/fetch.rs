@@ -71,7 +71,7 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
@@ -86,12 +86,12 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
         if fetch.changes() {
-            return self.fetch_and_change(session, fetch, fetch.key, None, hashed, owed, now);
+            return self.fetch_and_change(session, fetch, None, hashed, owed, now);
         }
         if session.observed().is_watched() {
             return self.fetch_watched(session, fetch, hashed, owed, now);
@@ -104,7 +104,7 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
@@ -123,14 +123,14 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
         see: impl FnOnce(&Lookup<'_>) -> R,
     ) -> (bool, R) {
         let counters = session.counters();
         counters.cmd_get.add(1);
-        self.store.read(hashed, fetch.key, now, Access::Use, |found| {
+        self.store.read(hashed, now, Access::Use, |found| {
             match &found {
                 Lookup::Hit(item) => {
                     counters.get_hits.add(1);
@@ -153,18 +153,19 @@ impl Engine {
         session: &Session,
         fetch: &Fetch<'_>,
         flags: Flags<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
         let buffer = &mut KeyBuffer::new();
-        let (key, hashed) = plain(&self.store, fetch.style, fetch.key, hashed, buffer);
+        let hashed = plain(&self.store, fetch.style, hashed, buffer);
+        let key = hashed.key();
         if fetch.changes() {
-            return self.fetch_and_change(session, fetch, key, None, hashed, owed, now);
+            return self.fetch_and_change(session, fetch, None, hashed, owed, now);
         }
         let access = if flags.has(b'u') { Access::Peek } else { Access::Use };
         let mut awaits_winner = None;
-        let (is_hit, seen) = self.store.read(hashed, key, now, access, |found| {
+        let (is_hit, seen) = self.store.read(hashed, now, access, |found| {
             match &found {
                 Lookup::Hit(item)
                     if item.marks.has(Marks::STALE)
@@ -186,7 +187,7 @@ impl Engine {
             (found.is_hit(), session.observed().see(&found))
         });
         if awaits_winner.is_some() {
-            return self.fetch_and_change(session, fetch, key, awaits_winner, hashed, owed, now);
+            return self.fetch_and_change(session, fetch, awaits_winner, hashed, owed, now);
         }
         if let Some(seen) = seen {
             self.log_lookup(session, key, seen, now);
@@ -197,27 +198,23 @@ impl Engine {
     /// A retrieval that may set an exptime, create the item, or note that somebody is to recache it. A new
     /// exptime for which there is no room is not set, and nothing is said of it. Says whether the item was there, or is
     /// there now.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the turn's four, the request, its key and what is known of it"
-    )]
     fn fetch_and_change(
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        key: &[u8],
         before: Option<Before>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
+        let key = hashed.key();
         let deadline = |exptime| self.epoch.deadline(exptime, now);
         let seconds_left = |exptime: i64| deadline(exptime).seconds_left(now);
         let flags = fetch.style.flags();
         let mut left =
             SecondsLeft { touched: fetch.exptime.and_then(seconds_left), ..SecondsLeft::default() };
         let mut seen = None;
-        let (ending, stored) = self.store.update(hashed, key, now, |found| {
+        let (ending, stored) = self.store.update(hashed, now, |found| {
             seen = session.observed().see(&found);
             let item = found.item();
             let (change, won) = decide_fetch(fetch, deadline, item.as_ref());
@@ -276,7 +273,7 @@ impl Engine {
     /// `me`: what is known of the item under `key`, without a trace.
     pub(in crate::engine) fn say_about(&self, session: &Session, key: &[u8], owed: &mut Owed, now: Tick) {
         let shown_key = session.granted().shown_key(key);
-        self.store.read(self.store.hash(key), key, now, Access::Peek, |found| match found.item() {
+        self.store.read(self.store.hash(key), now, Access::Peek, |found| match found.item() {
             Some(item) => {
                 let item_bytes = self.item_bytes(key.len(), item.flags, item.value.len() as u64);
                 owed.say_meta_about(&self.shown(shown_key, &item, left_of(&item, now), now), item_bytes);

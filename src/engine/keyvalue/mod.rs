@@ -53,19 +53,12 @@ pub(super) fn stored_key<'k>(request: &Request<'k>, buffer: &'k mut KeyBuffer) -
 /// A key as it is looked up, decoded into `buffer` if it came in base64. What was hashed, and hinted at, is the
 /// key as it came: for the few that are decoded the hash is made anew.
 #[inline]
-fn plain<'k>(
-    store: &Store,
-    style: Style<'_>,
-    key: &'k [u8],
-    hashed: Hashed,
-    buffer: &'k mut KeyBuffer,
-) -> (&'k [u8], Hashed) {
+fn plain<'k>(store: &Store, style: Style<'_>, hashed: Hashed<'k>, buffer: &'k mut KeyBuffer) -> Hashed<'k> {
     let flags = style.flags();
     if !flags.has_encoded_key() {
-        return (key, hashed);
+        return hashed;
     }
-    let key = flags.plain_key(key, buffer);
-    (key, store.hash(key))
+    store.hash(flags.plain_key(hashed.key(), buffer))
 }
 
 /// The CAS id that `E` asks for, or else the next one.
@@ -89,13 +82,13 @@ impl Engine {
         &self,
         session: &Session,
         touch: &Touch<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) {
         let deadline = self.epoch.deadline(touch.exptime, now);
         let mut seen = None;
-        let (outcome, stored) = self.store.update(hashed, touch.key, now, |found| {
+        let (outcome, stored) = self.store.update(hashed, now, |found| {
             seen = session.observed().see(&found);
             match found.item() {
                 Some(item) => (touched(&item, deadline), Outcome::Touched),

@@ -84,7 +84,7 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> Result<(), RetryLater> {
@@ -94,7 +94,7 @@ impl Engine {
         if put.style != Style::Classic {
             return self.put_meta(session, put, hashed, owed, now);
         }
-        self.put_styled::<false, ()>(session, put, (put.key, hashed), owed, now, |_| ()).map(drop)
+        self.put_styled::<false, ()>(session, put, hashed, owed, now, |_| ()).map(drop)
     }
 
     #[inline(never)]
@@ -102,13 +102,13 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
-        let key = plain(&self.store, put.style, put.key, hashed, buffer);
-        self.put_styled::<true, ()>(session, put, key, owed, now, |_| ()).map(drop)
+        let hashed = plain(&self.store, put.style, hashed, buffer);
+        self.put_styled::<true, ()>(session, put, hashed, owed, now, |_| ()).map(drop)
     }
 
     #[cold]
@@ -116,13 +116,14 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
-        let (key, hashed) = plain(&self.store, put.style, put.key, hashed, buffer);
-        let written = self.put_styled::<true, _>(session, put, (key, hashed), owed, now, Seen::of)?;
+        let hashed = plain(&self.store, put.style, hashed, buffer);
+        let key = hashed.key();
+        let written = self.put_styled::<true, _>(session, put, hashed, owed, now, Seen::of)?;
         let (Some((outcome, seen)), Some(value)) = (written, put.value) else { return Ok(()) };
         self.log_lookup(session, key, seen, now);
         let joins = matches!(put.mode, PutMode::Append | PutMode::Prepend);
@@ -147,15 +148,16 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        (key, hashed): (&[u8], Hashed),
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
         see: impl FnOnce(&Lookup<'_>) -> R,
     ) -> Result<Option<(Outcome, R)>, RetryLater> {
+        let key = hashed.key();
         let style = if IS_META { put.style } else { Style::Classic };
         let flags = style.flags();
         if self.is_too_large(key.len(), put.flags, put.value_bytes.into()) {
-            self.refuse_too_large(session, put, key, hashed, owed, now);
+            self.refuse_too_large(session, put, hashed, owed, now);
             return Ok(None);
         }
         let shown_key = session.granted().shown_key(key);
@@ -181,7 +183,7 @@ impl Engine {
             !self.is_too_large(key.len(), item.flags, (item.value.len() + value.len()) as u64)
         };
         let mut value_bytes = value.len();
-        let ((outcome, seen), stored) = self.store.update(hashed, key, now, |found| {
+        let ((outcome, seen), stored) = self.store.update(hashed, now, |found| {
             let seen = see(&found);
             let (change, outcome) = decide_put(put, terms, value, fits, found);
             if flags.has(b's')
@@ -201,7 +203,7 @@ impl Engine {
             (Err(_), PutMode::Append | PutMode::Prepend) => Outcome::NotStored,
             (Err(_), _) => {
                 counters.store_no_memory.add(1);
-                self.drop_stale(put, key, hashed, now);
+                self.drop_stale(put, hashed, now);
                 Outcome::OutOfMemoryStoring
             }
         };
@@ -252,7 +254,7 @@ impl Engine {
         let key = put.style.flags().plain_key(put.key, buffer);
         let refuses = self.is_too_large(key.len(), put.flags, put.value_bytes.into());
         if refuses {
-            self.refuse_too_large(session, put, key, self.store.hash(key), owed, now);
+            self.refuse_too_large(session, put, self.store.hash(key), owed, now);
         }
         refuses
     }
@@ -262,13 +264,13 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        key: &[u8],
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) {
+        let key = hashed.key();
         session.counters().store_too_large.add(1);
-        self.drop_stale(put, key, hashed, now);
+        self.drop_stale(put, hashed, now);
         let shown = Shown { key: session.granted().shown_key(key), ..Shown::default() };
         put.style.say_stored(put.quiet, Outcome::TooLarge, &shown, owed);
         if session.observed().is_watched() {
@@ -279,11 +281,11 @@ impl Engine {
 
     /// After a refused `set`, and a refused `ms` in every mode, the value there was must not be served any more.
     #[cold]
-    fn drop_stale(&self, put: &Put<'_>, key: &[u8], hashed: Hashed, now: Tick) {
+    fn drop_stale(&self, put: &Put<'_>, hashed: Hashed<'_>, now: Tick) {
         let is_set = put.mode == PutMode::Set && !put.compares;
         if is_set || put.style.drops_refused() {
             // Removing needs no room, so it cannot be refused.
-            let _ = self.store.update(hashed, key, now, |_| (Change::Remove, ()));
+            let _ = self.store.update(hashed, now, |_| (Change::Remove, ()));
         }
     }
 }

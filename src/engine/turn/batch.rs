@@ -161,7 +161,7 @@ impl Engine {
 
     /// Tells the store that `keys` are about to be asked for.
     #[inline(always)]
-    fn hint(&self, keys: &mut ArrayVec<Hashed, BATCH_REQUESTS_MAX>) {
+    fn hint(&self, keys: &mut ArrayVec<Hashed<'_>, BATCH_REQUESTS_MAX>) {
         // Loops of their own, short enough for the processor to have several page walks under way: among the
         // instructions of decoding, each hint would wait for its own.
         if keys.len() > 1 {
@@ -203,7 +203,7 @@ impl Engine {
         &self,
         session: &mut Session,
         request: &Request<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> Executed {

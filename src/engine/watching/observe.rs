@@ -21,7 +21,7 @@ impl Engine {
         &self,
         session: &mut Session,
         request: &Request<'_>,
-        hashed: Hashed,
+        hashed: Hashed<'_>,
         is_sampled: bool,
         owed: &mut Owed,
         now: Tick,

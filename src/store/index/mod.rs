@@ -129,7 +129,7 @@ impl Index {
     /// The slot that was guessed to be that of `key`, and its position, if the slot has the tag of `key`. Every slot in
     /// use is some item's: if the record at the position has the key, it is the item.
     #[inline]
-    pub(super) fn guessed(&self, key: Hashed) -> Option<(SlotId, u32)> {
+    pub(super) fn guessed(&self, key: Hashed<'_>) -> Option<(SlotId, u32)> {
         let slot = self.load(key.guess as usize);
         (tag_of(slot) == tag(key.hash)).then(|| (SlotId(key.guess as usize), position_of(slot)))
     }

@@ -105,7 +105,7 @@ fn hints_name_the_position() {
     let mut index = index();
     (0..50_000 / MIRI_PARTS).for_each(|number| insert(&mut index, hash(number), number));
     let guessed = |number| {
-        let mut key = Hashed::new(hash(number), 0);
+        let mut key = Hashed::new(b"", hash(number), 0);
         let view = &index.views[0];
         view.hint_index(&mut key);
         if view.hint_item(&mut key) {

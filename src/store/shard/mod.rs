@@ -149,15 +149,14 @@ impl Shard {
     #[inline]
     pub(super) fn read<R>(
         &mut self,
-        hashed: Hashed,
-        key: &[u8],
+        key: Hashed<'_>,
         now: Tick,
         access: Access,
         look: impl FnOnce(Lookup<'_>) -> R,
     ) -> R {
         // The use is noted first, and `look` sees the header that the item had before. So there is little to keep
         // meanwhile and only one call of `look`; with two the compiler would not inline it.
-        look(match self.find(hashed, key, now) {
+        look(match self.find(key, now) {
             Search::Live(found) => {
                 if access == Access::Use {
                     self.note_use(found, now);
@@ -175,13 +174,11 @@ impl Shard {
     #[inline]
     pub(super) fn update<'c, R>(
         &mut self,
-        hashed: Hashed,
-        key: &[u8],
+        key: Hashed<'_>,
         now: Tick,
         decide: impl FnOnce(Lookup<'_>) -> (Change<'c>, R),
     ) -> (R, Result<u64, NoMemory>) {
-        let hash = hashed.hash;
-        let found = self.find(hashed, key, now);
+        let found = self.find(key, now);
         let (change, result) = decide(match found {
             Search::Live(found) => Lookup::Hit(self.item(found.at, found.header, now)),
             Search::Expired => Lookup::Expired,
@@ -189,14 +186,14 @@ impl Shard {
         });
         let found = if let Search::Live(found) = found { Some(found) } else { None };
         let outcome = match (change, found) {
-            (Change::Put(draft), _) => self.put(hash, key, found, &draft, Access::Use, now),
-            (Change::Amend(draft), _) => self.put(hash, key, found, &draft, Access::Peek, now),
+            (Change::Put(draft), _) => self.put(key, found, &draft, Access::Use, now),
+            (Change::Amend(draft), _) => self.put(key, found, &draft, Access::Peek, now),
             (Change::Keep, Some(found)) => {
                 self.note_use(found, now);
                 Ok(found.header.cas(self.arena.record(found.at)))
             }
             (Change::Remove, Some(found)) => {
-                let value = self.remove(hash, found);
+                let value = self.remove(key.hash, found);
                 self.departing.extend(value);
                 Ok(0)
             }
@@ -219,27 +216,27 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn find(&mut self, hashed: Hashed, key: &[u8], now: Tick) -> Search {
-        let guessed = self.index.guessed(hashed).and_then(|(slot, position)| {
-            let (at, header) = self.matching_record(position, key)?;
+    fn find(&mut self, key: Hashed<'_>, now: Tick) -> Search {
+        let guessed = self.index.guessed(key).and_then(|(slot, position)| {
+            let (at, header) = self.matching_record(position, key.key)?;
             Some((slot, at, header))
         });
         // Field by field: a `LiveItem` that `search` returns comes through memory, and a right guess stays in
         // registers.
         let (slot, at, header) = match guessed {
             Some(guessed) => guessed,
-            None => match self.search(hashed.hash, key) {
+            None => match self.search(key.hash, key.key) {
                 Some(LiveItem { slot, at, header }) => (slot, at, header),
                 None => return Search::Nothing,
             },
         };
         let found = LiveItem { slot, at, header };
         if self.is_flushed(at, header) {
-            self.remove_flushed(hashed.hash, found);
+            self.remove_flushed(key.hash, found);
             return Search::Nothing;
         }
         if header.has(bits::DEADLINE) && header.deadline(self.arena.record(at)).has_passed(now) {
-            self.remove_expired(hashed.hash, found);
+            self.remove_expired(key.hash, found);
             return Search::Expired;
         }
         Search::Live(found)

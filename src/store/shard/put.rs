@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::clock::Tick;
 use crate::store::header::{Layout, bits};
+use crate::store::hint::Hashed;
 use crate::store::item::{Access, Cas, Content, Draft, Marks, NoMemory};
 use crate::store::large;
 use crate::store::memory::PAGE_BYTES;
@@ -16,7 +17,7 @@ const LARGE_NUMBER_BYTES: usize = size_of::<u32>();
 
 /// A record to be written.
 pub(super) struct Record<'c> {
-    pub(super) key: &'c [u8],
+    pub(super) hashed: Hashed<'c>,
     layout: Layout,
     /// The value, or the number of a large value, which the record holds instead.
     pub(super) content: Content<'c>,
@@ -35,17 +36,16 @@ pub(super) struct Record<'c> {
 impl<'c> Record<'c> {
     /// The same record with the number of a large value, `content`, in place of the value.
     pub(super) fn naming(self, content: Content<'c>, large_bytes: u64) -> Record<'c> {
-        let bytes = self.layout.record_bytes(self.key.len(), LARGE_NUMBER_BYTES);
+        let bytes = self.layout.record_bytes(self.hashed.key.len(), LARGE_NUMBER_BYTES);
         Record { content, len: LARGE_NUMBER_BYTES, bytes, large_bytes, ..self }
     }
 }
 
 impl Shard {
-    /// Stores `draft` under `key`, where `found` is now. Returns its CAS id.
+    /// Stores `draft` under the key of `hashed`, where `found` is now. Returns its CAS id.
     pub(super) fn put(
         &mut self,
-        hash: u64,
-        key: &[u8],
+        hashed: Hashed<'_>,
         found: Option<LiveItem>,
         draft: &Draft<'_>,
         access: Access,
@@ -68,7 +68,7 @@ impl Shard {
             marks: Marks(draft.marks.0 & Marks::ALL.0),
             is_large: was_large && (is_same || is_longer),
         };
-        let bytes = layout.record_bytes(key.len(), len);
+        let bytes = layout.record_bytes(hashed.key.len(), len);
         if !is_same && bytes > self.record_bytes_max {
             layout.is_large = true;
         }
@@ -77,16 +77,16 @@ impl Shard {
             _ => now,
         };
         let content = draft.content;
-        let mut record = Record { key, layout, content, len, bytes, large_bytes: 0, access, accessed };
+        let mut record = Record { hashed, layout, content, len, bytes, large_bytes: 0, access, accessed };
 
         self.changing = found.map(|found| position(found.at));
         let put = if layout.is_large && !is_same {
-            self.put_large(hash, found, record, now)
+            self.put_large(found, record, now)
         } else {
             if layout.is_large {
                 record = record.naming(content, large::charged_bytes(old_len));
             }
-            self.put_record(hash, found, record, now)
+            self.put_record(found, record, now)
         };
         self.changing = None;
         put?;
@@ -111,13 +111,12 @@ impl Shard {
     /// Writes `record`, where the item lies or elsewhere, and removes the large value that it no longer names.
     pub(super) fn put_record(
         &mut self,
-        hash: u64,
         found: Option<LiveItem>,
         record: Record<'_>,
         now: Tick,
     ) -> Result<(), NoMemory> {
         let Some(old) = found else {
-            return self.insert(hash, &record, now);
+            return self.insert(&record, now);
         };
         let old_large = match record.content {
             Content::Same => None,
@@ -130,7 +129,7 @@ impl Shard {
                 self.note_use(self.reread(old), now);
             }
         } else {
-            self.replace(hash, old, &record, now)?;
+            self.replace(old, &record, now)?;
         }
         if let Some(number) = old_large {
             let value = self.unlink_large(number);
@@ -153,11 +152,12 @@ impl Shard {
     }
 
     /// Appends `record` and marks the record of `old` as dead.
-    fn replace(&mut self, hash: u64, old: LiveItem, record: &Record<'_>, now: Tick) -> Result<(), NoMemory> {
+    fn replace(&mut self, old: LiveItem, record: &Record<'_>, now: Tick) -> Result<(), NoMemory> {
         let queue = self.arena.segment(self.arena.segment_of(old.at)).queue;
         let id = self.segment_with_space(queue, record.bytes, now)?;
-        let old =
-            self.find_changing(hash).expect("reclaiming does not remove the item that is being changed");
+        let old = self
+            .find_changing(record.hashed.hash)
+            .expect("reclaiming does not remove the item that is being changed");
         let old_footprint = self.footprint(old.at, old.header);
         let at = self.append(id, Some(old), record);
         self.index.set_position(old.slot, position(at));
@@ -170,7 +170,8 @@ impl Shard {
     }
 
     /// Appends `record` as a new item.
-    fn insert(&mut self, hash: u64, record: &Record<'_>, now: Tick) -> Result<(), NoMemory> {
+    fn insert(&mut self, record: &Record<'_>, now: Tick) -> Result<(), NoMemory> {
+        let hash = record.hashed.hash;
         if self.index.wants_page() && self.charge(PAGE_BYTES as u64, now).is_ok() {
             // Without the page the chains of the index get longer, and nothing else.
             self.index.add_page();
@@ -218,7 +219,7 @@ impl Shard {
 
     /// Writes `record` at `at`, which may be where `old` lies: the old value is moved before anything is overwritten.
     fn write(&mut self, at: usize, old: Option<LiveItem>, record: &Record<'_>) {
-        let value = at + record.layout.value_start(record.key.len());
+        let value = at + record.layout.value_start(record.hashed.key.len());
         let (old, old_len) =
             old.map_or((at, 0), |old| (old.at + old.header.value_start(), old.header.value_len()));
         match record.content {
@@ -233,6 +234,6 @@ impl Shard {
                 self.arena.write(value, more);
             }
         }
-        record.layout.write(self.arena.record_mut(at), record.key, record.len, record.accessed);
+        record.layout.write(self.arena.record_mut(at), record.hashed.key, record.len, record.accessed);
     }
 }

@@ -11,7 +11,6 @@ impl Shard {
     /// Stores the value of `record` in a block and writes a record with its number.
     pub(super) fn put_large(
         &mut self,
-        hash: u64,
         found: Option<LiveItem>,
         record: Record<'_>,
         now: Tick,
@@ -28,11 +27,11 @@ impl Shard {
         if let (Some((more, end)), Some(number)) = (more, found.and_then(|found| self.large_number(found)))
             && self.large_values.large(number).can_grow_by(more.len(), end)
         {
-            return self.grow_large(hash, number, (more, end), record, now);
+            return self.grow_large(number, (more, end), record, now);
         }
         let grows_at = more.map_or(End::Back, |(_, end)| end);
         let spare = self.charge_block(record.len, grows_at, now)?;
-        let found = found.and_then(|_| self.find_changing(hash));
+        let found = found.and_then(|_| self.find_changing(record.hashed.hash));
         let Some(value) = self.new_value(found, record.content, grows_at, spare) else {
             self.common.budget.refund(charged);
             return Err(NoMemory);
@@ -42,7 +41,7 @@ impl Shard {
         self.common.pool.own(charged);
         let number_bytes = number.to_le_bytes();
         let record = record.naming(Content::Whole(&number_bytes), charged);
-        let put = self.put_record(hash, found, record, now);
+        let put = self.put_record(found, record, now);
         if put.is_err() {
             let value = self.unlink_large(number);
             self.departing.push(value);
@@ -93,25 +92,24 @@ impl Shard {
     /// Appends to large value `number`, or prepends, in the block where it lies, and writes `record`, which names it.
     fn grow_large(
         &mut self,
-        hash: u64,
         number: u32,
         (more, end): (&[u8], End),
         record: Record<'_>,
         now: Tick,
     ) -> Result<(), NoMemory> {
-        let key = record.key;
+        let hashed = record.hashed;
         let before = large::charged_bytes(record.len - more.len());
         let after = large::charged_bytes(record.len);
         if after > before {
             self.charge(after - before, now)?;
         }
         // The record is written first: that may fail, and growing cannot be undone.
-        let found = self.find_changing(hash);
-        if let Err(refused) = self.put_record(hash, found, record.naming(Content::Same, before), now) {
+        let found = self.find_changing(record.hashed.hash);
+        if let Err(refused) = self.put_record(found, record.naming(Content::Same, before), now) {
             self.common.budget.refund(after - before);
             return Err(refused);
         }
-        let LiveItem { at, .. } = self.search(hash, key).expect("it was just written");
+        let LiveItem { at, .. } = self.search(hashed.hash, hashed.key).expect("it was just written");
         self.common.pool.grow(self.large_values.large_mut(number), more, end);
         self.common.budget.hold(self.number, after - before);
         self.change_large_bytes(self.arena.segment_of(at), before, after);

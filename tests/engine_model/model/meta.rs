@@ -483,7 +483,7 @@ impl Model<'_> {
     pub(super) fn note_deadline(&mut self, key: &str, item: Known, dead_at: Option<u64>) {
         let store = self.engine.store();
         let hash = store.hash(key.as_bytes());
-        let deadline = store.read(hash, key.as_bytes(), self.now, Access::Peek, |found| {
+        let deadline = store.read(hash, self.now, Access::Peek, |found| {
             found.item().map(|item| (item.deadline != Deadline::NEVER).then_some(u64::from(item.deadline.0)))
         });
         let is_refused = deadline == Some(item.dead_at) && deadline != Some(dead_at);

@@ -236,16 +236,15 @@ impl<'a> Model<'a> {
             self.known.remove(key);
         }
         let known = self.known.get(key);
-        let is_there =
-            store.read(store.hash(key.as_bytes()), key.as_bytes(), self.now, Access::Peek, |found| {
-                let Lookup::Hit(item) = found else { return false };
-                let known = known.unwrap_or_else(|| panic!("{key} is gone, and yet it is there"));
-                assert!(item.value == known.value, "{key} has its value");
-                let dead_at = (item.deadline != Deadline::NEVER).then_some(u64::from(item.deadline.0));
-                assert_eq!((item.flags, dead_at, item.cas), (known.flags, known.dead_at, known.cas), "{key}");
-                assert_eq!(item.marks, known.marks, "{key} has its marks");
-                true
-            });
+        let is_there = store.read(store.hash(key.as_bytes()), self.now, Access::Peek, |found| {
+            let Lookup::Hit(item) = found else { return false };
+            let known = known.unwrap_or_else(|| panic!("{key} is gone, and yet it is there"));
+            assert!(item.value == known.value, "{key} has its value");
+            let dead_at = (item.deadline != Deadline::NEVER).then_some(u64::from(item.deadline.0));
+            assert_eq!((item.flags, dead_at, item.cas), (known.flags, known.dead_at, known.cas), "{key}");
+            assert_eq!(item.marks, known.marks, "{key} has its marks");
+            true
+        });
         if is_there {
             self.hits += 1;
         } else if self.known.remove(key).is_some() {
@@ -283,9 +282,7 @@ impl<'a> Model<'a> {
         }
         let store = self.engine.store();
         let hash = store.hash(key.as_bytes());
-        let cas = store.read(hash, key.as_bytes(), self.now, Access::Peek, |found| {
-            found.item().map_or(0, |item| item.cas)
-        });
+        let cas = store.read(hash, self.now, Access::Peek, |found| found.item().map_or(0, |item| item.cas));
         if cas != 0 {
             assert!(cas > self.last_cas, "CAS ids rise");
             self.last_cas = cas;
