@@ -14,6 +14,7 @@ struct Before {
 }
 
 /// How a retrieval that may change the item ended.
+#[derive(Clone, Copy)]
 enum Ending {
     Hit,
     Created,
@@ -234,40 +235,22 @@ impl Engine {
         if let Some(seen) = seen {
             self.log_lookup(session, key, seen, now);
         }
-        let counters = session.counters();
-        match (ending, stored) {
-            (Ending::Missed { .. }, _) if !fetch.style.can_create() => {
-                counters.cmd_touch.add(1);
-                counters.touch_misses.add(1);
-                return false;
-            }
-            (Ending::Missed { expired }, _) => {
-                miss(session, fetch.style, key, expired, owed);
-                return false;
-            }
-            (Ending::Created, Err(_)) => {
-                miss(session, fetch.style, key, false, owed);
-                return false;
-            }
+        let is_hit = match (ending, stored) {
+            (Ending::Hit, _) => true,
             (Ending::Created, Ok(cas)) => {
                 left.created = flags.exptime(b'N').map(seconds_left);
-                let is_binary_key = flags.has(b'b');
                 let cas = if self.settings.cas_enabled { cas } else { 0 };
-                let key = session.granted().shown_key(key);
+                let (key, is_binary_key) = (session.granted().shown_key(key), flags.has(b'b'));
                 let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
                 let hit = Hit { value: flags.has(b'v').then_some(&b""[..]), won: true, ..Hit::default() };
                 fetch.style.say_hit(&hit, || shown, owed);
+                true
             }
-            (Ending::Hit, _) => {}
-        }
-        if fetch.style.fetch_counts_as_touch() {
-            counters.cmd_touch.add(1);
-            counters.touch_hits.add(1);
-        } else {
-            counters.cmd_get.add(1);
-            counters.get_hits.add(1);
-        }
-        true
+            (Ending::Missed { .. } | Ending::Created, _) => false,
+        };
+        let is_expired = matches!(ending, Ending::Missed { expired: true });
+        count_change(session, fetch, key, is_hit, is_expired, owed);
+        is_hit
     }
 
     /// `me`: what is known of the item under `key`, without a trace.
@@ -332,6 +315,33 @@ impl Engine {
 /// How long `item` has to live, whatever the request does to it.
 fn left_of(item: &Item<'_>, now: Tick) -> SecondsLeft {
     SecondsLeft { before: item.deadline.seconds_left(now), ..SecondsLeft::default() }
+}
+
+/// Counts a retrieval that may have changed its item, and words it if that was a miss.
+fn count_change(
+    session: &Session,
+    fetch: &Fetch<'_>,
+    key: &[u8],
+    is_hit: bool,
+    is_expired: bool,
+    owed: &mut Owed,
+) {
+    let counters = session.counters();
+    match (is_hit, fetch.style.can_create()) {
+        (true, _) if fetch.style.fetch_counts_as_touch() => {
+            counters.cmd_touch.add(1);
+            counters.touch_hits.add(1);
+        }
+        (true, _) => {
+            counters.cmd_get.add(1);
+            counters.get_hits.add(1);
+        }
+        (false, true) => miss(session, fetch.style, key, is_expired, owed),
+        (false, false) => {
+            counters.cmd_touch.add(1);
+            counters.touch_misses.add(1);
+        }
+    }
 }
 
 /// Counts and words a miss of `mg`.

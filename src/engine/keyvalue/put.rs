@@ -3,6 +3,7 @@
 use super::fetch::key_mark;
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
+use crate::engine::stats::Counters;
 use crate::engine::turn::session::RetryLater;
 use crate::engine::watching::seen::Seen;
 use crate::engine::{Engine, Session};
@@ -160,16 +161,10 @@ impl Engine {
             self.refuse_too_large(session, put, hashed, owed, now);
             return Ok(None);
         }
-        let shown_key = session.granted().shown_key(key);
-        let counters = session.counters();
+        let shown = Shown { key: session.granted().shown_key(key), ..Shown::default() };
         let Some(value) = put.value else {
-            counters.cmd_set.add(1);
-            style.say_stored(
-                put.quiet,
-                Outcome::BadDataChunk,
-                &Shown { key: shown_key, ..Shown::default() },
-                owed,
-            );
+            count_put(session.counters(), put, Outcome::BadDataChunk);
+            style.say_stored(put.quiet, Outcome::BadDataChunk, &shown, owed);
             return Ok(None);
         };
         let terms = Terms {
@@ -197,35 +192,25 @@ impl Engine {
         if stored.is_err() && self.is_memory_to_come(session, now) {
             return Err(RetryLater);
         }
-        counters.cmd_set.add(1);
-        let outcome = match (stored, put.mode) {
-            (Ok(_), _) => outcome,
-            (Err(_), PutMode::Append | PutMode::Prepend) => Outcome::NotStored,
-            (Err(_), _) => {
-                counters.store_no_memory.add(1);
-                self.drop_stale(put, hashed, now);
-                Outcome::OutOfMemoryStoring
-            }
-        };
-        if put.compares && matches!(put.mode, PutMode::Set | PutMode::Replace) {
-            match outcome {
-                Outcome::Stored => counters.cas_hits.add(1),
-                Outcome::Exists => counters.cas_badval.add(1),
-                Outcome::NotFound => counters.cas_misses.add(1),
-                _ => {}
-            }
-        }
+        let outcome = if stored.is_ok() { outcome } else { self.no_memory(session, put, hashed, now) };
+        count_put(session.counters(), put, outcome);
         let cas = match stored {
             Ok(cas) if outcome == Outcome::Stored && self.settings.cas_enabled => cas,
             _ => 0,
         };
-        style.say_stored(
-            put.quiet,
-            outcome,
-            &Shown { key: shown_key, cas, value_bytes, ..Shown::default() },
-            owed,
-        );
+        style.say_stored(put.quiet, outcome, &Shown { cas, value_bytes, ..shown }, owed);
         Ok(Some((outcome, seen)))
+    }
+
+    /// How `put` ended, for which there was no memory.
+    #[cold]
+    fn no_memory(&self, session: &Session, put: &Put<'_>, hashed: Hashed<'_>, now: Tick) -> Outcome {
+        if let PutMode::Append | PutMode::Prepend = put.mode {
+            return Outcome::NotStored;
+        }
+        session.counters().store_no_memory.add(1);
+        self.drop_stale(put, hashed, now);
+        Outcome::OutOfMemoryStoring
     }
 
     /// Whether such an item exceeds `-I`.
@@ -286,6 +271,20 @@ impl Engine {
         if is_set || put.style.drops_refused() {
             // Removing needs no room, so it cannot be refused.
             let _ = self.store.update(hashed, now, |_| (Change::Remove, ()));
+        }
+    }
+}
+
+/// Counts `put`, which ended with `outcome`.
+#[inline]
+fn count_put(counters: &Counters, put: &Put<'_>, outcome: Outcome) {
+    counters.cmd_set.add(1);
+    if put.compares && matches!(put.mode, PutMode::Set | PutMode::Replace) {
+        match outcome {
+            Outcome::Stored => counters.cas_hits.add(1),
+            Outcome::Exists => counters.cas_badval.add(1),
+            Outcome::NotFound => counters.cas_misses.add(1),
+            _ => {}
         }
     }
 }

@@ -38,6 +38,9 @@ enum Work<'a> {
     Say(&'static [u8]),
 }
 
+/// The steps of a batch, each with its key, or that of nothing where it has none.
+type Steps<'a> = ArrayVec<(Work<'a>, Hashed<'a>), BATCH_REQUESTS_MAX>;
+
 /// What ends a batch before it is full.
 enum End<'a> {
     /// A step that is no whole request.
@@ -74,47 +77,13 @@ impl Engine {
         now: Tick,
     ) -> Batch {
         let start = *session.decoder();
-        let mut work = ArrayVec::<Work<'_>, BATCH_REQUESTS_MAX>::new();
-        // One for each step; that of nothing where it has no key.
-        let mut keys = ArrayVec::<Hashed, BATCH_REQUESTS_MAX>::new();
-        let mut consumed = 0;
-        let end = loop {
-            if work.is_full() || !admission.takes_more() {
-                break None;
-            }
-            if let Some((fetch, used)) = session.decoder().plain_fetch(&input[consumed..]) {
-                consumed += used;
-                match admission.admit(session, Request::Fetch(fetch)) {
-                    Ok(admitted) => {
-                        keys.push(self.store.hash(keyvalue::key(&admitted)));
-                        work.push(Work::Run(admitted));
-                        continue;
-                    }
-                    Err(refusal) => break Some(End::Refused(Request::Fetch(fetch), refusal)),
-                }
-            }
-            let (step, used) = session.decoder().step(&input[consumed..]);
-            consumed += used;
-            match step {
-                Step::Request(request) => match admission.admit(session, request) {
-                    Ok(admitted) => {
-                        keys.push(self.store.hash(keyvalue::key(&admitted)));
-                        work.push(Work::Run(admitted));
-                    }
-                    Err(refusal) => break Some(End::Refused(request, refusal)),
-                },
-                Step::Say(words) => {
-                    work.push(Work::Say(words));
-                    keys.push(self.store.hash(b""));
-                }
-                Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => {
-                    break Some(End::Step(step));
-                }
-            }
-        };
-        self.hint(&mut keys);
+        let mut work = ArrayVec::new();
+        let mut end = None;
+        let consumed = self.decode(session, input, &mut admission, &mut work, &mut end);
+        self.hint(&mut work);
         let sampled = session.counters().sampler.choose(work.len());
-        for (index, (step, &hashed)) in work.iter().zip(&keys).enumerate() {
+        for (index, (step, hashed)) in work.iter().enumerate() {
+            let hashed = *hashed;
             let then = match step {
                 // One branch, and asked anew for each request: the one before may have switched it.
                 Work::Run(request) if self.prefixes.is_on() | (index == sampled) => {
@@ -127,23 +96,85 @@ impl Engine {
                     None
                 }
             };
-            // What ends a turn ends it right behind the request it comes from, or before one that is to be retried.
             let is_last = || index + 1 == work.len() && !matches!(end, Some(End::Refused(..)));
+            // What ends a turn ends it right behind the request it comes from, or before one that is to be retried.
             if then.is_some() || owed.remaining() >= owed_max && !is_last() {
                 let done = index + usize::from(then != Some(Then::Retry));
                 let consumed = again_up_to(start, done, session, input);
                 return Batch { consumed, requests: index + 1, then: then.or(Some(Then::Again)) };
             }
         }
-        let mut requests = work.len();
-        let then = match end {
-            None => None,
-            Some(End::Refused(request, refusal)) => {
-                requests += 1;
+        let requests = work.len() + usize::from(matches!(end, Some(End::Refused(..))));
+        let then = end.and_then(|end| self.end(session, end, &mut admission, owed, now));
+        Batch { consumed, requests, then }
+    }
+
+    /// Decodes and admits steps into `work`; says how many bytes of input that took, and in `end` what
+    /// ended it.
+    #[inline(always)]
+    fn decode<'a, A: Admission<'a>>(
+        &self,
+        session: &mut Session,
+        input: &'a [u8],
+        admission: &mut A,
+        work: &mut Steps<'a>,
+        end: &mut Option<End<'a>>, // returned, it would be copied
+    ) -> usize {
+        let mut consumed = 0;
+        loop {
+            if work.is_full() || !admission.takes_more() {
+                return consumed;
+            }
+            if let Some((fetch, used)) = session.decoder().plain_fetch(&input[consumed..]) {
+                consumed += used;
+                match admission.admit(session, Request::Fetch(fetch)) {
+                    Ok(admitted) => {
+                        work.push((Work::Run(admitted), self.store.hash(keyvalue::key(&admitted))));
+                        continue;
+                    }
+                    Err(refusal) => {
+                        *end = Some(End::Refused(Request::Fetch(fetch), refusal));
+                        return consumed;
+                    }
+                }
+            }
+            let (step, used) = session.decoder().step(&input[consumed..]);
+            consumed += used;
+            match step {
+                Step::Request(request) => match admission.admit(session, request) {
+                    Ok(admitted) => {
+                        work.push((Work::Run(admitted), self.store.hash(keyvalue::key(&admitted))));
+                    }
+                    Err(refusal) => {
+                        *end = Some(End::Refused(request, refusal));
+                        return consumed;
+                    }
+                },
+                Step::Say(words) => work.push((Work::Say(words), self.store.hash(b""))),
+                Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => {
+                    *end = Some(End::Step(step));
+                    return consumed;
+                }
+            }
+        }
+    }
+
+    /// Does what is to be done about `end`; says what comes then, if the turn is over.
+    #[inline(always)] // or a turn of a single get would pay for moving `end`
+    fn end<'a, A: Admission<'a>>(
+        &self,
+        session: &mut Session,
+        end: End<'a>,
+        admission: &mut A,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Option<Then> {
+        match end {
+            End::Refused(request, refusal) => {
                 refuse(session, &request, refusal, owed);
                 None
             }
-            Some(End::Step(Step::Announced { put, line_bytes })) => {
+            End::Step(Step::Announced { put, line_bytes }) => {
                 Some(match admission.admit(session, Request::Put(put)) {
                     Ok(Request::Put(admitted)) => self.announced(session, &admitted, line_bytes, owed, now),
                     Ok(_) => unreachable!("what is admitted is of the same kind"),
@@ -154,27 +185,26 @@ impl Engine {
                     }
                 })
             }
-            Some(End::Step(step)) => Some(session.wait_or_close(step)),
-        };
-        Batch { consumed, requests, then }
+            End::Step(step) => Some(session.wait_or_close(step)),
+        }
     }
 
-    /// Tells the store that `keys` are about to be asked for.
+    /// Tells the store that the keys of `work` are about to be asked for.
     #[inline(always)]
-    fn hint(&self, keys: &mut ArrayVec<Hashed<'_>, BATCH_REQUESTS_MAX>) {
+    fn hint(&self, work: &mut Steps<'_>) {
         // Loops of their own, short enough for the processor to have several page walks under way: among the
         // instructions of decoding, each hint would wait for its own.
-        if keys.len() > 1 {
-            keys.iter_mut().for_each(|key| self.store.hint_index(key));
+        if work.len() > 1 {
+            work.iter_mut().for_each(|(_, key)| self.store.hint_index(key));
             let mut late = ArrayVec::<u8, BATCH_REQUESTS_MAX>::new();
-            for (number, key) in keys.iter_mut().enumerate() {
+            for (number, (_, key)) in work.iter_mut().enumerate() {
                 if self.store.hint_item(key) {
                     late.push(number as u8);
                 }
             }
             // One more look will do: where chains are longer there are few of them.
             for &number in &late {
-                let _ = self.store.hint_item(&mut keys[usize::from(number)]);
+                let _ = self.store.hint_item(&mut work[usize::from(number)].1);
             }
         }
     }
