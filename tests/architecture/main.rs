@@ -67,6 +67,18 @@ fn every_file_keeps_to_its_floor() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+#[test]
+fn what_the_engine_and_its_sessions_are_made_of_is_their_own() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine");
+    for (file, name) in [("parts.rs", "Engine"), ("turn/session/mod.rs", "Session")] {
+        let text = std::fs::read_to_string(src.join(file)).expect("sources are UTF-8");
+        let (_, fields) = text.split_once(&format!("pub struct {name} {{\n")).expect("it is there");
+        let (fields, _) = fields.split_once("\n}\n").expect("it ends");
+        let open: Vec<_> = fields.lines().filter(|line| line.trim_start().starts_with("pub")).collect();
+        assert!(open.is_empty(), "{name} has open fields: {open:?}");
+    }
+}
+
 /// Files that import each other. This list may only shrink, and none of the engine's is longer than two.
 const CIRCLES: &[&[&str]] = &[
     &[

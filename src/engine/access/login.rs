@@ -36,7 +36,7 @@ impl Engine {
     /// Has these users log in from now on, and no others: those who wait for it included. Sessions that have logged in go
     /// on as they are.
     pub fn set_users(&self, users: Users) {
-        *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
+        *self.users().write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
     }
 
     /// A turn of a session that has not logged in: how many bytes of input it used up, and what comes then.
@@ -48,7 +48,7 @@ impl Engine {
     ) -> (usize, Then) {
         let owed_max = owed.remaining() + OWED_BYTES_MAX;
         let mut consumed = 0;
-        for _ in 0..self.settings.requests_per_event {
+        for _ in 0..self.settings().requests_per_event {
             let Some(login) = session.login() else { break };
             let rest = &input[consumed..];
             if login.unwanted > 0 {
@@ -93,12 +93,12 @@ impl Engine {
         };
         session.counters().auth_cmds.add(1);
         let text = token.kept();
-        let users = now(&self.users);
+        let users = now(self.users());
         if let Some(rights) = Token::parse(&text).and_then(|token| users.verify_at_once(token)) {
             admit(session, rights, owed);
             return None;
         }
-        let users = Arc::clone(&self.users);
+        let users = Arc::clone(self.users());
         let refusals = session.login().map_or(0, |login| login.refusals);
         Some(session.block_on(Attempt { users, text, refusals, verdict: Verdict::Open }))
     }

@@ -25,13 +25,13 @@ impl Engine {
     /// Has the engine know that there is TLS; the first certificates stay.
     pub fn set_certificates(&self, certificates: Arc<dyn Certificates>) {
         // Only a test could do so twice.
-        let _ = self.certificates.set(certificates);
+        let _ = self.certificates().set(certificates);
     }
 }
 
 /// `refresh_certs`: a blocking task, because a disk may be slow.
 pub(in crate::engine) fn refresh(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    let Some(certificates) = engine.certificates.get() else {
+    let Some(certificates) = engine.certificates().get() else {
         call.owed.say(reply::ERROR);
         return None;
     };

@@ -45,12 +45,12 @@ pub(in crate::engine) const COMMAND: Command = Command {
 
 impl Engine {
     pub(in crate::engine) fn time(&self, now: Tick) -> Tick {
-        self.moved_time.0.lock().unwrap_or_else(PoisonError::into_inner).time(now)
+        self.moved_time().0.lock().unwrap_or_else(PoisonError::into_inner).time(now)
     }
 
     /// Does what `word` says when the clock, as moved so far, shows `now`; `false` when it says nothing known.
     fn move_time(&self, word: &[u8], now: Tick) -> bool {
-        let mut moved = self.moved_time.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moved = self.moved_time().0.lock().unwrap_or_else(PoisonError::into_inner);
         match word {
             b"p" if moved.stopped_at.is_none() => {
                 let before = i64::from(now.0).saturating_sub(moved.ticks).clamp(0, i64::from(u32::MAX));

@@ -10,7 +10,7 @@ const FLUSH_LATER_BY_PREFIX: &[u8] = b"CLIENT_ERROR flush_all of a user with a p
 pub(super) fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let quiet = call.is_quiet();
     call.session.counters().cmd_flush.add(1);
-    if !engine.settings.flush_enabled {
+    if !engine.settings().flush_enabled {
         return say(quiet, b"CLIENT_ERROR flush_all not allowed\r\n", call);
     }
     let delay = match call.argument() {
@@ -29,9 +29,9 @@ pub(super) fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then
         return say(quiet, words, call);
     }
     // What is asked for behind it in the same turn must not find what a moment that has passed was to drop.
-    match engine.epoch.flush_moment(delay, call.now) {
-        moment if moment > call.now => engine.flush_later(moment),
-        _ => engine.flush_now(call.now),
+    match engine.epoch().flush_moment(delay, call.now) {
+        moment if moment > call.now => engine.flushing().flush_later(moment),
+        _ => engine.flushing().flush_now(engine.store(), call.now),
     }
     say(quiet, reply::OK, call)
 }
@@ -39,7 +39,7 @@ pub(super) fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then
 pub(super) fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let quiet = call.is_quiet();
     call.session.counters().cmd_flush_prefix.add(1);
-    if !engine.settings.flush_enabled {
+    if !engine.settings().flush_enabled {
         return say(quiet, b"CLIENT_ERROR flush_prefix not allowed\r\n", call);
     }
     let words: &[u8] = match call.argument() {
@@ -54,7 +54,7 @@ pub(super) fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<T
 
 /// Drops everything stored so far under keys that begin with `prefix`, and says how that went.
 fn flush_keys(engine: &Engine, call: &Call<'_, '_>, prefix: &[u8]) -> &'static [u8] {
-    match engine.store.flush_prefix_within(call.session.granted().prefix(), prefix) {
+    match engine.store().flush_prefix_within(call.session.granted().prefix(), prefix) {
         Ok(()) => reply::OK,
         Err(TooManyFlushes) => b"SERVER_ERROR too many prefixes are being flushed, try again later\r\n",
     }

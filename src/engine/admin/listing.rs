@@ -115,8 +115,8 @@ impl Listings {
 impl LongReply for Listing {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress {
         if let Some(cursor) = &mut self.cursor {
-            let line = Line { epoch: engine.epoch, has_cas: engine.settings.cas_enabled };
-            let goes_on = engine.store.walk(cursor, now, SLICE_SLOTS, |entry| {
+            let line = Line { epoch: engine.epoch(), has_cas: engine.settings().cas_enabled };
+            let goes_on = engine.store().walk(cursor, now, SLICE_SLOTS, |entry| {
                 self.purpose.meet(entry, line, owed);
             });
             if goes_on && !self.purpose.has_enough() {

@@ -1,7 +1,5 @@
 //! `lru_crawler`: dumps of all keys, the search for what has died of age, and its switch.
 
-use std::sync::atomic::Ordering;
-
 use crate::engine::admin::listing::{Keys, Purpose};
 use crate::engine::admin::{CLASS_MAX, Call, say};
 use crate::engine::{Engine, Then};
@@ -28,12 +26,12 @@ pub(super) fn lru_crawler(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Th
         (Some(b"sleep"), Some(_)) => sleep(engine, quiet, call),
         (Some(b"tocrawl"), Some(_)) => tocrawl(engine, quiet, call),
         (Some(b"enable"), _) => {
-            let was_enabled = engine.sweep_enabled.swap(true, Ordering::Relaxed);
+            let was_enabled = engine.enable_sweep(true);
             let words = if was_enabled { b"ERROR failed to start lru crawler thread\r\n" } else { reply::OK };
             say(quiet, words, call)
         }
         (Some(b"disable"), _) => {
-            engine.sweep_enabled.store(false, Ordering::Relaxed);
+            engine.enable_sweep(false);
             say(quiet, reply::OK, call)
         }
         _ => say(false, reply::ERROR, call),
@@ -74,7 +72,7 @@ fn dump(
     if !engine.sweep_enabled() {
         return say(false, DISABLED, call);
     }
-    if !engine.settings.dump_enabled {
+    if !engine.settings().dump_enabled {
         return say(false, not_allowed, call);
     }
     let listed = call.words.next()?;
@@ -82,8 +80,8 @@ fn dump(
     let listed = if listed == b"hash" { Some(Classes::First) } else { classes(listed) };
     let dump = match listed {
         None => return say(false, BAD_CLASS, call),
-        Some(Classes::First) => engine.listings.start(what(keys)),
-        Some(Classes::Empty) => engine.listings.start_at_end(what(keys)),
+        Some(Classes::First) => engine.listings().start(what(keys)),
+        Some(Classes::Empty) => engine.listings().start_at_end(what(keys)),
     };
     call.owed.say(reply::OK);
     Some(call.session.reply_at_length(dump))
@@ -104,7 +102,7 @@ fn crawl(engine: &Engine, quiet: bool, call: &mut Call<'_, '_>) -> Option<Then> 
                 let limit = u64::from(engine.compat().lru_crawler_tocrawl);
                 let items_left = if limit == 0 { u64::MAX } else { limit };
                 return Some(
-                    call.session.reply_at_length(engine.listings.start(Purpose::Crawl { items_left })),
+                    call.session.reply_at_length(engine.listings().start(Purpose::Crawl { items_left })),
                 );
             }
         },

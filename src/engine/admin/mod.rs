@@ -9,8 +9,6 @@ mod lru_crawler;
 mod slabs;
 pub mod stats;
 
-use std::sync::atomic::Ordering;
-
 use crate::clock::Tick;
 use crate::engine::access::rights::Allowed;
 use crate::engine::turn::then::Reason;
@@ -300,7 +298,7 @@ fn cache_memlimit(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         Some(megabytes) if megabytes << 20 < MEMORY_BYTES_MIN => {
             b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n"
         }
-        Some(megabytes) if engine.store.set_memory_bytes(megabytes << 20) => reply::OK,
+        Some(megabytes) if engine.store().set_memory_bytes(megabytes << 20) => reply::OK,
         Some(_) => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
     };
     say(quiet, words, call)
@@ -320,7 +318,7 @@ fn me(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 }
 
 fn shutdown(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    if !engine.settings.shutdown_enabled {
+    if !engine.settings().shutdown_enabled {
         return say(false, b"SERVER_ERROR: shutdown not enabled\r\n", call);
     }
     match (call.words.next(), call.words.next()) {
@@ -336,12 +334,12 @@ fn verbosity(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         return say(quiet, reply::BAD_LINE, call);
     };
     let level = u8::try_from(level.min(VERBOSITY_MAX)).expect("at most VERBOSITY_MAX");
-    engine.verbosity.store(level, Ordering::Relaxed);
+    engine.set_verbosity(level);
     say(quiet, reply::OK, call)
 }
 
 fn watch(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    if !engine.settings.watch_enabled {
+    if !engine.settings().watch_enabled {
         return say(false, b"CLIENT_ERROR watch commands not allowed\r\n", call);
     }
     let mut words = call.words.clone().peekable();

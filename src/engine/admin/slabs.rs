@@ -23,7 +23,7 @@ pub(super) fn slabs(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 }
 
 fn reassign(engine: &Engine, from: &[u8], to: &[u8]) -> &'static [u8] {
-    if !engine.settings.compat.slab_reassign {
+    if !engine.settings().compat.slab_reassign {
         return b"CLIENT_ERROR slab reassignment disabled\r\n";
     }
     let (Some(from), Some(to)) = (signed(from), signed(to)) else { return reply::BAD_LINE };

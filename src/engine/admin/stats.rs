@@ -137,7 +137,7 @@ fn say_rows(engine: &Engine, rows: &[Row], call: &mut Call<'_, '_>) -> Option<Th
 
 /// A listing of keys older than `lru_crawler metadump`. All of it, where memcached stops at 2 MB.
 fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    if !engine.settings.dump_enabled {
+    if !engine.settings().dump_enabled {
         return say(false, b"CLIENT_ERROR stats cachedump not allowed\r\n", call);
     }
     let (Some(class), Some(limit)) = (call.words.next(), call.words.next()) else {
@@ -147,7 +147,7 @@ fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
         (Some(1), Some(limit)) => {
             let items_left = if limit == 0 { u64::MAX } else { limit };
             let keys = Keys::under(b"", call.session);
-            let dump = engine.listings.start(Purpose::Cachedump { keys, items_left });
+            let dump = engine.listings().start(Purpose::Cachedump { keys, items_left });
             return Some(call.session.reply_at_length(dump));
         }
         (Some(0..=CLASS_MAX), Some(_)) => {
@@ -167,6 +167,6 @@ fn conns(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 
 fn sizes(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let keys = Keys::under(b"", call.session);
-    let sizes = engine.listings.start(Purpose::Sizes { keys, counts: BTreeMap::new() });
+    let sizes = engine.listings().start(Purpose::Sizes { keys, counts: BTreeMap::new() });
     Some(call.session.reply_at_length(sizes))
 }

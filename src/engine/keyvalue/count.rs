@@ -81,15 +81,15 @@ impl Engine {
         now: Tick,
     ) {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(&self.store, count.style, hashed, buffer);
+        let hashed = plain(self.store(), count.style, hashed, buffer);
         let key = hashed.key();
-        let deadline = |exptime| self.epoch.deadline(exptime, now);
+        let deadline = |exptime| self.epoch().deadline(exptime, now);
         let text = &mut ArrayVec::new();
         let mut seen = None;
-        let ((outcome, before), stored) = self.store.update(hashed, now, |found| {
+        let ((outcome, before), stored) = self.store().update(hashed, now, |found| {
             seen = session.observed().see(&found);
             let before = found.item().map(|item| item.deadline);
-            let (change, outcome) = decide_count(count, text, deadline, self.settings.cas_enabled, found);
+            let (change, outcome) = decide_count(count, text, deadline, self.settings().cas_enabled, found);
             (change, (outcome, before))
         });
         let counters = session.counters();
@@ -121,7 +121,7 @@ impl Engine {
                 touched: flags.exptime(b'T').and_then(seconds_left),
                 created: flags.exptime(b'N').filter(|_| before.is_none()).map(seconds_left),
             };
-            let cas = stored.ok().filter(|_| self.settings.cas_enabled).unwrap_or(0);
+            let cas = stored.ok().filter(|_| self.settings().cas_enabled).unwrap_or(0);
             Shown { key: session.granted().shown_key(key), cas, left, ..Shown::default() }
         };
         count.style.say_outcome(count.quiet, outcome, shown, owed);

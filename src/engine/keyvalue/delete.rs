@@ -54,13 +54,13 @@ impl Engine {
     ) {
         let buffer = &mut KeyBuffer::new();
         let flags = delete.style.flags();
-        let hashed = plain(&self.store, delete.style, hashed, buffer);
+        let hashed = plain(self.store(), delete.style, hashed, buffer);
         let key = hashed.key();
-        let touched = flags.exptime(b'T').map(|exptime| self.epoch.deadline(exptime, now));
+        let touched = flags.exptime(b'T').map(|exptime| self.epoch().deadline(exptime, now));
         let mut seen = None;
-        let (outcome, stored) = self.store.update(hashed, now, |found| {
+        let (outcome, stored) = self.store().update(hashed, now, |found| {
             seen = session.observed().see(&found);
-            decide_delete(delete, touched, self.settings.cas_enabled, found)
+            decide_delete(delete, touched, self.settings().cas_enabled, found)
         });
         match outcome {
             // An item without its value is deleted to its users; one that is invalidated is not.

@@ -131,7 +131,7 @@ impl Engine {
     ) -> (bool, R) {
         let counters = session.counters();
         counters.cmd_get.add(1);
-        self.store.read(hashed, now, Access::Use, |found| {
+        self.store().read(hashed, now, Access::Use, |found| {
             match &found {
                 Lookup::Hit(item) => {
                     counters.get_hits.add(1);
@@ -159,14 +159,14 @@ impl Engine {
         now: Tick,
     ) -> bool {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(&self.store, fetch.style, hashed, buffer);
+        let hashed = plain(self.store(), fetch.style, hashed, buffer);
         let key = hashed.key();
         if fetch.changes() {
             return self.fetch_and_change(session, fetch, None, hashed, owed, now);
         }
         let access = if flags.has(b'u') { Access::Peek } else { Access::Use };
         let mut awaits_winner = None;
-        let (is_hit, seen) = self.store.read(hashed, now, access, |found| {
+        let (is_hit, seen) = self.store().read(hashed, now, access, |found| {
             match &found {
                 Lookup::Hit(item)
                     if item.marks.has(Marks::STALE)
@@ -209,13 +209,13 @@ impl Engine {
         now: Tick,
     ) -> bool {
         let key = hashed.key();
-        let deadline = |exptime| self.epoch.deadline(exptime, now);
+        let deadline = |exptime| self.epoch().deadline(exptime, now);
         let seconds_left = |exptime: i64| deadline(exptime).seconds_left(now);
         let flags = fetch.style.flags();
         let mut left =
             SecondsLeft { touched: fetch.exptime.and_then(seconds_left), ..SecondsLeft::default() };
         let mut seen = None;
-        let (ending, stored) = self.store.update(hashed, now, |found| {
+        let (ending, stored) = self.store().update(hashed, now, |found| {
             seen = session.observed().see(&found);
             let item = found.item();
             let (change, won) = decide_fetch(fetch, deadline, item.as_ref());
@@ -239,7 +239,7 @@ impl Engine {
             (Ending::Hit, _) => true,
             (Ending::Created, Ok(cas)) => {
                 left.created = flags.exptime(b'N').map(seconds_left);
-                let cas = if self.settings.cas_enabled { cas } else { 0 };
+                let cas = if self.settings().cas_enabled { cas } else { 0 };
                 let (key, is_binary_key) = (session.granted().shown_key(key), flags.has(b'b'));
                 let shown = Shown { key, is_binary_key, cas, left, ..Shown::default() };
                 let hit = Hit { value: flags.has(b'v').then_some(&b""[..]), won: true, ..Hit::default() };
@@ -256,7 +256,7 @@ impl Engine {
     /// `me`: what is known of the item under `key`, without a trace.
     pub(in crate::engine) fn say_about(&self, session: &Session, key: &[u8], owed: &mut Owed, now: Tick) {
         let shown_key = session.granted().shown_key(key);
-        self.store.read(self.store.hash(key), now, Access::Peek, |found| match found.item() {
+        self.store().read(self.store().hash(key), now, Access::Peek, |found| match found.item() {
             Some(item) => {
                 let item_bytes = self.item_bytes(key.len(), item.flags, item.value.len() as u64);
                 owed.say_meta_about(&self.shown(shown_key, &item, left_of(&item, now), now), item_bytes);
@@ -276,7 +276,7 @@ impl Engine {
     #[inline(always)]
     fn classic_hit<'r>(&self, session: &'r Session, fetch: &Fetch<'r>, item: &Item<'r>) -> Hit<'r> {
         let key = session.granted().shown_key(fetch.key);
-        let cas = fetch.with_cas.then_some(if self.settings.cas_enabled { item.cas } else { 0 });
+        let cas = fetch.with_cas.then_some(if self.settings().cas_enabled { item.cas } else { 0 });
         Hit { key, flags: item.flags, cas, value: Some(item.value), shared: item.shared, ..Hit::default() }
     }
 
@@ -295,7 +295,7 @@ impl Engine {
     /// Whether the client has the value already, as its `C` tells.
     #[cold]
     fn is_known(&self, flags: Flags<'_>, item: &Item<'_>) -> bool {
-        self.settings.cas_enabled && flags.number(b'C') == Some(item.cas)
+        self.settings().cas_enabled && flags.number(b'C') == Some(item.cas)
     }
 
     fn shown<'r>(&self, key: &'r [u8], item: &Item<'_>, left: SecondsLeft, now: Tick) -> Shown<'r> {
@@ -304,7 +304,7 @@ impl Engine {
             is_binary_key: item.marks.has(Marks::BINARY_KEY),
             value_bytes: item.value.len(),
             flags: item.flags,
-            cas: if self.settings.cas_enabled { item.cas } else { 0 },
+            cas: if self.settings().cas_enabled { item.cas } else { 0 },
             left,
             idle_seconds: now.seconds_since(item.last_access),
             was_fetched: item.marks.has(Marks::FETCHED),

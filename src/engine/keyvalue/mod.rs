@@ -86,9 +86,9 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) {
-        let deadline = self.epoch.deadline(touch.exptime, now);
+        let deadline = self.epoch().deadline(touch.exptime, now);
         let mut seen = None;
-        let (outcome, stored) = self.store.update(hashed, now, |found| {
+        let (outcome, stored) = self.store().update(hashed, now, |found| {
             seen = session.observed().see(&found);
             match found.item() {
                 Some(item) => (touched(&item, deadline), Outcome::Touched),

@@ -108,7 +108,7 @@ impl Engine {
         now: Tick,
     ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(&self.store, put.style, hashed, buffer);
+        let hashed = plain(self.store(), put.style, hashed, buffer);
         self.put_styled::<true, ()>(session, put, hashed, owed, now, |_| ()).map(drop)
     }
 
@@ -122,7 +122,7 @@ impl Engine {
         now: Tick,
     ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(&self.store, put.style, hashed, buffer);
+        let hashed = plain(self.store(), put.style, hashed, buffer);
         let key = hashed.key();
         let written = self.put_styled::<true, _>(session, put, hashed, owed, now, Seen::of)?;
         let (Some((outcome, seen)), Some(value)) = (written, put.value) else { return Ok(()) };
@@ -132,7 +132,7 @@ impl Engine {
             seen.joined(value.len())
         } else {
             let created = put.style.flags().exptime(b'N').filter(|_| joins);
-            Seen::new(value.len(), self.epoch.deadline(created.unwrap_or(put.exptime.into()), now))
+            Seen::new(value.len(), self.epoch().deadline(created.unwrap_or(put.exptime.into()), now))
         };
         self.log_store(session, key, command(put), outcome, item, now);
         Ok(())
@@ -170,15 +170,15 @@ impl Engine {
         let terms = Terms {
             flags,
             // Without CAS ids none can match.
-            cas: if self.settings.cas_enabled { put.cas } else { 0 },
-            deadline: self.epoch.deadline(put.exptime.into(), now),
-            created: flags.exptime(b'N').map(|exptime| self.epoch.deadline(exptime, now)),
+            cas: if self.settings().cas_enabled { put.cas } else { 0 },
+            deadline: self.epoch().deadline(put.exptime.into(), now),
+            created: flags.exptime(b'N').map(|exptime| self.epoch().deadline(exptime, now)),
         };
         let fits = |item: &Item<'_>| {
             !self.is_too_large(key.len(), item.flags, (item.value.len() + value.len()) as u64)
         };
         let mut value_bytes = value.len();
-        let ((outcome, seen), stored) = self.store.update(hashed, now, |found| {
+        let ((outcome, seen), stored) = self.store().update(hashed, now, |found| {
             let seen = see(&found);
             let (change, outcome) = decide_put(put, terms, value, fits, found);
             if flags.has(b's')
@@ -195,7 +195,7 @@ impl Engine {
         let outcome = if stored.is_ok() { outcome } else { self.no_memory(session, put, hashed, now) };
         count_put(session.counters(), put, outcome);
         let cas = match stored {
-            Ok(cas) if outcome == Outcome::Stored && self.settings.cas_enabled => cas,
+            Ok(cas) if outcome == Outcome::Stored && self.settings().cas_enabled => cas,
             _ => 0,
         };
         style.say_stored(put.quiet, outcome, &Shown { cas, value_bytes, ..shown }, owed);
@@ -216,14 +216,14 @@ impl Engine {
     /// Whether such an item exceeds `-I`.
     #[inline]
     pub(in crate::engine) fn is_too_large(&self, key_bytes: usize, flags: u32, value_bytes: u64) -> bool {
-        self.item_bytes(key_bytes, flags, value_bytes) > self.settings.item_bytes_max
+        self.item_bytes(key_bytes, flags, value_bytes) > self.settings().item_bytes_max
     }
 
     /// What such an item takes in memcached, in bytes.
     #[inline]
     pub(in crate::engine) fn item_bytes(&self, key_bytes: usize, flags: u32, value_bytes: u64) -> u64 {
         let flags_bytes = if flags == 0 { 0 } else { ITEM_FLAGS_BYTES };
-        let cas_bytes = if self.settings.cas_enabled { ITEM_CAS_BYTES } else { 0 };
+        let cas_bytes = if self.settings().cas_enabled { ITEM_CAS_BYTES } else { 0 };
         ITEM_HEADER_BYTES + key_bytes as u64 + flags_bytes + value_bytes + cas_bytes
     }
 
@@ -239,7 +239,7 @@ impl Engine {
         let key = put.style.flags().plain_key(put.key, buffer);
         let refuses = self.is_too_large(key.len(), put.flags, put.value_bytes.into());
         if refuses {
-            self.refuse_too_large(session, put, self.store.hash(key), owed, now);
+            self.refuse_too_large(session, put, self.store().hash(key), owed, now);
         }
         refuses
     }
@@ -259,7 +259,7 @@ impl Engine {
         let shown = Shown { key: session.granted().shown_key(key), ..Shown::default() };
         put.style.say_stored(put.quiet, Outcome::TooLarge, &shown, owed);
         if session.observed().is_watched() {
-            let item = Seen::new(put.value_bytes as usize, self.epoch.deadline(put.exptime.into(), now));
+            let item = Seen::new(put.value_bytes as usize, self.epoch().deadline(put.exptime.into(), now));
             self.log_store(session, key, command(put), Outcome::TooLarge, item, now);
         }
     }
@@ -270,7 +270,7 @@ impl Engine {
         let is_set = put.mode == PutMode::Set && !put.compares;
         if is_set || put.style.drops_refused() {
             // Removing needs no room, so it cannot be refused.
-            let _ = self.store.update(hashed, now, |_| (Change::Remove, ()));
+            let _ = self.store().update(hashed, now, |_| (Change::Remove, ()));
         }
     }
 }

@@ -101,12 +101,12 @@ impl Engine {
     /// Has the engine know who is connected; the first roster stays.
     pub fn set_roster(&self, roster: Arc<dyn Roster>) {
         // Only tests bind the same engine to sockets twice, and either will do for them.
-        let _ = self.roster.set(roster);
+        let _ = self.roster().set(roster);
     }
 
     /// Those who are connected now, for the client with socket number `own`.
     pub(in crate::engine) fn conns(&self, own: i32) -> Conns {
-        let descriptors = self.roster.get().map_or_else(Vec::new, |roster| roster.descriptors());
+        let descriptors = self.roster().get().map_or_else(Vec::new, |roster| roster.descriptors());
         Conns { descriptors: descriptors.into_iter(), own }
     }
 }
@@ -115,7 +115,7 @@ impl LongReply for Conns {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress {
         let mut lines = StatLines::new(owed);
         for descriptor in self.descriptors.by_ref().take(SEATS_PER_SLICE) {
-            let Some(seat) = engine.roster.get().and_then(|roster| roster.seat(descriptor, now)) else {
+            let Some(seat) = engine.roster().get().and_then(|roster| roster.seat(descriptor, now)) else {
                 continue;
             };
             let state = if descriptor == self.own { "conn_parse_cmd" } else { seat.state.name() };

@@ -30,14 +30,14 @@ pub(super) const NO_SLABS: &str = "Always 0: there are no slab classes to move m
 pub(super) const NO_LISTS: &str = "Always 0: there are no LRU lists to move items between.";
 
 fn has_tls(numbers: &Numbers<'_>) -> bool {
-    numbers.engine.certificates.get().is_some()
+    numbers.engine.certificates().get().is_some()
 }
 
 /// `stats`.
 pub(in crate::engine) static STATS: &[Row] = &[
     gauge("pid", |_| u64::from(std::process::id())).says("Number of the server's process."),
     gauge("uptime", |n| u64::from(n.now.seconds_since(Tick(0)))).says("Seconds since the server started."),
-    gauge("time", |n| n.engine.epoch.unix_seconds(n.now)).says("Unix time of the server, in seconds."),
+    gauge("time", |n| n.engine.epoch().unix_seconds(n.now)).says("Unix time of the server, in seconds."),
     text("version", |_| VERSION.into()).says("Version of the server."),
     text("libevent", |_| "tokio-1".into()).says("What waits for sockets in the place of libevent."),
     gauge("pointer_size", |_| u64::from(usize::BITS)).says("Size of a pointer, in bits."),
@@ -107,7 +107,7 @@ pub(in crate::engine) static STATS: &[Row] = &[
         .when(IDLE_TIMEOUT),
     counter("bytes_read", |n| n.workers(|c| &c.bytes_read)).says("Bytes of requests."),
     counter("bytes_written", |n| n.workers(|c| &c.bytes_written)).says("Bytes of replies."),
-    gauge("limit_maxbytes", |n| n.engine.store.memory_bytes())
+    gauge("limit_maxbytes", |n| n.engine.store().memory_bytes())
         .says("The most memory that items and their index may take, in bytes."),
     gauge("accepting_conns", |n| u64::from(n.network(|c| &c.listeners_paused) == 0))
         .says("1 while new connections are accepted, 0 while they have to wait."),
@@ -133,10 +133,10 @@ pub(in crate::engine) static STATS: &[Row] = &[
         .when(SLAB_REASSIGN),
     gauge("slab_reassign_running", |_| 0).says(NO_SLABS).when(SLAB_REASSIGN),
     never("slabs_moved").says(NO_SLABS).when(SLAB_REASSIGN),
-    gauge("lru_crawler_running", |n| n.engine.listings.running())
+    gauge("lru_crawler_running", |n| n.engine.listings().running())
         .says("Walks over all items that are under way for clients: dumps, crawls, stats sizes.")
         .when(LRU_CRAWLER),
-    counter("lru_crawler_starts", |n| n.engine.listings.starts())
+    counter("lru_crawler_starts", |n| n.engine.listings().starts())
         .says("Walks over all items that clients have started.")
         .when(LRU_CRAWLER),
     never("lru_maintainer_juggles").says(NO_LISTS).when(LRU_MAINTAINER),
@@ -194,7 +194,7 @@ pub(in crate::engine) static STATS: &[Row] = &[
 ];
 
 fn certificate_age_seconds(numbers: &Numbers<'_>) -> u64 {
-    numbers.engine.certificates.get().map_or(0, |certificates| certificates.age_seconds())
+    numbers.engine.certificates().get().map_or(0, |certificates| certificates.age_seconds())
 }
 
 /// `stats network`.

@@ -44,7 +44,7 @@ impl Engine {
     /// Writes the lines of those of `rows` that are shown at present.
     pub(super) fn say_rows(&self, rows: &[Row], lines: &mut StatLines<'_>, now: Tick) {
         // What is counted only grows, so the older is asked for first.
-        let base = self.statistics.base();
+        let base = self.statistics().base();
         let numbers = Numbers::new(self, now);
         for row in rows.iter().filter(|row| row.is_shown(&numbers)) {
             row.say(&numbers, base.get(row.name).copied().unwrap_or(0), lines);
@@ -55,10 +55,10 @@ impl Engine {
     pub(super) fn reset_statistics(&self, now: Tick) {
         let numbers = Numbers::new(self, now);
         let counted = rows().filter_map(|(_, row)| Some((row.name, row.counted(&numbers)?))).collect();
-        self.statistics.set_base(counted);
-        self.store.forget_last_eviction();
-        self.prefixes.reset();
-        self.hot.reset(now);
+        self.statistics().set_base(counted);
+        self.store().forget_last_eviction();
+        self.prefixes().reset();
+        self.hot().reset(now);
     }
 }
 

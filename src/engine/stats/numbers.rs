@@ -37,18 +37,18 @@ impl<'e> Numbers<'e> {
 
     /// The sum of a counter over all workers.
     pub(super) fn workers(&self, counter: fn(&Counters) -> &Counter) -> u64 {
-        let workers = self.engine.statistics.workers.iter();
+        let workers = self.engine.statistics().workers.iter();
         workers.fold(0, |sum, counters| sum.wrapping_add(counter(counters).value()))
     }
 
     /// A number of the network's.
     pub(super) fn network(&self, number: fn(&Connections) -> &AtomicU64) -> u64 {
-        number(&self.engine.statistics.connections).load(Ordering::Relaxed)
+        number(&self.engine.statistics().connections).load(Ordering::Relaxed)
     }
 
     /// What the operator chose.
     pub(super) fn settings(&self) -> &Settings {
-        &self.engine.settings
+        self.engine.settings()
     }
 
     /// The settings that have no effect, with what commands have changed of them.
@@ -57,24 +57,24 @@ impl<'e> Numbers<'e> {
     }
 
     pub(super) fn store(&self) -> &StoreStats {
-        self.store.get_or_init(|| self.engine.store.stats())
+        self.store.get_or_init(|| self.engine.store().stats())
     }
 
     pub(super) fn queues(&self) -> &QueuesStats {
-        self.queues.get_or_init(|| self.engine.store.queues(self.now))
+        self.queues.get_or_init(|| self.engine.store().queues(self.now))
     }
 
     /// The CPU time of this process.
     pub(super) fn usage(&self) -> Usage {
-        *self.usage.get_or_init(|| (self.engine.statistics.usage)())
+        *self.usage.get_or_init(|| (self.engine.statistics().usage)())
     }
 
     pub(super) fn watch(&self) -> WatchStats {
-        self.watch.get_or_init(|| self.engine.watch.stats()).0
+        self.watch.get_or_init(|| self.engine.watch().stats()).0
     }
 
     /// How many connections watch.
     pub(super) fn watchers(&self) -> usize {
-        self.watch.get_or_init(|| self.engine.watch.stats()).1
+        self.watch.get_or_init(|| self.engine.watch().stats()).1
     }
 }

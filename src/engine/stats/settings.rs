@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use super::numbers::Numbers;
 use super::row::{Row, flag, gauge, ratio, text};
@@ -12,7 +11,7 @@ use crate::settings::{ListenAddress, Protocol, TcpPort, TlsVersion, VerifyMode};
 
 /// `stats settings`.
 pub(in crate::engine) static SETTINGS: &[Row] = &[
-    gauge("maxbytes", |n| n.engine.store.memory_bytes())
+    gauge("maxbytes", |n| n.engine.store().memory_bytes())
         .says("The most memory that items and their index may take, in bytes (-m, cache_memlimit)."),
     gauge("maxconns", |n| u64::from(n.settings().connections_max))
         .says("The most clients that may be connected at once (-c)."),
@@ -37,7 +36,7 @@ pub(in crate::engine) static SETTINGS: &[Row] = &[
     gauge("num_threads_per_udp", |_| 1).says("Always 1: a datagram is served by one thread."),
     text("stat_key_prefix", |n| char::from(n.settings().prefix_delimiter).to_string().into())
         .says("What ends the prefix of a key (-D)."),
-    flag("detail_enabled", |n| n.engine.prefixes.is_on())
+    flag("detail_enabled", |n| n.engine.prefixes().is_on())
         .says("Whether requests are counted by prefix (-D, stats detail)."),
     gauge("reqs_per_event", |n| u64::from(n.settings().requests_per_event))
         .says("Requests of one connection that are served before others have their turn (-R)."),
@@ -157,7 +156,7 @@ fn listen_addresses(numbers: &Numbers<'_>) -> Cow<'static, str> {
 }
 
 fn flushed_at(numbers: &Numbers<'_>) -> u64 {
-    let flushed_at = numbers.engine.flushed_at.load(Ordering::Relaxed).min(numbers.now.0);
+    let flushed_at = numbers.engine.flushing().flushed_at().0.min(numbers.now.0);
     Tick(flushed_at).seconds_since(Tick(0)).into()
 }
 

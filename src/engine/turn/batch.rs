@@ -86,7 +86,7 @@ impl Engine {
             let hashed = *hashed;
             let then = match step {
                 // One branch, and asked anew for each request: the one before may have switched it.
-                Work::Run(request) if self.prefixes.is_on() | (index == sampled) => {
+                Work::Run(request) if self.prefixes().is_on() | (index == sampled) => {
                     let is_sampled = index == sampled;
                     self.execute_observed(session, request, hashed, is_sampled, owed, now)
                 }
@@ -129,7 +129,7 @@ impl Engine {
                 consumed += used;
                 match admission.admit(session, Request::Fetch(fetch)) {
                     Ok(admitted) => {
-                        work.push((Work::Run(admitted), self.store.hash(keyvalue::key(&admitted))));
+                        work.push((Work::Run(admitted), self.store().hash(keyvalue::key(&admitted))));
                         continue;
                     }
                     Err(refusal) => {
@@ -143,14 +143,14 @@ impl Engine {
             match step {
                 Step::Request(request) => match admission.admit(session, request) {
                     Ok(admitted) => {
-                        work.push((Work::Run(admitted), self.store.hash(keyvalue::key(&admitted))));
+                        work.push((Work::Run(admitted), self.store().hash(keyvalue::key(&admitted))));
                     }
                     Err(refusal) => {
                         *end = Some(End::Refused(request, refusal));
                         return consumed;
                     }
                 },
-                Step::Say(words) => work.push((Work::Say(words), self.store.hash(b""))),
+                Step::Say(words) => work.push((Work::Say(words), self.store().hash(b""))),
                 Step::Announced { .. } | Step::Incomplete { .. } | Step::Hopeless => {
                     *end = Some(End::Step(step));
                     return consumed;
@@ -195,16 +195,16 @@ impl Engine {
         // Loops of their own, short enough for the processor to have several page walks under way: among the
         // instructions of decoding, each hint would wait for its own.
         if work.len() > 1 {
-            work.iter_mut().for_each(|(_, key)| self.store.hint_index(key));
+            work.iter_mut().for_each(|(_, key)| self.store().hint_index(key));
             let mut late = ArrayVec::<u8, BATCH_REQUESTS_MAX>::new();
             for (number, (_, key)) in work.iter_mut().enumerate() {
-                if self.store.hint_item(key) {
+                if self.store().hint_item(key) {
                     late.push(number as u8);
                 }
             }
             // One more look will do: where chains are longer there are few of them.
             for &number in &late {
-                let _ = self.store.hint_item(&mut work[usize::from(number)].1);
+                let _ = self.store().hint_item(&mut work[usize::from(number)].1);
             }
         }
     }

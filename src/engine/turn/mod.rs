@@ -33,15 +33,15 @@ impl Engine {
     /// turns. At most [`OWED_BYTES_MAX`] bytes and one reply are owed more than before.
     pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
         let now = self.time(now);
-        self.flush_if_due(now);
+        self.flushing().flush_if_due(self.store(), now);
         if !session.serves() {
             return self.turn_otherwise(session, input, owed, now);
         }
         let owed_before = owed.remaining();
-        session.observed_mut().note_watched(self.watch.watched());
+        session.observed_mut().note_watched(self.watch().watched());
         let mut consumed = 0;
         let mut requests = 0;
-        let requests_max = self.settings.requests_per_event as usize;
+        let requests_max = self.settings().requests_per_event as usize;
         let then = loop {
             let owed_max = owed_before + OWED_BYTES_MAX;
             let rest = &input[consumed..];

@@ -107,10 +107,10 @@ impl Engine {
 
     /// What was evicted since this was last called. Only thread number `thread` may say so.
     pub(in crate::engine) fn log_evictions(&self, thread: usize, now: Tick) {
-        if !self.watch.watched().has(Stream::Evictions) {
+        if !self.watch().watched().has(Stream::Evictions) {
             return;
         }
-        let (evictions, lost) = self.store.take_evictions();
+        let (evictions, lost) = self.store().take_evictions();
         for Eviction { key, is_fetched, deadline, at, idle_seconds, value_bytes } in evictions {
             self.log_from(thread, Stream::Evictions, now, |line| {
                 line.text(b"eviction key=").key(&key).text(b" fetch=");
@@ -124,13 +124,13 @@ impl Engine {
             });
         }
         if lost > 0 {
-            self.watch.lose(Stream::Evictions, lost);
+            self.watch().lose(Stream::Evictions, lost);
         }
     }
 
     /// That the connection of `session` was opened, for those who watch.
     pub fn log_opened(&self, session: &Session, remote: impl FnOnce() -> Remote, now: Tick) {
-        if self.watch.watched().has(Stream::Connections) {
+        if self.watch().watched().has(Stream::Connections) {
             self.log(session, Stream::Connections, self.time(now), |line| {
                 line.text(b"conn_new").remote(&remote()).text(b" cfd=").number(session.descriptor());
             });
@@ -139,7 +139,7 @@ impl Engine {
 
     /// That the connection of `session` was closed, and why, for those who watch.
     pub fn log_closed(&self, session: &Session, remote: impl FnOnce() -> Remote, reason: Reason, now: Tick) {
-        if self.watch.watched().has(Stream::Connections) {
+        if self.watch().watched().has(Stream::Connections) {
             self.log(session, Stream::Connections, self.time(now), |line| {
                 line.text(b"conn_close").remote(&remote()).text(b" reason=").text(reason.name().as_bytes());
                 line.text(b" cfd=").number(session.descriptor());
@@ -162,7 +162,7 @@ impl Engine {
 
     /// Has `word` word an event of `stream`, if anybody wants it.
     fn log_from(&self, thread: usize, stream: Stream, now: Tick, word: impl FnOnce(&mut Line)) {
-        if !self.watch.wants(stream, thread) {
+        if !self.watch().wants(stream, thread) {
             return;
         }
         let time = self.wall_time(now);
@@ -173,34 +173,34 @@ impl Engine {
         (1..6).filter(|&power| microseconds < 10u32.pow(power)).for_each(|_| {
             line.text(b"0");
         });
-        line.number(microseconds).text(b" gid=").number(self.watch.next_line()).text(b" type=");
+        line.number(microseconds).text(b" gid=").number(self.watch().next_line()).text(b" type=");
         word(&mut line);
         line.0.truncate(LINE_BYTES_MAX - 1);
         line.text(b"\n");
-        self.watch.write(stream, &line.0);
+        self.watch().write(stream, &line.0);
     }
 
     /// Unix time, as exact as whoever runs the engine can tell it.
     fn wall_time(&self, now: Tick) -> Duration {
-        match self.wall_clock {
+        match self.wall_clock() {
             Some(read) => read(),
             None => {
                 let tenths = u64::from(now.0 % TICKS_PER_SECOND) * 1000 / u64::from(TICKS_PER_SECOND);
-                Duration::from_secs(self.epoch.unix_seconds(now)) + Duration::from_millis(tenths)
+                Duration::from_secs(self.epoch().unix_seconds(now)) + Duration::from_millis(tenths)
             }
         }
     }
 
     /// Makes `session` a watcher of `streams`; `false` when there are too many.
     pub(in crate::engine) fn begin_to_watch(&self, session: &mut Session, streams: Streams) -> bool {
-        let watcher = self.watch.add(streams);
+        let watcher = self.watch().add(streams);
         self.watch_evictions();
         session.observed_mut().watch_as(watcher)
     }
 
     /// Has the store list what it evicts, as long as somebody wants to know.
     pub(in crate::engine) fn watch_evictions(&self) {
-        self.store.watch_evictions(self.watch.watched().has(Stream::Evictions));
+        self.store().watch_evictions(self.watch().watched().has(Stream::Evictions));
     }
 
     /// Moves the lines that wait for `session`, which watches, into `owed`; at most
@@ -208,7 +208,7 @@ impl Engine {
     /// when there are more.
     pub fn take_lines(&self, session: &Session, owed: &mut Owed, waker: &std::task::Waker) {
         let Some(watcher) = session.observed().watcher() else { return };
-        let taken = self.watch.take(watcher, waker);
+        let taken = self.watch().take(watcher, waker);
         owed.say(&taken.lines);
         if taken.skipped > 0 {
             owed.say(b"skipped=");

@@ -39,15 +39,15 @@ impl Engine {
         let key = keyvalue::stored_key(request, buffer);
         self.count_by_prefix(session, key, used);
         if is_sampled {
-            self.hot.note(session.worker(), key, used, now);
+            self.hot().note(session.worker(), key, used, now);
         }
         then
     }
 
     fn count_by_prefix(&self, session: &mut Session, key: &[u8], used: Use) {
-        if self.prefixes.is_on() {
+        if self.prefixes().is_on() {
             let worker = session.worker();
-            self.prefixes.count(&mut session.observed_mut().prefixes, worker, key, used);
+            self.prefixes().count(&mut session.observed_mut().prefixes, worker, key, used);
         }
     }
 
@@ -67,16 +67,16 @@ impl Engine {
         owed: &mut Owed,
     ) -> Option<Then> {
         let words = match word {
-            _ if !self.settings.dump_enabled => b"CLIENT_ERROR stats detail not allowed\r\n",
+            _ if !self.settings().dump_enabled => b"CLIENT_ERROR stats detail not allowed\r\n",
             Some(b"on") => {
-                self.prefixes.switch(true);
+                self.prefixes().switch(true);
                 reply::OK
             }
             Some(b"off") => {
-                self.prefixes.switch(false);
+                self.prefixes().switch(false);
                 reply::OK
             }
-            Some(b"dump") => return Some(session.reply_at_length(self.prefixes.dump())),
+            Some(b"dump") => return Some(session.reply_at_length(self.prefixes().dump())),
             _ => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
         };
         owed.say(words);
@@ -85,13 +85,13 @@ impl Engine {
 
     /// `stats hotkeys` and `stats prefixes`.
     pub(in crate::engine) fn say_ranking(&self, subject: Subject, owed: &mut Owed, now: Tick) {
-        if !self.settings.dump_enabled {
+        if !self.settings().dump_enabled {
             return owed.say(match subject {
                 Subject::Keys => b"CLIENT_ERROR stats hotkeys not allowed\r\n",
                 Subject::Prefixes => b"CLIENT_ERROR stats prefixes not allowed\r\n",
             });
         }
-        let Ranking { seconds, samples, error, ranked } = self.hot.ranking(subject, now);
+        let Ranking { seconds, samples, error, ranked } = self.hot().ranking(subject, now);
         let per_second = |samples: u64| samples as f64 * f64::from(SAMPLE_INTERVAL) / seconds;
         let mut lines = StatLines::new(owed);
         lines.decimal("window_seconds", seconds, 1);

@@ -259,11 +259,11 @@ impl Engine {
     /// # Panics
     /// If there is no such worker: their number is that of `-t`.
     pub fn session(&self, worker: usize) -> Session {
-        let login = self.settings.asks_for_password().then(Attempts::default);
+        let login = self.settings().asks_for_password().then(Attempts::default);
         Session {
             stage: if login.is_some() { Stage::LoggingIn } else { Stage::Serving },
             decoder: Decoder::default(),
-            counters: Arc::clone(&self.statistics.workers[worker]),
+            counters: Arc::clone(&self.statistics().workers[worker]),
             login,
             is_secret: false,
             is_patient: false,
@@ -315,7 +315,7 @@ impl Engine {
     /// be closed.
     #[cold]
     pub(in crate::engine) fn is_memory_to_come(&self, session: &Session, now: Tick) -> bool {
-        session.is_patient && now < session.retries_until(now) && self.store.pinned_excess_bytes() > 0
+        session.is_patient && now < session.retries_until(now) && self.store().pinned_excess_bytes() > 0
     }
 }
 

@@ -262,8 +262,8 @@ pub(in crate::engine) struct Dump {
 impl LongReply for Dump {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, _: Tick) -> Progress {
         let slice: ArrayVec<Arc<Prefix>, SLICE_PREFIXES> = {
-            let listed = engine.prefixes.listed();
-            let is_same = engine.prefixes.generation.load(Ordering::Relaxed) == self.generation;
+            let listed = engine.prefixes().listed();
+            let is_same = engine.prefixes().generation.load(Ordering::Relaxed) == self.generation;
             let left = listed.prefixes.get(self.next..).filter(|_| is_same).unwrap_or(&[]);
             left.iter().take(SLICE_PREFIXES).cloned().collect()
         };

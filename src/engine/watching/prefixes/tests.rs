@@ -99,10 +99,10 @@ fn a_dump_of_all_there_may_be_comes_in_slices() {
     let mut session = Remembered::default();
     let tail = "x".repeat(240);
     for number in 0..PREFIXES_MAX {
-        engine.prefixes.count(&mut session, 0, format!("{number}{tail}:").as_bytes(), HIT);
+        engine.prefixes().count(&mut session, 0, format!("{number}{tail}:").as_bytes(), HIT);
     }
     let dump = |resets_after: usize| {
-        let (mut job, mut lines, mut slices) = (engine.prefixes.dump(), 0, 0);
+        let (mut job, mut lines, mut slices) = (engine.prefixes().dump(), 0, 0);
         loop {
             let mut owed = Owed::default();
             let progress = job.go_on(&engine, &mut owed, now);
@@ -113,7 +113,7 @@ fn a_dump_of_all_there_may_be_comes_in_slices() {
                 return lines;
             }
             if slices == resets_after {
-                engine.prefixes.reset();
+                engine.prefixes().reset();
             }
         }
     };
