@@ -81,7 +81,7 @@ impl TlsPrefix {
     }
 }
 
-/// What is asked of clients (`ssl_verify_mode`). The names are memcached's.
+/// Whether clients are asked for a certificate (`ssl_verify_mode`). The names are memcached's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VerifyMode {
     /// 0: no certificate.

@@ -202,7 +202,7 @@ pub fn suboption_table() -> &'static [Row] {
 }
 
 impl Config {
-    /// Has the users of this file log in, and no others.
+    /// Lets the users of this file log in, and no others.
     fn admit_users_of(&mut self, file: PathBuf) {
         if self.user.take().is_some() {
             let warning = "MEMCACHED_PASSWORD has no effect: -Y (--auth-file) is given as well, and wins";

@@ -21,7 +21,7 @@ pub use turn::{OWED_BYTES_MAX, Then, Turn};
 pub use watching::watch::{WATCHER_BYTES_MAX, WATCHERS_MAX};
 
 impl Engine {
-    /// What is to be done about ten times a second, whether requests come or not.
+    /// Does the background work; the server calls it ten times a second, whether requests come or not.
     pub fn tick(&self, now: Tick) {
         let now = self.time(now);
         self.flushing().flush_if_due(self.store(), now);

@@ -11,7 +11,7 @@ use super::admin::certificates::Certificates;
 use super::admin::debugtime::MovedTime;
 use super::admin::listing::Listings;
 use super::flushing::Flushing;
-use super::stats::connections::Roster;
+use super::stats::connections::ConnectionList;
 use super::stats::{Connections, Statistics, Usage};
 use super::watching::hot_keys::Hot;
 use super::watching::prefixes::Prefixes;
@@ -53,7 +53,7 @@ pub struct Engine {
     watch: Arc<Watch>,
     /// Reads Unix time.
     wall_clock: Option<fn() -> Duration>,
-    roster: OnceLock<Arc<dyn Roster>>,
+    connection_list: OnceLock<Arc<dyn ConnectionList>>,
     certificates: OnceLock<Arc<dyn Certificates>>,
     /// Who may log in, if anybody has to.
     users: CurrentUsers,
@@ -96,7 +96,7 @@ impl Engine {
             // One more than there are workers: ticks log, too.
             watch: Arc::new(Watch::new(settings.threads + 1)),
             wall_clock: None,
-            roster: OnceLock::new(),
+            connection_list: OnceLock::new(),
             certificates: OnceLock::new(),
             users: CurrentUsers::default(),
             #[cfg(feature = "debugtime")]
@@ -197,8 +197,8 @@ impl Engine {
         &self.certificates
     }
 
-    pub(super) fn roster(&self) -> &OnceLock<Arc<dyn Roster>> {
-        &self.roster
+    pub(super) fn connection_list(&self) -> &OnceLock<Arc<dyn ConnectionList>> {
+        &self.connection_list
     }
 
     /// What reads Unix time.

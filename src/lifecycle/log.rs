@@ -92,7 +92,7 @@ impl Drop for Log {
         waiting.is_ending = true;
         self.0.wanted.notify_one();
         let has_not = |waiting: &mut Waiting| !waiting.has_ended;
-        // Whoever reads standard error may have stopped doing so.
+        // The reader of standard error may have stopped reading.
         drop(self.0.ended.wait_timeout_while(waiting, END_WAIT_MAX, has_not));
     }
 }
@@ -139,7 +139,7 @@ impl Lines {
         let mut is_cut = false;
         while self.take(&mut writing) {
             if is_cut {
-                // What is left of a line is not to run into the next.
+                // The rest of a line must not run into the next line.
                 writing.insert(0, b'\n');
             }
             let written = self.write_out(&mut out, &writing);

@@ -132,7 +132,7 @@ fn serve(config: Config) -> Result<(), Failure> {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve_until_stopped(engine, clock, tls, handed_in, process, auth_file));
-    // What is still being read or hashed ends with the process: a disk may hang, and a password take seconds.
+    // Reads and hashes under way end with the process: a disk may hang, and a password take seconds.
     runtime.shutdown_background();
     served
 }

@@ -72,7 +72,7 @@ fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<Strin
     Err(UsersFileError::Unfinished { path: path.to_owned() })
 }
 
-/// What is in the file or pipe at `path`, and its permissions.
+/// The content of the file or pipe at `path`, and its permissions.
 fn text(path: &Path) -> Result<(Vec<u8>, u32), UsersFileError> {
     let read = || {
         // Without the flag, opening a pipe would wait for somebody who opens it to write.

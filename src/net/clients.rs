@@ -13,7 +13,7 @@ use super::datagram_socket::{self, DatagramSocket};
 use super::listen::{Accepted, Endpoint, Listener};
 use crate::clock::Tick;
 use crate::engine::Engine;
-use crate::engine::stats::connections::{Remote, Roster, Seat, State, Transport};
+use crate::engine::stats::connections::{ConnectionInfo, ConnectionList, Remote, State, Transport};
 use crate::engine::turn::then::Reason;
 use crate::net::client_memory::ClientMemory;
 
@@ -259,7 +259,7 @@ impl Clients {
     }
 }
 
-impl Roster for Clients {
+impl ConnectionList for Clients {
     fn descriptors(&self) -> Vec<i32> {
         let open = self.open.iter().map(|entry| *entry.key());
         let listening = self.listeners.iter().map(|(descriptor, _)| *descriptor);
@@ -269,10 +269,10 @@ impl Roster for Clients {
         descriptors
     }
 
-    fn seat(&self, descriptor: i32, now: Tick) -> Option<Seat> {
+    fn connection(&self, descriptor: i32, now: Tick) -> Option<ConnectionInfo> {
         if let Some(entry) = self.open.get(&descriptor) {
             let (client, _) = entry.value();
-            return Some(Seat {
+            return Some(ConnectionInfo {
                 address: shown(&client.peer),
                 listen_address: Some(shown(&client.local)),
                 state: client.state(),
@@ -282,7 +282,7 @@ impl Roster for Clients {
         if let Some((_, endpoint, last_turn)) =
             self.datagram_sockets.iter().find(|(socket, _, _)| *socket == descriptor)
         {
-            return Some(Seat {
+            return Some(ConnectionInfo {
                 address: shown(endpoint),
                 listen_address: None,
                 state: State::Reading,
@@ -290,7 +290,7 @@ impl Roster for Clients {
             });
         }
         let (_, endpoint) = self.listeners.iter().find(|(listener, _)| *listener == descriptor)?;
-        Some(Seat {
+        Some(ConnectionInfo {
             address: shown(endpoint),
             listen_address: None,
             state: State::Listening,

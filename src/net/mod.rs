@@ -34,7 +34,7 @@ use tracing::error;
 use crate::clock::TICKS_PER_SECOND;
 use crate::engine::Engine;
 use crate::engine::admin::certificates::Certificates;
-use crate::engine::stats::connections::Roster;
+use crate::engine::stats::connections::ConnectionList;
 use crate::net::blocking::BlockingPool;
 use crate::net::log_throttle::LogThrottle;
 use crate::net::refuse::Refuser;
@@ -103,7 +103,7 @@ impl Server {
         let (stop, stop_asked) = mpsc::channel(1);
         let slots = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
         let clients = Arc::new(Clients::new(&listeners, &datagram_sockets, clock.now()));
-        engine.set_roster(Arc::clone(&clients) as Arc<dyn Roster>);
+        engine.set_connection_list(Arc::clone(&clients) as Arc<dyn ConnectionList>);
         if let Some(tls) = &tls {
             engine.set_certificates(Arc::clone(tls) as Arc<dyn Certificates>);
         }

@@ -31,7 +31,7 @@ pub fn sockets_handed_in() -> Result<Vec<OwnedFd>, ProcessError> {
         match fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
             Ok(_) => taken.push(socket),
             Err(errno) => {
-                // What is not open must not be closed.
+                // A descriptor that is not open must not be closed.
                 let number = socket.into_raw_fd();
                 sockets.for_each(std::mem::forget);
                 return Err(ProcessError::HandedIn(format!("file descriptor {number}: {errno}")));

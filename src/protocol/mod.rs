@@ -290,7 +290,7 @@ impl Decoder {
         }
     }
 
-    /// Has the value announced by the line of `line_bytes` at the head of the input thrown away as it arrives,
+    /// Throws the value announced by the line of `line_bytes` at the head of the input away as it arrives,
     /// and the line with it.
     pub fn swallow(&mut self, line_bytes: usize, value_bytes: u64) {
         self.mode = Mode::RefusedValue(line_bytes as u64 + value_bytes + 2);

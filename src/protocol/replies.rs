@@ -67,7 +67,7 @@ pub enum Outcome {
     Touched,
     /// The number is this now.
     Number(u64),
-    /// What is there is no number.
+    /// The value there is no number.
     NotANumber,
     /// It exceeds the item size limit.
     TooLarge,

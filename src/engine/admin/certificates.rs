@@ -14,7 +14,7 @@ pub trait Certificates: Debug + Send + Sync {
     /// Reads them again, for connections to come. It may wait for the disk.
     ///
     /// # Errors
-    /// What is wrong with them, in one line; the old ones stay.
+    /// The error in one line; the old ones stay.
     fn refresh(&self) -> Result<(), String>;
 
     /// How long ago they were read, in seconds.
@@ -22,7 +22,7 @@ pub trait Certificates: Debug + Send + Sync {
 }
 
 impl Engine {
-    /// Has the engine know that there is TLS; the first certificates stay.
+    /// Tells the engine that there is TLS; the first certificates stay.
     pub fn set_certificates(&self, certificates: Arc<dyn Certificates>) {
         // Only a test could do so twice.
         let _ = self.certificates().set(certificates);

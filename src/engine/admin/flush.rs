@@ -28,7 +28,7 @@ pub(super) fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then
         };
         return say(quiet, words, call);
     }
-    // What is asked for behind it in the same turn must not find what a moment that has passed was to drop.
+    // Requests behind it in the same turn must not find items that a moment in the past was to drop.
     match engine.epoch().flush_moment(delay, call.now) {
         moment if moment > call.now => engine.flushing().flush_later(moment),
         _ => engine.flushing().flush_now(engine.store(), call.now),

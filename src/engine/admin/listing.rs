@@ -56,7 +56,7 @@ impl Keys {
 
     /// The same entry under the key by which the user knows it, if it is to be listed.
     fn shown<'e>(&self, entry: Entry<'e>) -> Option<Entry<'e>> {
-        // What is stored under a bare prefix has no name by which its user could ask for it.
+        // An item under a bare prefix has no name by which its user could ask for it.
         let is_listed = entry.key.starts_with(&self.prefix) && entry.key.len() > self.hidden_bytes;
         is_listed.then(|| Entry { key: &entry.key[self.hidden_bytes..], ..entry })
     }

@@ -9,7 +9,7 @@ use crate::engine::turn::long_reply::{LongReply, Progress};
 use crate::protocol::{Owed, StatLines};
 
 /// How many sockets one slice of `stats conns` lists. Some 15 KiB, or four times that with the longest addresses.
-const SEATS_PER_SLICE: usize = 64;
+const CONNECTIONS_PER_SLICE: usize = 64;
 
 /// What carries a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl State {
 
 /// A socket, as `stats conns` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct ConnectionInfo {
     /// The address at the other end, or that of a listening socket, as in `tcp6:[::1]:11211`.
     pub address: String,
     /// The address it came in through; `None` for a listening socket.
@@ -82,11 +82,11 @@ pub struct Seat {
 }
 
 /// All open sockets.
-pub trait Roster: Debug + Send + Sync {
+pub trait ConnectionList: Debug + Send + Sync {
     /// Their descriptors, in order: at most `-c` and one for each listening socket.
     fn descriptors(&self) -> Vec<i32>;
     /// What there is to tell about one of them at `now`; `None` if it was closed meanwhile.
-    fn seat(&self, descriptor: i32, now: Tick) -> Option<Seat>;
+    fn connection(&self, descriptor: i32, now: Tick) -> Option<ConnectionInfo>;
 }
 
 /// `stats conns`.
@@ -98,15 +98,15 @@ pub(in crate::engine) struct Conns {
 }
 
 impl Engine {
-    /// Has the engine know who is connected; the first roster stays.
-    pub fn set_roster(&self, roster: Arc<dyn Roster>) {
+    /// Tells the engine where it finds the connections; the first list stays.
+    pub fn set_connection_list(&self, connection_list: Arc<dyn ConnectionList>) {
         // Only tests bind the same engine to sockets twice, and either will do for them.
-        let _ = self.roster().set(roster);
+        let _ = self.connection_list().set(connection_list);
     }
 
     /// Those who are connected now, for the client with socket number `own`.
     pub(in crate::engine) fn conns(&self, own: i32) -> Conns {
-        let descriptors = self.roster().get().map_or_else(Vec::new, |roster| roster.descriptors());
+        let descriptors = self.connection_list().get().map_or_else(Vec::new, |list| list.descriptors());
         Conns { descriptors: descriptors.into_iter(), own }
     }
 }
@@ -114,12 +114,13 @@ impl Engine {
 impl LongReply for Conns {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress {
         let mut lines = StatLines::new(owed);
-        for descriptor in self.descriptors.by_ref().take(SEATS_PER_SLICE) {
-            let Some(seat) = engine.roster().get().and_then(|roster| roster.seat(descriptor, now)) else {
+        for descriptor in self.descriptors.by_ref().take(CONNECTIONS_PER_SLICE) {
+            let Some(info) = engine.connection_list().get().and_then(|list| list.connection(descriptor, now))
+            else {
                 continue;
             };
-            let state = if descriptor == self.own { "conn_parse_cmd" } else { seat.state.name() };
-            say_seat(&mut lines, descriptor, &seat, state);
+            let state = if descriptor == self.own { "conn_parse_cmd" } else { info.state.name() };
+            say_connection(&mut lines, descriptor, &info, state);
         }
         if self.descriptors.len() > 0 {
             return Progress::GoesOn;
@@ -129,17 +130,17 @@ impl LongReply for Conns {
     }
 }
 
-fn say_seat(lines: &mut StatLines<'_>, descriptor: i32, seat: &Seat, state: &str) {
+fn say_connection(lines: &mut StatLines<'_>, descriptor: i32, info: &ConnectionInfo, state: &str) {
     let name = |what: &str| format!("{descriptor}:{what}");
-    if seat.address.starts_with("udp") {
+    if info.address.starts_with("udp") {
         lines.text(&name("UDP"), "UDP");
     }
-    lines.text(&name("addr"), &seat.address);
-    if let Some(address) = &seat.listen_address {
+    lines.text(&name("addr"), &info.address);
+    if let Some(address) = &info.listen_address {
         lines.text(&name("listen_addr"), address);
     }
     lines.text(&name("state"), state);
-    lines.number(&name("secs_since_last_cmd"), u64::from(seat.idle_seconds));
+    lines.number(&name("secs_since_last_cmd"), u64::from(info.idle_seconds));
 }
 
 #[cfg(test)]
@@ -160,13 +161,13 @@ mod tests {
     #[derive(Debug)]
     struct Many(i32);
 
-    impl Roster for Many {
+    impl ConnectionList for Many {
         fn descriptors(&self) -> Vec<i32> {
             (0..self.0).collect()
         }
 
-        fn seat(&self, descriptor: i32, _: Tick) -> Option<Seat> {
-            (descriptor % 2 == 0).then(|| Seat {
+        fn connection(&self, descriptor: i32, _: Tick) -> Option<ConnectionInfo> {
+            (descriptor % 2 == 0).then(|| ConnectionInfo {
                 address: longest_path(),
                 listen_address: Some(longest_path()),
                 state: State::Reading,
@@ -179,7 +180,7 @@ mod tests {
     fn many_connections_are_listed_in_slices() {
         let (epoch, now) = Epoch::starting_at(1_700_000_000);
         let engine = Engine::new(Settings::default(), epoch);
-        engine.set_roster(Arc::new(Many(40_000)));
+        engine.set_connection_list(Arc::new(Many(40_000)));
         let mut session = engine.session(0);
         let input = b"get a\r\nstats conns\r\nget b\r\nversion\r\n";
         let (mut consumed, mut turns, mut said) = (0, 0, Vec::new());
@@ -196,7 +197,7 @@ mod tests {
             }
         }
         let said = String::from_utf8(said).unwrap();
-        assert!(turns > 40_000 / SEATS_PER_SLICE, "{turns} turns for {} bytes", said.len());
+        assert!(turns > 40_000 / CONNECTIONS_PER_SLICE, "{turns} turns for {} bytes", said.len());
         assert!(said.starts_with("END\r\nSTAT 0:addr unix:/"), "the request before comes first");
         assert_eq!(said.matches(":state conn_").count(), 20_000);
         assert!(said.contains("STAT 4:secs_since_last_cmd 7\r\nSTAT 6:addr "), "in order");

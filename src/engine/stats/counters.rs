@@ -1,4 +1,4 @@
-//! What is counted, and by whom.
+//! The counters, and who counts in which.
 //!
 //! A worker counts into its own [`Counters`], which nobody else writes, so counting costs a plain addition. What only
 //! the network knows is in [`Connections`].

@@ -43,7 +43,7 @@ pub fn rows() -> impl Iterator<Item = (&'static str, &'static Row)> {
 impl Engine {
     /// Writes the lines of those of `rows` that are shown at present.
     pub(super) fn say_rows(&self, rows: &[Row], lines: &mut StatLines<'_>, now: Tick) {
-        // What is counted only grows, so the older is asked for first.
+        // Counters only grow, so the older value is read first.
         let base = self.statistics().base();
         let numbers = Numbers::new(self, now);
         for row in rows.iter().filter(|row| row.is_shown(&numbers)) {

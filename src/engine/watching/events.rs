@@ -83,7 +83,7 @@ impl Engine {
             line.text(b"item_store key=").key(key).text(b" status=").text(status.as_bytes());
             line.text(b" cmd=").text(command.as_bytes());
             line.text(b" ttl=").number(item.deadline.seconds_left(now).unwrap_or(0));
-            // What is too large has no class.
+            // A value that is too large has no class.
             line.text(b" clsid=").number(if outcome == Outcome::TooLarge { 0 } else { CLASS });
             line.text(b" cfd=").number(session.descriptor()).text(b" size=").number(item.value_bytes);
         });
@@ -198,7 +198,7 @@ impl Engine {
         session.observed_mut().watch_as(watcher)
     }
 
-    /// Has the store list what it evicts, as long as somebody wants to know.
+    /// Makes the store list the keys that it evicts, as long as somebody watches evictions.
     pub(in crate::engine) fn watch_evictions(&self) {
         self.store().watch_evictions(self.watch().watched().has(Stream::Evictions));
     }

@@ -87,7 +87,7 @@ impl Hot {
         }
     }
 
-    /// What is asked for most, over the last one to two windows.
+    /// The names that clients ask for most, over the last one to two windows.
     pub(in crate::engine) fn ranking(&self, subject: Subject, now: Tick) -> Ranking {
         let mut samples = 0;
         let mut error = 0;

@@ -1,4 +1,4 @@
-//! What is looked at beside the replies: the prefixes of `stats detail`, and the sample behind `stats hotkeys` and
+//! Requests that are looked at beside their replies: for the prefixes of `stats detail`, and the sample behind `stats hotkeys` and
 //! `stats prefixes`.
 //!
 //! Rule: a request that nobody looks at pays one branch for it.

@@ -72,7 +72,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
-    // What is told in `stats`, and what the C library asks for its own ends (sorting, allocating).
+    // `stats` asks for these, and the C library for its own ends (sorting, allocating).
     libc::SYS_getegid,
     libc::SYS_geteuid,
     libc::SYS_getgid,
@@ -148,7 +148,7 @@ fn architecture() -> Result<TargetArch, BackendError> {
     std::env::consts::ARCH.try_into()
 }
 
-/// What is allowed with some arguments only.
+/// System calls that are allowed with some arguments only.
 fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, BackendError> {
     let executable = bits(libc::PROT_EXEC);
     let rules = vec![

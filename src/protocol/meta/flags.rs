@@ -165,7 +165,7 @@ impl<'a> Flags<'a> {
     }
 }
 
-/// What is wrong with a flag that begins with `letter`, where it is unknown, comes twice, or is one too many.
+/// The error of a flag that begins with `letter`, where it is unknown, comes twice, or is one too many.
 #[cold]
 fn fault(text: &[u8], words: usize, letter: u8, is_known: bool) -> &'static [u8] {
     if is_too_long(text, words) {

@@ -38,7 +38,7 @@ pub const PASSWORDS_PER_USER_MAX: usize = 8;
 /// What some editors put before a file's first byte to say that it is UTF-8 (RFC 3629, section 6). No part of a name.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// What is wrong with a file of users.
+/// Why a file of users cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UsersError {
     /// The file is longer than [`USERS_FILE_BYTES_MAX`].
@@ -60,7 +60,7 @@ pub enum UsersError {
     },
 }
 
-/// What is wrong with a line of a file of users.
+/// Why a line of a file of users cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LineError {
     /// It has no colon; a blank line has none either. The words are memcached's.

@@ -38,7 +38,7 @@ pub(super) type SessionKey = [u8; 16];
 
 type Sha256Hash = [u8; SHA256_BYTES];
 
-/// What is wrong with the hash of a password.
+/// Why the hash of a password cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SecretError {
     /// Not 64 hexadecimal digits.
@@ -203,7 +203,7 @@ impl Cost {
         Cost { kib_passed, ..self.max(other) }
     }
 
-    /// What is missing to it when `spent` was spent.
+    /// The rest of the cost when `spent` was spent.
     pub(super) fn less(self, spent: Cost) -> Cost {
         Cost { kib_passed: self.kib_passed.saturating_sub(spent.kib_passed), ..self }
     }
@@ -237,7 +237,7 @@ fn hash_into(argon2: &Argon2<'_>, password: &[u8], salt: &[u8], hash: &mut [u8])
     argon2.hash_password_into_with_memory(password, salt, hash, &mut memory).is_ok()
 }
 
-/// What is kept of a password in this process.
+/// A password as this process keeps it.
 fn keyed(key: &SessionKey, password: &[u8]) -> Sha256Hash {
     sha256(&[key, password])
 }

@@ -1,4 +1,4 @@
-//! What is counted by key prefix, for `stats detail`.
+//! Counters by key prefix, for `stats detail`.
 //!
 //! Rules:
 //! - counting takes no lock: a session remembers the prefixes it met last, and the registry is asked only for one that it
@@ -39,7 +39,7 @@ const SLICE_PREFIXES: usize = 128;
 /// How many prefixes a session remembers, so that a client which uses a few of them in turn finds each at hand.
 const REMEMBERED_MAX: usize = 4;
 
-/// What is done with a key, as far as it is counted.
+/// A use of a key, as far as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Use {
     /// It was asked for.
@@ -222,7 +222,7 @@ impl Prefixes {
         self.generation.fetch_add(1, Ordering::Relaxed);
         drop(listed);
         let mut dropped = self.dropped();
-        // Whoever resets again before the next tick frees what it has made, so that it cannot pile up.
+        // A reset before the next tick frees what the one before has made, so that it cannot pile up.
         if dropped.is_empty() {
             *dropped = forgotten;
         }
