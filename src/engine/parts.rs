@@ -146,7 +146,7 @@ impl Engine {
         self.store.refuse_huge_pages();
     }
 
-    /// The store, for tests that look behind the protocol. `tests/architecture.rs` refuses other uses.
+    /// The store, for tests that look behind the protocol. `tests/architecture` refuses other uses.
     #[inline]
     pub fn store(&self) -> &Store {
         &self.store

@@ -6,9 +6,9 @@
 //! that TLS may hold, of shared values too. Shared values lie within `-m`. Those that no item has any more are pinned
 //! there by the clients that have not read them, and the store wants at most a quarter of `-m` pinned.
 //!
-//! Rule: progress is measured in pieces of [`PIECE_BYTES`](super::client_memory::PIECE_BYTES). The client that has taken longest over its last piece, or
-//! over what there was of it, is closed first. So clients that stall or drip are closed, and clients that make progress
-//! are spared, however much is on its way to or from them.
+//! Rule: progress is measured in pieces of [`PIECE_BYTES`](super::client_memory::PIECE_BYTES). The client that has taken
+//! longest over its last piece, or over what there was of it, is closed first. So clients that stall or drip are closed,
+//! and clients that make progress are spared, however much is on its way to or from them.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -81,8 +81,8 @@ pub fn enable_coredumps() -> Result<(), ProcessError> {
     }
 }
 
-/// Makes the limit on the size of files (`ulimit -f`) an error of the write that meets it, as a full disk is, instead of the end of
-/// the process: the signal that would end it stays blocked, in this thread and all that are started from it.
+/// Makes the limit on the size of files (`ulimit -f`) an error of the write that meets it, as a full disk is, instead of
+/// the end of the process: the signal that would end it stays blocked, in this thread and all that are started from it.
 pub fn outlive_file_size_limit() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);

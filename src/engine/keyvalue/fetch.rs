@@ -117,8 +117,8 @@ impl Engine {
         is_hit
     }
 
-    /// Reads and words what is asked for, says whether it was there, and has `see` look at it. A parameter, so that a get which nobody watches
-    /// does not pay for what is seen of it.
+    /// Reads and words the item that is asked for, returns whether it was there, and lets `see` look at it: a parameter, so
+    /// that a get which nobody watches does not pay for it.
     #[inline]
     fn read<R>(
         &self,

@@ -125,6 +125,7 @@ impl Engine {
             if work.is_full() || !admission.takes_more() {
                 return consumed;
             }
+            // Apart from the other steps: made a `Step` first, most of what a cache is asked would be copied once more.
             if let Some((fetch, used)) = session.decoder().plain_fetch(&input[consumed..]) {
                 consumed += used;
                 match admission.admit(session, Request::Fetch(fetch)) {

@@ -24,13 +24,17 @@ pub enum Then {
     },
     /// Offer what is left of the input, once other connections have had their turn.
     Again,
-    /// Run the session's task before anything else, as [`blocking`](super::blocking) says, then offer what is left of the input.
+    /// Run the session's task before anything else, as [`blocking`](super::blocking) says, then offer what is left of the
+    /// input.
     Wait,
     /// Offer what is left of the input again with every tick: it begins with a store for which there is no memory until
     /// slow clients have been closed. Only for sessions that are [patient](super::Session::patient).
     Retry,
-    /// From now on send what [`Engine::take_lines`](crate::engine::Engine::take_lines) gives, until the client leaves or [`Engine::wants_to_quit`](crate::engine::Engine::wants_to_quit)
-    /// says so, which is to hear the rest of the input too. There are no more turns.
+    /// From now on send what [`Engine::take_lines`] gives, until the client leaves or [`Engine::wants_to_quit`] says so,
+    /// which is to hear the rest of the input too. There are no more turns.
+    ///
+    /// [`Engine::take_lines`]: crate::engine::Engine::take_lines
+    /// [`Engine::wants_to_quit`]: crate::engine::Engine::wants_to_quit
     Watch,
     /// Close.
     Close,

@@ -13,8 +13,7 @@ use crate::engine::turn::then::Reason;
 use crate::engine::watching::seen::{Seen, Status};
 use crate::engine::watching::watch::{Stream, Streams};
 use crate::engine::{Engine, Session};
-use crate::protocol::uri;
-use crate::protocol::{Outcome, Owed};
+use crate::protocol::{Outcome, Owed, uri};
 use crate::store::Eviction;
 
 /// How long a line may be: that of the longest key, escaped throughout, and the words around it, in bytes.

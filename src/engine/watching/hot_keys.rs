@@ -1,7 +1,7 @@
 //! Which keys and prefixes are asked for most: a sample of the requests, and a bounded sketch of the sample.
 //!
-//! About one request in [`SAMPLE_INTERVAL`](super::sampler::SAMPLE_INTERVAL) is looked at, always, by every worker for itself. Of what it finds
-//! it keeps the most frequent, with the space-saving algorithm (Metwally, Agrawal, El Abbadi: "Efficient
+//! Every worker looks at about one of its requests in [`SAMPLE_INTERVAL`](super::sampler::SAMPLE_INTERVAL), always. Of
+//! what it finds it keeps the most frequent, with the space-saving algorithm (Metwally, Agrawal, El Abbadi: "Efficient
 //! computation of frequent and top-k elements in data streams", 2005), over the last one to two minutes.
 //!
 //! How far off the numbers are: of `n` samples, a sketch counts no name more than `n` / [`TRACKED_MAX`] too often,
@@ -35,7 +35,8 @@ struct Found {
 /// What all workers have found.
 #[derive(Debug)]
 pub(in crate::engine) struct Hot {
-    /// Each is locked by its own worker, one request in [`SAMPLE_INTERVAL`](super::sampler::SAMPLE_INTERVAL), and by whoever asks.
+    /// Each is locked by its own worker, for one request in [`SAMPLE_INTERVAL`](super::sampler::SAMPLE_INTERVAL), and for
+    /// `stats`.
     workers: Box<[Mutex<Found>]>,
     delimiter: u8,
     /// The tick from which on was sampled.

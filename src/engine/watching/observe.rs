@@ -1,5 +1,5 @@
-//! Requests that are looked at beside their replies: for the prefixes of `stats detail`, and the sample behind `stats hotkeys` and
-//! `stats prefixes`.
+//! Requests that are looked at beside their replies: for the prefixes of `stats detail`, and the sample behind
+//! `stats hotkeys` and `stats prefixes`.
 //!
 //! Rule: a request that nobody looks at pays one branch for it.
 
@@ -10,8 +10,7 @@ use crate::engine::watching::hot_keys::{Ranked, Ranking, Subject};
 use crate::engine::watching::prefixes::Use;
 use crate::engine::watching::sampler::SAMPLE_INTERVAL;
 use crate::engine::{Engine, Session, Then, keyvalue};
-use crate::protocol::uri;
-use crate::protocol::{KeyBuffer, Owed, Put, Request, StatLines, reply};
+use crate::protocol::{KeyBuffer, Owed, Put, Request, StatLines, reply, uri};
 use crate::store::Hashed;
 
 impl Engine {
