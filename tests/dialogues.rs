@@ -19,6 +19,8 @@
 //! <* STAT cmd_get 3                         lines that must come in any order, and
 //! <! STAT get_extstore {any}                lines that must not, among others, before
 //! < END                                     this one
+//! >p get key=k                              a packet of the binary protocol, see `dialogue/packet.rs`; `<p`, `<*p`, `<!p`
+//! <p get flags=7 value=a cas={number:id}    it has all that is named and nothing else
 //! ! silent                                  nothing more comes, and the connection stays open
 //! ! closed                                  nothing more comes, and the server closes the connection
 //! ! shutdown graceful                       the same, and the server stops (or only `! shutdown`)
@@ -51,9 +53,9 @@ use std::time::{Duration, Instant};
 
 use dialogue::bare::{Bare, Cut, cut_positions, settings};
 use dialogue::differences::{Difference, find};
-use dialogue::pattern::{Caught, Pattern};
+use dialogue::pattern::Caught;
 use dialogue::socket::{Server, Transport};
-use dialogue::text::{Dialogue, Exchange, load};
+use dialogue::text::{Dialogue, Exchange, Message, load};
 use dialogue::walk::walk;
 
 /// Dialogues in which more time passes than this are not held where time has to be slept.
@@ -180,8 +182,9 @@ fn on_sockets() -> Vec<Dialogue> {
 /// About how many bytes an exchange sends: what varies is short.
 fn sent_bytes(exchange: &Exchange) -> usize {
     const UNKNOWN_BYTES: usize = 40;
-    let length = |line: &Pattern| line.fill(&Caught::new(), 0).map_or(UNKNOWN_BYTES, |bytes| bytes.len());
-    exchange.sent.iter().map(|sent| length(&sent.line)).sum()
+    let length =
+        |message: &Message| message.fill(&Caught::new(), 0).map_or(UNKNOWN_BYTES, |bytes| bytes.len());
+    exchange.sent.iter().map(|sent| length(&sent.message)).sum()
 }
 
 /// Holds every dialogue, `at_once` of them at a time, and fails with all that went wrong. Where it takes long, it says how

@@ -7,6 +7,7 @@
 
 #[expect(dead_code, reason = "the dialogues are only material here; they are held in tests/dialogues.rs")]
 mod dialogue {
+    pub(crate) mod packet;
     pub(crate) mod pattern;
     pub(crate) mod text;
 }
@@ -119,6 +120,10 @@ fn pack(target: &str) {
 fn of_this_project(target: &str) -> Vec<Vec<u8>> {
     match target {
         "authfile" => USERS.iter().map(|text| text.as_bytes().to_vec()).collect(),
+        "decode_binary" => {
+            let packets = dialogues().filter(|sent| sent[0] == 0x80);
+            packets.map(|sent| [b"\x06\x00", &sent[..]].concat()).collect()
+        }
         "decode_classic" => dialogues().map(|sent| [b"\x06\x00", &sent[..]].concat()).collect(),
         "decode_meta" => dialogues().map(|sent| [b"\x06\x00", &as_meta(&sent)[..]].concat()).collect(),
         "rights" => {
@@ -178,7 +183,9 @@ fn dialogues() -> impl Iterator<Item = Vec<u8>> {
     let dialogues = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues"));
     let sent = dialogues.into_iter().map(|dialogue| {
         let sent = dialogue.exchanges.iter().flat_map(|exchange| &exchange.sent);
-        sent.filter_map(|sent| sent.line.fill(&Caught::new(), UNIX_SECONDS).ok()).collect::<Vec<_>>().concat()
+        sent.filter_map(|sent| sent.message.fill(&Caught::new(), UNIX_SECONDS).ok())
+            .collect::<Vec<_>>()
+            .concat()
     });
     sent.filter(|sent| !sent.is_empty() && sent.len() <= DIALOGUE_BYTES_MAX)
 }

@@ -39,7 +39,9 @@ pub(super) enum Fault {
     NeitherYesNorNo(String),
     #[error("{complaint}: {flag} was given \"{text}\"")]
     ImpossibleValue { complaint: String, flag: String, text: String },
-    #[error("Invalid value for binding protocol: {0} -- -B (--protocol) should be one of auto or ascii")]
+    #[error(
+        "Invalid value for binding protocol: {0} -- -B (--protocol) should be one of auto, binary or ascii"
+    )]
     UnknownProtocol(String),
     #[error(
         "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.: -Y (--auth-file) and \

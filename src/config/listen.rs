@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::Config;
 use super::fault::Fault;
 use super::given::Given;
-use crate::settings::{ListenAddress, TlsPrefix};
+use crate::settings::{ListenAddress, Protocol, TlsPrefix};
 
 /// Adds the entries of one `-l` to those of the same source; the first of a source takes the place of what
 /// weaker sources said.
@@ -20,9 +20,9 @@ pub(super) fn apply(config: &mut Config, given: &Given<'_>) -> Result<(), Fault>
         return Err(given.bad("An address is needed, such as 127.0.0.1, [::1]:11211 or *"));
     }
     for entry in entries {
-        let (tls, address) = without_prefixes(entry, given, &mut config.notes)?;
+        let (tls, protocol, address) = without_prefixes(entry, given, &mut config.notes)?;
         let (host, port) = host_and_port(address, given)?;
-        config.settings.listen.push(ListenAddress { host, port, tls });
+        config.settings.listen.push(ListenAddress { host, port, tls, protocol });
     }
     Ok(())
 }
@@ -34,8 +34,8 @@ fn without_prefixes<'a>(
     entry: &'a str,
     given: &Given<'_>,
     notes: &mut Vec<String>,
-) -> Result<(TlsPrefix, &'a str), Fault> {
-    let mut tls = TlsPrefix::AsChosen;
+) -> Result<(TlsPrefix, Option<Protocol>, &'a str), Fault> {
+    let (mut tls, mut protocol) = (TlsPrefix::AsChosen, None);
     let mut rest = entry;
     loop {
         if let Some(found) = [TlsPrefix::Notls, TlsPrefix::Btls, TlsPrefix::Mtls]
@@ -48,10 +48,10 @@ fn without_prefixes<'a>(
             tls = found;
             rest = &rest[found.text().len()..];
         } else if let Some(named) = rest.strip_prefix("proto[") {
-            let (protocol, address) = named
+            let (name, address) = named
                 .split_once("]:")
                 .ok_or_else(|| given.bad("A protocol is written as in proto[ascii]:127.0.0.1"))?;
-            accept_protocol(protocol, given)?;
+            protocol = Some(protocol_of(name, given)?);
             rest = address;
         } else if let Some((tag, address)) = tag(rest) {
             if tag.is_empty() || address.is_none() {
@@ -63,26 +63,20 @@ fn without_prefixes<'a>(
             ));
             rest = address.unwrap_or_default();
         } else {
-            return Ok((tls, rest));
+            return Ok((tls, protocol, rest));
         }
     }
 }
 
-/// Whether a listener can speak `protocol`: text is all there is, and what is negotiated is text then.
-fn accept_protocol(protocol: &str, given: &Given<'_>) -> Result<(), Fault> {
-    match protocol {
-        "ascii" | "negotiating" => Ok(()),
-        "binary" => Err(given.refused(
-            "the binary protocol is not there yet; a listener can be proto[ascii]: or proto[negotiating]:",
-        )),
-        "proxy" => {
-            Err(given
-                .refused("the proxy is not there; a listener can be proto[ascii]: or proto[negotiating]:"))
-        }
-        _ => {
-            Err(given
-                .bad("There is no such protocol; a listener can be proto[ascii]: or proto[negotiating]:"))
-        }
+/// The protocol that `proto[name]:` stands for.
+fn protocol_of(name: &str, given: &Given<'_>) -> Result<Protocol, Fault> {
+    const THERE_ARE: &str = "a listener can be proto[ascii]:, proto[binary]: or proto[negotiating]:";
+    match name {
+        "ascii" => Ok(Protocol::Ascii),
+        "binary" => Ok(Protocol::Binary),
+        "negotiating" => Ok(Protocol::Auto),
+        "proxy" => Err(given.refused(format!("the proxy is not there; {THERE_ARE}"))),
+        _ => Err(given.bad(format!("There is no such protocol; {THERE_ARE}"))),
     }
 }
 

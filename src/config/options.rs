@@ -132,7 +132,7 @@ pub(super) static OPTIONS: &[Row] = &[
     option('B', "protocol", Group::Connections)
         .takes("NAME")
         .default("auto")
-        .says("The protocol of connections, auto or ascii; the binary one is not there yet.")
+        .says("The protocol of connections: ascii, binary, or auto, by the first byte of each.")
         .sets(protocol),
     option('N', "napi-ids", Group::Connections)
         .takes("NUM")
@@ -290,7 +290,7 @@ fn protocol(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
     config.settings.protocol = match &*given.shown() {
         "auto" => Protocol::Auto,
         "ascii" => Protocol::Ascii,
-        "binary" => return Err(given.refused("The binary protocol is not there yet; use auto or ascii")),
+        "binary" => Protocol::Binary,
         other => return Err(Fault::UnknownProtocol(other.to_owned())),
     };
     Ok(())

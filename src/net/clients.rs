@@ -91,7 +91,7 @@ impl Client {
             is_timed_out: AtomicBool::new(false),
             is_too_slow: AtomicBool::new(false),
             memory: ClientMemory::default(),
-            handshake: AtomicU8::new(if accepted.client_auth.is_some() {
+            handshake: AtomicU8::new(if accepted.spoken.client_auth.is_some() {
                 SHAKING_HANDS
             } else {
                 NO_HANDSHAKE

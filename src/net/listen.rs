@@ -7,13 +7,13 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
 use super::stream::AcceptedSocket;
 use super::tls::{ClientAuth, Tls};
-use crate::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
+use crate::settings::{ListenAddress, Protocol, Settings, TcpPort, TlsPrefix};
 
 /// How many unsent bytes the system buffers for each connection. Without this limit it buffers 3 to 4 MB for a client
 /// that does not read, which nothing accounts for. It does not limit the bytes in flight to a client that reads. As
@@ -109,9 +109,17 @@ impl fmt::Display for Endpoint {
 /// One listening socket.
 #[derive(Debug)]
 pub(super) enum Listener {
-    /// With TLS if there is a [`ClientAuth`].
-    Tcp(TcpListener, Option<ClientAuth>),
+    Tcp(TcpListener, Spoken),
     Unix(UnixListener, SocketFile),
+}
+
+/// What clients of a TCP listener have to speak.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spoken {
+    /// Which certificate they are asked for, if they have to speak TLS.
+    pub(super) client_auth: Option<ClientAuth>,
+    /// Which protocol; `None` is what `-B` says.
+    pub(super) protocol: Option<Protocol>,
 }
 
 /// The file of a UNIX socket, which is removed when the listener is dropped.
@@ -130,14 +138,14 @@ pub(super) struct Accepted {
     pub(super) peer: Endpoint,
     /// The address that the client connected to.
     pub(super) local: Endpoint,
-    /// Which certificate the client is asked for, if it has to speak TLS.
-    pub(super) client_auth: Option<ClientAuth>,
+    /// What the client has to speak.
+    pub(super) spoken: Spoken,
 }
 
 impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Listener::Tcp(listener, client_auth) => {
+            Listener::Tcp(listener, spoken) => {
                 let (stream, peer) = listener.accept().await?;
                 let socket = SockRef::from(&stream);
                 socket.set_tcp_nodelay(true)?;
@@ -145,13 +153,13 @@ impl Listener {
                 let local = stream.local_addr()?;
                 let socket = AcceptedSocket::Tcp(stream.into_std()?);
                 let (peer, local) = (Endpoint::Tcp(peer), Endpoint::Tcp(local));
-                Ok(Accepted { socket, peer, local, client_auth: *client_auth })
+                Ok(Accepted { socket, peer, local, spoken: *spoken })
             }
             Listener::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
                 let socket = AcceptedSocket::Unix(stream.into_std()?);
                 let peer = Endpoint::Unix(file.path.clone());
-                Ok(Accepted { socket, local: peer.clone(), peer, client_auth: None })
+                Ok(Accepted { socket, local: peer.clone(), peer, spoken: Spoken::default() })
             }
         }
     }
@@ -172,7 +180,7 @@ impl Listener {
 
     /// Whether it serves only clients with a valid certificate.
     pub(super) fn requires_certificate(&self) -> bool {
-        matches!(self, Listener::Tcp(_, Some(ClientAuth::Required)))
+        matches!(self, Listener::Tcp(_, Spoken { client_auth: Some(ClientAuth::Required), .. }))
     }
 
     pub(super) fn descriptor(&self) -> RawFd {
@@ -185,13 +193,18 @@ impl Listener {
 
 impl fmt::Display for Listener {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let speaks = match self {
-            Listener::Tcp(_, None) | Listener::Unix(..) => "",
-            Listener::Tcp(_, Some(ClientAuth::None)) => " (TLS)",
-            Listener::Tcp(_, Some(ClientAuth::Optional)) => " (TLS, certificates asked for)",
-            Listener::Tcp(_, Some(ClientAuth::Required)) => " (TLS, certificates required)",
+        let spoken = match self {
+            Listener::Tcp(_, spoken) => *spoken,
+            Listener::Unix(..) => Spoken::default(),
         };
-        write!(formatter, "{}{speaks}", self.endpoint())
+        let tls = match spoken.client_auth {
+            None => "",
+            Some(ClientAuth::None) => " (TLS)",
+            Some(ClientAuth::Optional) => " (TLS, certificates asked for)",
+            Some(ClientAuth::Required) => " (TLS, certificates required)",
+        };
+        let protocol = spoken.protocol.map_or(String::new(), |protocol| format!(" ({protocol})"));
+        write!(formatter, "{}{tls}{protocol}", self.endpoint())
     }
 }
 
@@ -228,8 +241,9 @@ pub(super) fn bind_all(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Lis
         TcpPort::Ephemeral => 0,
         TcpPort::Fixed(port) => port,
     };
-    bind_each(&settings.listen, port, Listener::endpoint, |address, prefix| {
-        bind_tcp(address, settings.backlog, tls.and_then(|tls| tls.client_auth(prefix)))
+    bind_each(&settings.listen, port, Listener::endpoint, |address, entry| {
+        let client_auth = tls.and_then(|tls| tls.client_auth(entry.tls));
+        bind_tcp(address, settings.backlog, Spoken { client_auth, protocol: entry.protocol })
     })
 }
 
@@ -239,23 +253,21 @@ pub(super) fn bind_each<S>(
     listen: &[ListenAddress],
     port: u16,
     endpoint: fn(&S) -> Endpoint,
-    bind: impl Fn(SocketAddr, TlsPrefix) -> Result<S, BindError>,
+    bind: impl Fn(SocketAddr, &ListenAddress) -> Result<S, BindError>,
 ) -> Result<Vec<S>, BindError> {
-    if listen.is_empty() {
-        return bind_everywhere(port, endpoint, |address| bind(address, TlsPrefix::AsChosen));
-    }
+    let everywhere = [ListenAddress::everywhere()];
     let mut sockets = Vec::new();
-    for ListenAddress { host, port: chosen, tls } in listen {
-        let port = chosen.unwrap_or(port);
+    for entry in if listen.is_empty() { &everywhere } else { listen } {
+        let (host, port) = (&entry.host, entry.port.unwrap_or(port));
         if host == "*" {
-            sockets.extend(bind_everywhere(port, endpoint, |address| bind(address, *tls))?);
+            sockets.extend(bind_everywhere(port, endpoint, |address| bind(address, entry))?);
             continue;
         }
         let addresses = (host.as_str(), port)
             .to_socket_addrs()
             .map_err(|source| BindError::NoAddress { host: host.clone(), source })?;
         for address in addresses {
-            sockets.push(bind(address, *tls)?);
+            sockets.push(bind(address, entry)?);
         }
     }
     Ok(sockets)
@@ -287,13 +299,9 @@ fn bind_everywhere<S>(
     }
 }
 
-fn bind_tcp(
-    address: SocketAddr,
-    backlog: u32,
-    client_auth: Option<ClientAuth>,
-) -> Result<Listener, BindError> {
+fn bind_tcp(address: SocketAddr, backlog: u32, spoken: Spoken) -> Result<Listener, BindError> {
     let open = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
@@ -306,7 +314,7 @@ fn bind_tcp(
         TcpListener::from_std(socket.into())
     };
     open()
-        .map(|listener| Listener::Tcp(listener, client_auth))
+        .map(|listener| Listener::Tcp(listener, spoken))
         .map_err(|source| BindError::Tcp { address, source })
 }
 
@@ -331,11 +339,12 @@ fn bind_unix(path: &Path, settings: &Settings) -> Result<Listener, BindError> {
 /// Listens on a socket that another process has bound. If it has a file, the file stays at the end.
 pub(super) fn adopt(socket: OwnedFd, tls: Option<&Tls>) -> Result<Listener, BindError> {
     let descriptor = socket.as_raw_fd();
-    listen_on(Socket::from(socket), tls.and_then(|tls| tls.client_auth(TlsPrefix::AsChosen)))
+    let client_auth = tls.and_then(|tls| tls.client_auth(TlsPrefix::AsChosen));
+    listen_on(Socket::from(socket), Spoken { client_auth, protocol: None })
         .map_err(|error| BindError::HandedIn { descriptor, complaint: error.to_string() })
 }
 
-fn listen_on(socket: Socket, client_auth: Option<ClientAuth>) -> io::Result<Listener> {
+fn listen_on(socket: Socket, spoken: Spoken) -> io::Result<Listener> {
     let refused = |complaint| Err(io::Error::new(io::ErrorKind::InvalidInput, complaint));
     if socket.r#type()? != Type::STREAM {
         return refused("it is not a stream socket");
@@ -346,7 +355,7 @@ fn listen_on(socket: Socket, client_auth: Option<ClientAuth>) -> io::Result<List
     socket.set_nonblocking(true)?;
     match socket.domain()? {
         Domain::IPV4 | Domain::IPV6 => {
-            TcpListener::from_std(socket.into()).map(|listener| Listener::Tcp(listener, client_auth))
+            TcpListener::from_std(socket.into()).map(|listener| Listener::Tcp(listener, spoken))
         }
         Domain::UNIX => {
             let listener = UnixListener::from_std(socket.into())?;

@@ -99,7 +99,7 @@ mod tests {
 
     use super::super::listen;
     use super::*;
-    use crate::settings::{ListenAddress, TlsPrefix};
+    use crate::settings::ListenAddress;
 
     #[test]
     fn private_are_these_networks_up_to_their_edges_and_public_is_the_rest() {
@@ -141,7 +141,7 @@ mod tests {
     fn an_address_that_a_setting_chose_is_not_protected() {
         assert!(is_enabled(&Settings::default()));
         for host in ["*", "0.0.0.0", "198.51.100.7"] {
-            let listen = vec![ListenAddress { host: host.to_owned(), port: None, tls: TlsPrefix::AsChosen }];
+            let listen = vec![ListenAddress { host: host.to_owned(), ..ListenAddress::everywhere() }];
             assert!(!is_enabled(&Settings { listen, ..Settings::default() }), "{host}");
         }
         assert!(!is_enabled(&Settings { auth_file: Some("users".into()), ..Settings::default() }));

@@ -55,12 +55,12 @@ impl Shared {
 
     /// Registers the socket of a connection with the runtime of the calling thread, with TLS if its listener speaks it.
     pub(super) fn stream(&self, accepted: Accepted) -> std::io::Result<ClientStream> {
-        match (accepted.client_auth, &self.tls) {
+        match (accepted.spoken.client_auth, &self.tls) {
             (Some(client_auth), Some(tls)) => {
                 let session = tls.session(client_auth).map_err(std::io::Error::other)?;
                 accepted.socket.into_tls_stream(session)
             }
-            // Listeners only set `client_auth` if there is TLS.
+            // Listeners only ask for TLS if there is TLS.
             _ => accepted.socket.into_stream(),
         }
     }

@@ -66,9 +66,12 @@ async fn run_worker(
             _ = stopped.changed() => return,
             () = &mut scheduling => return, // never: `turns` keeps the queues open
         };
+        let protocol = accepted.spoken.protocol;
         match shared.stream(accepted) {
             Ok(stream) => {
                 let session = shared.engine.session(number).with_descriptor(client.descriptor).patient();
+                let session =
+                    if let Some(protocol) = protocol { session.speaking(protocol) } else { session };
                 shared.engine.log_opened(&session, || client.remote(), shared.clock.now());
                 let connection = Connection::new(
                     stream,

@@ -4,6 +4,7 @@
 //! borrows from the input; a key is known to fit, a number to be a number. Long retrieval lines are taken key by key
 //! as they arrive, so they may be of any length without ever being held.
 
+mod binary;
 mod classic;
 mod login;
 mod meta;
@@ -14,12 +15,15 @@ mod style;
 mod tokens;
 pub(crate) mod uri;
 
+use crate::settings::Protocol;
+
+pub use binary::{Control, Packet, Status};
 pub use login::{LoginStep, login_step};
 pub use meta::{Flags, KeyBuffer, Letters, SecondsLeft, Shown, decode_key, encode_key};
 pub use owed::Owed;
-pub use replies::{Outcome, reply};
+pub use replies::{Hit, Outcome, Refusal, reply};
 pub use stat_lines::StatLines;
-pub use style::{Hit, Refusal, Style};
+pub use style::Style;
 pub use tokens::{Words, cut_exptime, signed, unsigned};
 
 /// The longest key, in bytes. Source: memcached's protocol document.
@@ -29,9 +33,6 @@ pub const KEY_BYTES_MAX: usize = 250;
 pub const LINE_BYTES_MAX: usize = 2048;
 /// The greatest announced length of a value, in bytes. Source: memcached (`INT_MAX - 2`).
 pub const VALUE_BYTES_MAX: u32 = i32::MAX as u32 - 2;
-
-/// The first byte of a request in the binary protocol, which is not spoken here.
-const BINARY_MAGIC: u8 = 0x80;
 
 /// What a client asks. Keys are as they came: [`Flags::plain_key`] is what the store knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,13 @@ pub enum Request<'a> {
     Admin {
         /// The line, without its end.
         line: &'a [u8],
+    },
+    /// A packet of the binary protocol that is not about one key.
+    Control {
+        /// What the reply repeats.
+        packet: Packet,
+        /// What it asks for.
+        control: Control<'a>,
     },
 }
 
@@ -93,7 +101,7 @@ pub struct Put<'a> {
     /// The client's flags.
     pub flags: u32,
     /// When it is to die.
-    pub exptime: i32,
+    pub exptime: i64,
     /// The value; `None` if the bytes after it were not CRLF, or if it has not arrived yet.
     pub value: Option<&'a [u8]>,
     /// How long the value was announced to be, in bytes.
@@ -117,10 +125,23 @@ pub struct Count<'a> {
     pub delta: u64,
     /// Whether to take away.
     pub down: bool,
+    /// The CAS id that the item must have; 0 is any.
+    pub cas: u64,
+    /// What to store if there is no such item; `None` is nothing.
+    pub created: Option<Created>,
     /// Whether no reply is wanted.
     pub quiet: bool,
     /// Whose words.
     pub style: Style<'a>,
+}
+
+/// The counter that a request to count stores where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Its number; the delta does not count.
+    pub number: u64,
+    /// When it is to die.
+    pub exptime: i64,
 }
 
 /// A request to set a new exptime.
@@ -139,6 +160,8 @@ pub struct Touch<'a> {
 pub struct Delete<'a> {
     /// Which item.
     pub key: &'a [u8],
+    /// The CAS id that the item must have; `None` is any.
+    pub cas: Option<u64>,
     /// Whether no reply is wanted.
     pub quiet: bool,
     /// Whose words.
@@ -157,6 +180,7 @@ impl<'a> Request<'a> {
             Request::Count(count) => count.style,
             Request::Delete(delete) => delete.style,
             Request::Touch(_) | Request::Admin { .. } => Style::Classic,
+            Request::Control { packet, .. } => Style::Binary(*packet),
         }
     }
 
@@ -165,18 +189,19 @@ impl<'a> Request<'a> {
         match self {
             Request::Fetch(fetch) => fetch.changes(),
             Request::Put(_) | Request::Count(_) | Request::Touch(_) | Request::Delete(_) => true,
-            Request::Admin { .. } => false,
+            Request::Admin { .. } | Request::Control { .. } => false,
         }
     }
 
-    /// Whether its client wants to hear neither how it ended nor of an error. A meta request hides only success.
+    /// Whether its client wants to hear neither how it ended nor of an error. A meta or binary request hides only
+    /// success.
     pub fn is_silent(&self) -> bool {
         match self {
             Request::Put(put) => put.quiet && put.style == Style::Classic,
             Request::Count(count) => count.quiet && count.style == Style::Classic,
             Request::Delete(delete) => delete.quiet && delete.style == Style::Classic,
             Request::Touch(touch) => touch.quiet,
-            Request::Fetch(_) | Request::Admin { .. } => false,
+            Request::Fetch(_) | Request::Admin { .. } | Request::Control { .. } => false,
         }
     }
 }
@@ -195,7 +220,7 @@ impl<'a> Put<'a> {
     fn with_value(self, after: &'a [u8], line_bytes: usize) -> (Step<'a>, usize) {
         let length = self.value_bytes as usize; // at most VALUE_BYTES_MAX, which is 31 bits
         let Some(data) = after.get(..length + 2) else {
-            return (Step::Announced { put: self, line_bytes }, 0);
+            return (Step::Announced { put: self, bytes: line_bytes + length + 2 }, 0);
         };
         let value = data.strip_suffix(b"\r\n");
         (Step::Request(Request::Put(Put { value, ..self })), line_bytes + length + 2)
@@ -212,8 +237,8 @@ pub enum Step<'a> {
     Announced {
         /// The request, without its value.
         put: Put<'a>,
-        /// How many bytes of input its line takes, LF included.
-        line_bytes: usize,
+        /// How many bytes of input it takes, from its first to the last behind its value.
+        bytes: usize,
     },
     /// Bytes owed whatever the store holds: the end of a retrieval, or an error of form.
     Say(&'static [u8]),
@@ -235,7 +260,7 @@ pub struct Decoder {
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
-    /// The start of the connection: its first byte tells the protocol.
+    /// The start of a connection that may speak any protocol: its first byte tells which.
     #[default]
     Start,
     /// The start of a line.
@@ -244,11 +269,25 @@ enum Mode {
     Keys(classic::Retrieval),
     /// The rest of a refused line, up to its LF.
     RefusedLine,
-    /// So many bytes of a refused value.
+    /// So many bytes of a refused value, behind which a line starts.
     RefusedValue(u64),
+    /// The start of a packet of the binary protocol.
+    Packet,
+    /// So many bytes of a refused packet.
+    RefusedBody(u64),
 }
 
 impl Decoder {
+    /// A decoder at the start of a connection that may speak `protocol`.
+    pub fn new(protocol: Protocol) -> Decoder {
+        let mode = match protocol {
+            Protocol::Auto => Mode::Start,
+            Protocol::Ascii => Mode::Line,
+            Protocol::Binary => Mode::Packet,
+        };
+        Decoder { mode }
+    }
+
     /// Takes one step at the head of `input`: what is there, and how many bytes of input it used up.
     ///
     /// ```
@@ -256,7 +295,7 @@ impl Decoder {
     ///
     /// let mut decoder = Decoder::default();
     /// let (step, used) = decoder.step(b"delete k noreply\r\nversion\r\n");
-    /// let delete = Delete { key: b"k", quiet: true, style: Style::Classic };
+    /// let delete = Delete { key: b"k", cas: None, quiet: true, style: Style::Classic };
     /// assert_eq!(step, Step::Request(Request::Delete(delete)));
     /// assert_eq!(used, 18);
     /// ```
@@ -266,7 +305,9 @@ impl Decoder {
             Mode::Start => self.begin(input),
             Mode::Keys(retrieval) => classic::keys(&mut self.mode, retrieval, input),
             Mode::RefusedLine => self.skip_line(input),
-            Mode::RefusedValue(left) => self.skip_value(left, input),
+            Mode::RefusedValue(left) => self.skip(left, input, Mode::RefusedValue, Mode::Line),
+            Mode::Packet => binary::step(&mut self.mode, input),
+            Mode::RefusedBody(left) => self.skip(left, input, Mode::RefusedBody, Mode::Packet),
         }
     }
 
@@ -275,25 +316,27 @@ impl Decoder {
     #[inline(always)]
     pub fn plain_fetch<'a>(&mut self, input: &'a [u8]) -> Option<(Fetch<'a>, usize)> {
         let plain = classic::plain_key(&mut self.mode, input);
-        if plain.is_none() && self.mode == Mode::Line { meta::plain_fetch(input) } else { plain }
-    }
-
-    /// Clients of the binary protocol would wait for an answer that they can read; they get none.
-    fn begin<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
-        match input.first() {
-            None => (Step::Incomplete { bytes_min: 1 }, 0),
-            Some(&BINARY_MAGIC) => (Step::Hopeless, 0),
-            Some(_) => {
-                self.mode = Mode::Line;
-                self.step(input)
-            }
+        match self.mode {
+            Mode::Line if plain.is_none() => meta::plain_fetch(input),
+            Mode::Packet => binary::plain_fetch(input),
+            _ => plain,
         }
     }
 
-    /// Throws the value announced by the line of `line_bytes` at the head of the input away as it arrives,
-    /// and the line with it.
-    pub fn swallow(&mut self, line_bytes: usize, value_bytes: u64) {
-        self.mode = Mode::RefusedValue(line_bytes as u64 + value_bytes + 2);
+    fn begin<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
+        self.mode = match input.first() {
+            None => return (Step::Incomplete { bytes_min: 1 }, 0),
+            Some(&binary::REQUEST_MAGIC) => Mode::Packet,
+            Some(_) => Mode::Line,
+        };
+        self.step(input)
+    }
+
+    /// Throws the store of `bytes` at the head of the input away as it arrives, of which [`Step::Announced`] has told.
+    pub fn swallow(&mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.mode =
+            if self.mode == Mode::Packet { Mode::RefusedBody(bytes) } else { Mode::RefusedValue(bytes) };
     }
 
     /// Has what is left of the line thrown away as it arrives, if a retrieval's last key was not its line's last.
@@ -313,14 +356,21 @@ impl Decoder {
         }
     }
 
-    fn skip_value<'a>(&mut self, left: u64, input: &[u8]) -> (Step<'a>, usize) {
+    /// Throws away what there is of `left` bytes: more of them are the mode `more`, none are the mode `behind`.
+    fn skip<'a>(
+        &mut self,
+        left: u64,
+        input: &[u8],
+        more: fn(u64) -> Mode,
+        behind: Mode,
+    ) -> (Step<'a>, usize) {
         let used = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
         let left = left - used as u64;
         if left == 0 {
-            self.mode = Mode::Line;
+            self.mode = behind;
             return (Step::Say(b""), used);
         }
-        self.mode = Mode::RefusedValue(left);
+        self.mode = more(left);
         (Step::Incomplete { bytes_min: 1 }, used)
     }
 }

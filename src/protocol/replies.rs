@@ -1,4 +1,6 @@
-//! Words of both dialects: whole replies, and how a request can end.
+//! How a request can end, whatever its dialect, and whole replies in text.
+
+use bytes::Bytes;
 
 /// Whole replies, as they are sent.
 pub mod reply {
@@ -48,6 +50,49 @@ pub mod reply {
     pub const TOO_MANY_LOGINS: &[u8] = b"SERVER_ERROR too many clients log in at once, try again later\r\n";
     pub const TOUCHED: &[u8] = b"TOUCHED\r\n";
     pub const UNAUTHENTICATED: &[u8] = b"CLIENT_ERROR unauthenticated\r\n";
+}
+
+/// An item that a retrieval has found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hit<'a> {
+    /// Its key, as its client knows it.
+    pub key: &'a [u8],
+    /// The client's flags.
+    pub flags: u32,
+    /// Its CAS id, if a classic client asks for it; a binary one always does.
+    pub cas: Option<u64>,
+    /// Its value, if it is to be shown.
+    pub value: Option<&'a [u8]>,
+    /// The value as a handle, to be shared instead of copied.
+    pub shared: Option<&'a Bytes>,
+    /// `W`: this client is to recache the item.
+    pub won: bool,
+    /// `Z`: another client was told to recache it.
+    pub token_sent: bool,
+    /// `X`: it was invalidated.
+    pub stale: bool,
+}
+
+/// Why a request is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its user may only read.
+    ReadOnly,
+    /// Its user has a prefix, and it shows or changes what belongs to others.
+    NotByPrefix,
+    /// Its key is too long together with its user's prefix.
+    KeyTooLong,
+}
+
+impl Refusal {
+    /// The refusal in the words of a text dialect.
+    pub fn words(self) -> &'static [u8] {
+        match self {
+            Refusal::ReadOnly => reply::NOT_BY_READER,
+            Refusal::NotByPrefix => reply::NOT_BY_PREFIX,
+            Refusal::KeyTooLong => reply::BAD_LINE,
+        }
+    }
 }
 
 /// How a change ended.

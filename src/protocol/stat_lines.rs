@@ -1,26 +1,40 @@
-//! Lines of statistics, and the end of a list of lines.
+//! Statistics, a name and a value each: lines of text, or packets.
 //!
 //! A new dialect words them here; the engine only tells names and values.
 
 use std::time::Duration;
 
+use super::Style;
 use super::owed::Owed;
 use super::replies::reply;
 
 /// Writes lines of statistics: a name and a value each.
 #[derive(Debug)]
-pub struct StatLines<'o>(&'o mut Owed);
+pub struct StatLines<'o> {
+    style: Style<'static>,
+    owed: &'o mut Owed,
+}
 
 impl StatLines<'_> {
-    /// Lines behind what is owed so far.
-    pub fn new(owed: &mut Owed) -> StatLines<'_> {
-        StatLines(owed)
+    /// Lines behind what is owed so far, for a request of this style.
+    pub fn new<'o>(style: Style<'static>, owed: &'o mut Owed) -> StatLines<'o> {
+        StatLines { style, owed }
     }
 
     /// A line; neither its name nor its value may hold a line end.
     pub fn text(&mut self, name: &str, value: &str) {
+        if let Style::Binary(packet) = self.style {
+            return self.owed.say_packet_stat(packet, name.as_bytes(), value.as_bytes());
+        }
         for piece in ["STAT ", name, " ", value, "\r\n"] {
-            self.0.say(piece.as_bytes());
+            self.owed.say(piece.as_bytes());
+        }
+    }
+
+    /// Many lines in one value, which only a packet can hold.
+    pub fn bytes(&mut self, name: &str, value: &[u8]) {
+        if let Style::Binary(packet) = self.style {
+            self.owed.say_packet_stat(packet, name.as_bytes(), value);
         }
     }
 
@@ -46,7 +60,10 @@ impl StatLines<'_> {
 
     /// Ends the list; so do the lists that tell of keys instead of statistics.
     pub fn end(self) {
-        self.0.say(reply::END);
+        match self.style {
+            Style::Binary(packet) => self.owed.say_packet_stat(packet, b"", b""),
+            Style::Classic | Style::Meta(_) => self.owed.say(reply::END),
+        }
     }
 }
 
@@ -57,7 +74,7 @@ mod tests {
     #[test]
     fn each_kind_of_value_is_worded_as_memcached_does() {
         let mut owed = Owed::default();
-        let mut lines = StatLines::new(&mut owed);
+        let mut lines = StatLines::new(Style::Classic, &mut owed);
         lines.text("version", "1.6");
         lines.number("curr_items", u64::MAX);
         lines.flag("cas_enabled", true);

@@ -2,11 +2,10 @@
 //!
 //! A new dialect is a folder beside [`classic`](super::classic) and [`meta`](super::meta), and an arm in each method here.
 
-use bytes::Bytes;
-
+use super::binary::{Packet, Status};
 use super::meta::{Flags, Shown};
 use super::owed::Owed;
-use super::replies::{Outcome, reply};
+use super::replies::{Hit, Outcome, Refusal, reply};
 
 /// In whose words a request was made and is to be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,57 +15,16 @@ pub enum Style<'a> {
     Classic,
     /// The meta commands, and what their flags ask for.
     Meta(Flags<'a>),
-}
-
-/// An item that a retrieval has found.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Hit<'a> {
-    /// Its key, as its client knows it.
-    pub key: &'a [u8],
-    /// The client's flags.
-    pub flags: u32,
-    /// Its CAS id, if a classic client asks for it.
-    pub cas: Option<u64>,
-    /// Its value, if it is to be shown.
-    pub value: Option<&'a [u8]>,
-    /// The value as a handle, to be shared instead of copied.
-    pub shared: Option<&'a Bytes>,
-    /// `W`: this client is to recache the item.
-    pub won: bool,
-    /// `Z`: another client was told to recache it.
-    pub token_sent: bool,
-    /// `X`: it was invalidated.
-    pub stale: bool,
-}
-
-/// Why a request is not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Its user may only read.
-    ReadOnly,
-    /// Its user has a prefix, and it shows or changes what belongs to others.
-    NotByPrefix,
-    /// Its key is too long together with its user's prefix.
-    KeyTooLong,
-}
-
-impl Refusal {
-    /// The refusal in the words of a text dialect.
-    pub fn words(self) -> &'static [u8] {
-        match self {
-            Refusal::ReadOnly => reply::NOT_BY_READER,
-            Refusal::NotByPrefix => reply::NOT_BY_PREFIX,
-            Refusal::KeyTooLong => reply::BAD_LINE,
-        }
-    }
+    /// The binary protocol, and what the reply repeats of the request.
+    Binary(Packet),
 }
 
 impl<'a> Style<'a> {
-    /// The flags; none in the classic style.
+    /// The flags; only the meta style has any.
     #[inline]
     pub fn flags(self) -> Flags<'a> {
         match self {
-            Style::Classic => Flags::default(),
+            Style::Classic | Style::Binary(_) => Flags::default(),
             Style::Meta(flags) => flags,
         }
     }
@@ -75,7 +33,7 @@ impl<'a> Style<'a> {
     #[must_use]
     pub fn with_decoded_key(self) -> Style<'a> {
         match self {
-            Style::Classic => Style::Classic,
+            Style::Classic | Style::Binary(_) => self,
             Style::Meta(flags) => Style::Meta(flags.with_decoded_key()),
         }
     }
@@ -95,21 +53,24 @@ impl<'a> Style<'a> {
     #[inline]
     pub fn fetch_counts_as_touch(self) -> bool {
         match self {
-            Style::Classic => true,
+            Style::Classic | Style::Binary(_) => true,
             Style::Meta(flags) => flags.has(b'T'),
         }
     }
 
-    /// Whether a store that was refused drops what there was in every mode, and not only in that of `set`. Source:
-    /// memcached.
+    /// Whether a store that was refused drops what there was even if it is no plain `set`. Source: memcached.
     pub fn drops_refused(self) -> bool {
-        matches!(self, Style::Meta(_))
+        match self {
+            Style::Classic => false,
+            Style::Meta(_) => true,
+            Style::Binary(packet) => packet.is_set(),
+        }
     }
 
     /// The name by which `watch` tells of a removal. Source: memcached.
     pub fn removal(self) -> &'static str {
         match self {
-            Style::Classic => "delete",
+            Style::Classic | Style::Binary(_) => "delete",
             Style::Meta(_) => "md",
         }
     }
@@ -120,6 +81,7 @@ impl<'a> Style<'a> {
         match self {
             Style::Classic => owed.say_item(hit),
             Style::Meta(flags) => owed.say_meta_hit(flags, hit, shown),
+            Style::Binary(packet) => owed.say_packet_hit(packet, hit),
         }
     }
 
@@ -130,6 +92,7 @@ impl<'a> Style<'a> {
             Style::Classic => {}
             Style::Meta(flags) if flags.has(b'q') => {}
             Style::Meta(flags) => owed.say_meta_miss(flags, key),
+            Style::Binary(packet) => owed.say_packet_miss(packet, key),
         }
     }
 
@@ -149,6 +112,7 @@ impl<'a> Style<'a> {
             Style::Meta(flags) => {
                 owed.say_meta_put(flags, outcome, &Shown { is_binary_key: flags.has(b'b'), ..*shown });
             }
+            Style::Binary(packet) => owed.say_packet_outcome(packet, outcome, shown.cas),
         }
     }
 
@@ -169,11 +133,33 @@ impl<'a> Style<'a> {
                 let shown = Shown { is_binary_key: flags.has(b'b'), ..shown(flags) };
                 owed.say_meta_outcome(flags, outcome, &shown);
             }
+            Style::Binary(packet) => {
+                owed.say_packet_outcome(packet, outcome, shown(Flags::default()).cas);
+            }
+        }
+    }
+
+    /// Words that an administrative command was carried out, which text has its own words for.
+    pub fn say_done(self, words: &[u8], owed: &mut Owed) {
+        match self {
+            Style::Classic | Style::Meta(_) => owed.say(words),
+            Style::Binary(packet) => owed.say_success(packet, 0, b""),
+        }
+    }
+
+    /// Words that an administrative command was not carried out, which text has its own words for.
+    pub fn say_failed(self, words: &[u8], owed: &mut Owed) {
+        match self {
+            Style::Classic | Style::Meta(_) => owed.say(words),
+            Style::Binary(packet) => owed.say_status(packet, Status::NotFound, None),
         }
     }
 
     /// Words why a request has no effect.
     pub fn say_refusal(self, refusal: Refusal, owed: &mut Owed) {
-        owed.say(refusal.words());
+        match self {
+            Style::Classic | Style::Meta(_) => owed.say(refusal.words()),
+            Style::Binary(packet) => owed.say_packet_refusal(packet, refusal),
+        }
     }
 }

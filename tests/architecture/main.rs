@@ -96,7 +96,6 @@ const CIRCLES: &[&[&str]] = &[
     &["engine/admin", "engine/admin/debugtime"],
     &["engine/turn/blocking", "engine/turn/session"],
     &["net/shared", "net/slow_clients"],
-    &["protocol/meta/replies", "protocol/style"],
 ];
 
 #[test]

@@ -189,6 +189,13 @@ pub(crate) fn settings(options: &[String]) -> Settings {
         let mut value = || options.next().unwrap_or_else(|| panic!("{option} wants a value"));
         match option {
             "-A" => settings.shutdown_enabled = true,
+            "-B" => {
+                settings.protocol = match value() {
+                    "ascii" => Protocol::Ascii,
+                    "binary" => Protocol::Binary,
+                    other => panic!("the bare engine is not taught -B {other}; add it here"),
+                }
+            }
             "-C" => settings.cas_enabled = false,
             "-D" => {
                 settings.prefix_delimiter = value().as_bytes()[0];

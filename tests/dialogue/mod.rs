@@ -5,6 +5,7 @@ pub(crate) mod bare;
 pub(crate) mod certificates;
 pub(crate) mod connection;
 pub(crate) mod differences;
+pub(crate) mod packet;
 pub(crate) mod pattern;
 pub(crate) mod socket;
 pub(crate) mod text;

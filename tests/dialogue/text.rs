@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ferrocached::engine::access::rights::Rights;
 
-use super::pattern::Pattern;
+use super::packet::Packet;
+use super::pattern::{Caught, Match, Pattern};
 
 /// Everything said and heard under one name.
 #[derive(Clone, Debug)]
@@ -38,12 +39,46 @@ pub(crate) struct Exchange {
     pub(crate) expected: Vec<Expected>,
 }
 
-/// One sent line.
+/// What is sent, or has to come: a line, a part of one, or a packet.
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    Text(Pattern),
+    Packet(Packet),
+}
+
+impl Message {
+    /// The bytes to send.
+    pub(crate) fn fill(&self, caught: &Caught, unix_seconds: u64) -> Result<Vec<u8>, String> {
+        match self {
+            Message::Text(pattern) => pattern.fill(caught, unix_seconds),
+            Message::Packet(packet) => packet.fill(caught, unix_seconds),
+        }
+    }
+
+    /// Whether `bytes` begin with this; what is caught is put into `caught` when they do.
+    pub(crate) fn matches(
+        &self,
+        bytes: &[u8],
+        caught: &mut Caught,
+        unix_seconds: u64,
+    ) -> Result<Match, String> {
+        match self {
+            Message::Text(pattern) => pattern.matches(bytes, caught, unix_seconds),
+            Message::Packet(packet) => packet.matches(bytes, caught, unix_seconds),
+        }
+    }
+
+    pub(crate) fn is_packet(&self) -> bool {
+        matches!(self, Message::Packet(_))
+    }
+}
+
+/// One sent line or packet.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) connection: usize,
     pub(crate) text: String,
-    pub(crate) line: Pattern,
+    pub(crate) message: Message,
 }
 
 /// One thing that must come back.
@@ -59,10 +94,10 @@ pub(crate) struct Expected {
 /// What must come back.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    /// This line, so many times.
-    Line(Pattern, usize),
-    /// Lines in any order, all `those` among them and none of `never`, up to and with `end`.
-    Among { those: Vec<(Pattern, String)>, never: Vec<(Pattern, String)>, end: Option<Pattern> },
+    /// This, so many times.
+    Line(Message, usize),
+    /// Messages in any order, all `those` among them and none of `never`, up to and with `end`.
+    Among { those: Vec<(Message, String)>, never: Vec<(Message, String)>, end: Option<Message> },
     /// Nothing, and the connection stays open.
     Silent,
     /// The connection is closed.
@@ -159,9 +194,13 @@ impl Dialogue {
         let step = &line[digits..];
         let (sign, text) = step.split_once(' ').unwrap_or((step, ""));
         match sign {
-            ">" | ">>" => {
-                let ending: &[u8] = if sign == ">" { b"\r\n" } else { b"" };
-                let sent = Sent { connection, text: text.to_owned(), line: Pattern::parse(text, ending)? };
+            ">" | ">>" | ">p" => {
+                let message = match sign {
+                    ">p" => Message::Packet(Packet::parse(text)?),
+                    ">" => Message::Text(Pattern::parse(text, b"\r\n")?),
+                    _ => Message::Text(Pattern::parse(text, b"")?),
+                };
+                let sent = Sent { connection, text: text.to_owned(), message };
                 match self.exchanges.last_mut() {
                     Some(exchange) if exchange.expected.is_empty() => exchange.sent.push(sent),
                     _ => self.exchanges.push(Exchange { sent: vec![sent], ..Exchange::default() }),
@@ -178,19 +217,21 @@ impl Dialogue {
 
 impl Exchange {
     fn expect(&mut self, connection: usize, sign: &str, text: &str, place: usize) -> Result<(), String> {
-        if matches!(sign, "<*" | "<!") {
+        if matches!(sign, "<*" | "<!" | "<*p" | "<!p") {
             return self.expect_among(connection, sign, text, place);
         }
         let what = match (sign, text) {
-            ("<", _) => What::Line(Pattern::parse(text, b"\r\n")?, 1),
-            ("<<", _) => What::Line(Pattern::parse(text, b"")?, 1),
+            ("<", _) => What::Line(Message::Text(Pattern::parse(text, b"\r\n")?), 1),
+            ("<<", _) => What::Line(Message::Text(Pattern::parse(text, b"")?), 1),
+            ("<p", _) => What::Line(Message::Packet(Packet::parse(text)?), 1),
             ("!", "silent") => What::Silent,
             ("!", "closed") => What::Closed,
             ("!", "shutdown") => What::Shutdown { graceful: false },
             ("!", "shutdown graceful") => What::Shutdown { graceful: true },
             _ => {
                 let times = sign.strip_prefix("<x").and_then(|times| times.parse().ok());
-                What::Line(Pattern::parse(text, b"\r\n")?, times.ok_or(format!("{sign:?} begins no step"))?)
+                let times = times.ok_or(format!("{sign:?} begins no step"))?;
+                What::Line(Message::Text(Pattern::parse(text, b"\r\n")?), times)
             }
         };
         if let (What::Line(line, 1), Some(last)) = (&what, self.expected.last_mut())
@@ -210,7 +251,11 @@ impl Exchange {
         text: &str,
         place: usize,
     ) -> Result<(), String> {
-        let line = (Pattern::parse(text, b"\r\n")?, text.to_owned());
+        let message = if sign.ends_with('p') {
+            Message::Packet(Packet::parse(text)?)
+        } else {
+            Message::Text(Pattern::parse(text, b"\r\n")?)
+        };
         if !matches!(self.expected.last(), Some(Expected { what: What::Among { end: None, .. }, .. })) {
             let what = What::Among { those: Vec::new(), never: Vec::new(), end: None };
             self.expected.push(Expected { connection, place, text: "lines in any order".to_owned(), what });
@@ -218,11 +263,8 @@ impl Exchange {
         let Some(Expected { what: What::Among { those, never, .. }, .. }) = self.expected.last_mut() else {
             unreachable!("it was just made sure of");
         };
-        if sign == "<*" {
-            those.push(line)
-        } else {
-            never.push(line)
-        }
+        let list = if sign.starts_with("<*") { those } else { never };
+        list.push((message, text.to_owned()));
         Ok(())
     }
 }

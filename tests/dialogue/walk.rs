@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::packet::{self, Packet};
 use super::pattern::{Caught, Match, Pattern, shown};
-use super::text::{Dialogue, Exchange, Expected, What};
+use super::text::{Dialogue, Exchange, Expected, Message, What};
 
 /// Whatever dialogues are held with.
 pub(crate) trait Peer {
@@ -81,7 +82,10 @@ pub(crate) fn walk(
     }
     for (&connection, &ending) in &endings {
         if ending == Ending::Answer {
-            still_in_step(peer, connection)
+            let sent = dialogue.exchanges.iter().flat_map(|exchange| &exchange.sent);
+            let mut sent = sent.filter(|sent| sent.connection == connection);
+            let speaks_packets = sent.any(|sent| sent.message.is_packet());
+            still_in_step(peer, connection, speaks_packets)
                 .map_err(|error| format!("{} at its end: {error}", dialogue.place))?;
         }
     }
@@ -99,7 +103,7 @@ fn send(
         let connection = burst[0].connection;
         let mut bytes = Vec::new();
         for sent in burst {
-            bytes.extend_from_slice(&sent.line.fill(caught, peer.unix_seconds())?);
+            bytes.extend_from_slice(&sent.message.fill(caught, peer.unix_seconds())?);
         }
         nothing_left(peer, connection)?;
         endings.insert(connection, Ending::Answer);
@@ -151,7 +155,7 @@ fn expect(expected: &Expected, heard: &mut Heard, caught: &mut Caught) -> Result
 }
 
 fn expect_line(
-    line: &Pattern,
+    line: &Message,
     text: &str,
     connection: usize,
     heard: &mut Heard,
@@ -178,18 +182,18 @@ fn expect_line(
 }
 
 fn expect_among(
-    those: &[(Pattern, String)],
-    never: &[(Pattern, String)],
-    end: &Pattern,
+    those: &[(Message, String)],
+    never: &[(Message, String)],
+    end: &Message,
     connection: usize,
     heard: &mut Heard,
     caught: &mut Caught,
 ) -> Result<(), String> {
     let mut missing: Vec<_> = those.iter().collect();
     loop {
-        let line = whole_line(connection, heard)?;
+        let line = whole_message(connection, heard, end.is_packet())?;
         let now = heard.peer.unix_seconds();
-        let is = |pattern: &Pattern, caught: &mut Caught| {
+        let is = |pattern: &Message, caught: &mut Caught| {
             Ok::<_, String>(pattern.matches(&line, caught, now)? == Match::Yes(line.len()))
         };
         heard.accept(connection, line.len());
@@ -213,11 +217,12 @@ fn expect_among(
     if texts.is_empty() { Ok(()) } else { Err(format!("missing among the lines: {}", texts.join("; "))) }
 }
 
-fn whole_line(connection: usize, heard: &mut Heard) -> Result<Vec<u8>, String> {
+fn whole_message(connection: usize, heard: &mut Heard, is_packet: bool) -> Result<Vec<u8>, String> {
     loop {
         let received = heard.peer.received(connection);
-        if let Some(end) = received.windows(2).position(|window| window == b"\r\n") {
-            return Ok(received[..end + 2].to_vec());
+        let line = || received.windows(2).position(|window| window == b"\r\n").map(|end| end + 2);
+        if let Some(bytes) = if is_packet { packet::whole(received) } else { line() } {
+            return Ok(received[..bytes].to_vec());
         }
         let so_far = shown(received);
         if heard.peer.more(connection)? != More::Bytes {
@@ -241,12 +246,17 @@ fn nothing_left(peer: &mut dyn Peer, connection: usize) -> Result<(), String> {
 }
 
 /// A connection whose last answer was accepted must take the next request as a new one.
-fn still_in_step(peer: &mut dyn Peer, connection: usize) -> Result<(), String> {
+fn still_in_step(peer: &mut dyn Peer, connection: usize, speaks_packets: bool) -> Result<(), String> {
     nothing_left(peer, connection)?;
-    peer.send(connection, b"version\r\n")?;
-    let version = Pattern::parse("VERSION {any}", b"\r\n").expect("it is a pattern");
+    let packet = |text| Message::Packet(Packet::parse(text).expect("it is a packet"));
+    let line = |text| Message::Text(Pattern::parse(text, b"\r\n").expect("it is a pattern"));
+    let (question, answer) = match speaks_packets {
+        true => (packet("version"), packet("version value={any}")),
+        false => (line("version"), line("VERSION {any}")),
+    };
+    peer.send(connection, &question.fill(&Caught::new(), 0)?)?;
     let mut heard = Heard { peer, accepted: BTreeMap::new() };
-    expect_line(&version, "VERSION {any}", connection, &mut heard, &mut Caught::new())?;
+    expect_line(&answer, "the version", connection, &mut heard, &mut Caught::new())?;
     nothing_left(peer, connection)
 }
 

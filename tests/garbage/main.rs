@@ -99,7 +99,9 @@ fn material() -> Vec<Vec<u8>> {
     let exchanges = dialogues.iter().flat_map(|dialogue| &dialogue.exchanges);
     let bursts = exchanges.map(|exchange| {
         let sent = exchange.sent.iter();
-        sent.filter_map(|sent| sent.line.fill(&Caught::new(), UNIX_SECONDS).ok()).collect::<Vec<_>>().concat()
+        sent.filter_map(|sent| sent.message.fill(&Caught::new(), UNIX_SECONDS).ok())
+            .collect::<Vec<_>>()
+            .concat()
     });
     bursts.filter(|burst| !burst.is_empty() && burst.len() <= GARBAGE_BYTES_MAX).collect()
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use ferrocached::config::{Config, Parsed, parse, parse_reading};
-use ferrocached::settings::{ListenAddress, Settings, TcpPort, TlsPrefix};
+use ferrocached::settings::{ListenAddress, Settings, TcpPort};
 
 use super::{ConfFile, DEBIAN_CONF, config, config_with, hosts, stop, stop_with};
 
@@ -13,7 +13,7 @@ fn debians_settings_file_is_read_as_it_is() {
     let file = ConfFile::new("debian", DEBIAN_CONF);
     let mut expected = Config::default();
     expected.settings.listen =
-        vec![ListenAddress { host: "127.0.0.1".to_owned(), port: None, tls: TlsPrefix::AsChosen }];
+        vec![ListenAddress { host: "127.0.0.1".to_owned(), ..ListenAddress::everywhere() }];
     expected.process.user = Some("memcache".to_owned());
     expected.process.pidfile = Some("/var/run/memcached/memcached.pid".into());
     assert_eq!(config(&file.option()), expected);

@@ -1,6 +1,6 @@
 //! Values at their limits, and what is said about those beyond.
 
-use ferrocached::settings::{ListenAddress, TlsPrefix};
+use ferrocached::settings::ListenAddress;
 
 use super::{ConfFile, config, config_of, config_with, settings, stop, stop_of};
 
@@ -93,7 +93,7 @@ fn addresses_of_listen_come_in_many_shapes() {
             .map(|(host, port)| ListenAddress {
                 host: (*host).to_owned(),
                 port: *port,
-                tls: TlsPrefix::AsChosen,
+                ..ListenAddress::everywhere()
             })
             .collect();
         assert_eq!(settings(&format!("-l {text}")).listen, expected, "{text}");

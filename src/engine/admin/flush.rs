@@ -2,7 +2,7 @@
 
 use crate::engine::admin::{Call, say};
 use crate::engine::{Engine, Then};
-use crate::protocol::{cut_exptime, reply};
+use crate::protocol::{Packet, Status, cut_exptime, reply};
 use crate::store::TooManyFlushes;
 
 const FLUSH_LATER_BY_PREFIX: &[u8] = b"CLIENT_ERROR flush_all of a user with a prefix cannot be delayed\r\n";
@@ -20,20 +20,34 @@ pub(super) fn flush_all(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then
             None => return say(quiet, reply::BAD_EXPTIME, call),
         },
     };
-    if !call.session.granted().prefix().is_empty() {
-        let words = if delay > 0 {
-            FLUSH_LATER_BY_PREFIX
-        } else {
-            flush_keys(engine, call, call.session.granted().prefix())
-        };
-        return say(quiet, words, call);
+    say(quiet, flush(engine, delay, call), call)
+}
+
+/// `flush_all` as a packet of the binary protocol.
+pub(super) fn flush_by_packet(engine: &Engine, exptime: u32, packet: Packet, call: &mut Call<'_, '_>) {
+    call.session.counters().cmd_flush.add(1);
+    if !engine.settings().flush_enabled {
+        return call.owed.say_status(packet, Status::AuthError, None);
+    }
+    match flush(engine, exptime.into(), call) {
+        reply::OK => call.owed.say_success(packet, 0, b""),
+        FLUSH_LATER_BY_PREFIX => call.owed.say_status(packet, Status::InvalidArguments, None),
+        _ => call.owed.say_status(packet, Status::OutOfMemory, None),
+    }
+}
+
+/// Drops everything that the user may drop once `delay` is over, and says how that went.
+fn flush(engine: &Engine, delay: i64, call: &Call<'_, '_>) -> &'static [u8] {
+    let prefix = call.session.granted().prefix();
+    if !prefix.is_empty() {
+        return if delay > 0 { FLUSH_LATER_BY_PREFIX } else { flush_keys(engine, call, prefix) };
     }
     // Requests behind it in the same turn must not find items that a moment in the past was to drop.
     match engine.epoch().flush_moment(delay, call.now) {
         moment if moment > call.now => engine.flushing().flush_later(moment),
         _ => engine.flushing().flush_now(engine.store(), call.now),
     }
-    say(quiet, reply::OK, call)
+    reply::OK
 }
 
 pub(super) fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {

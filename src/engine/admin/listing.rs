@@ -12,7 +12,7 @@ use crate::clock::{Epoch, Tick};
 use crate::engine::turn::long_reply::{LongReply, Progress, SLICE_SLOTS};
 use crate::engine::{Engine, Session};
 use crate::protocol::uri;
-use crate::protocol::{Owed, StatLines, encode_key};
+use crate::protocol::{Owed, StatLines, Style, encode_key};
 use crate::store::{Cursor, Entry, Marks};
 
 /// `stats sizes` rounds up to this many bytes. Source: memcached.
@@ -33,7 +33,7 @@ pub(in crate::engine) enum Purpose {
     /// Key, length and exptime of at most so many of `keys`.
     Cachedump { keys: Keys, items_left: u64 },
     /// How many items there are of each size, rounded up, under `keys`.
-    Sizes { keys: Keys, counts: BTreeMap<u64, u64> },
+    Sizes { keys: Keys, counts: BTreeMap<u64, u64>, style: Style<'static> },
     /// Nothing but to have the dead taken away, among at most so many items.
     Crawl { items_left: u64 },
 }
@@ -146,7 +146,7 @@ impl Purpose {
                     line.cachedump(entry, owed);
                 }
             }
-            Purpose::Sizes { keys, counts } => {
+            Purpose::Sizes { keys, counts, .. } => {
                 if keys.shown(entry).is_none() {
                     return;
                 }
@@ -165,11 +165,13 @@ impl Purpose {
     /// Says what there is to say when the walk is over, or a slice of it.
     fn end(&mut self, owed: &mut Owed) -> Progress {
         match self {
-            Purpose::Metadump { .. } | Purpose::Cachedump { .. } => StatLines::new(owed).end(),
+            Purpose::Metadump { .. } | Purpose::Cachedump { .. } => {
+                StatLines::new(Style::Classic, owed).end()
+            }
             Purpose::Mgdump { .. } => owed.say(b"EN\r\n"),
             Purpose::Crawl { .. } => {}
-            Purpose::Sizes { counts, .. } => {
-                let mut lines = StatLines::new(owed);
+            Purpose::Sizes { counts, style, .. } => {
+                let mut lines = StatLines::new(*style, owed);
                 for _ in 0..SIZES_PER_SLICE {
                     let Some((size, count)) = counts.pop_first() else {
                         lines.end();
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn sizes_are_bounded_and_listed_in_slices() {
         let keys = Keys { prefix: Box::default(), hidden_bytes: 0 };
-        let mut sizes = Purpose::Sizes { keys, counts: BTreeMap::new() };
+        let mut sizes = Purpose::Sizes { keys, counts: BTreeMap::new(), style: Style::Classic };
         let (epoch, _) = Epoch::starting_at(1_700_000_000);
         let line = Line { epoch, has_cas: true };
         let item = Item {

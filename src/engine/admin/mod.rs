@@ -6,6 +6,7 @@ pub(super) mod debugtime;
 mod flush;
 pub(super) mod listing;
 mod lru_crawler;
+mod packets;
 mod slabs;
 pub mod stats;
 
@@ -14,7 +15,7 @@ use crate::engine::access::rights::Allowed;
 use crate::engine::turn::then::Reason;
 use crate::engine::watching::watch::{Stream, Streams};
 use crate::engine::{Engine, Session, Then};
-use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Words, decode_key, reply, unsigned};
+use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Owed, Style, Words, decode_key, reply, unsigned};
 use crate::settings::{MEMORY_BYTES_MIN, VERSION};
 
 /// The highest level that the `verbosity` command can set. Source: memcached (`MAX_VERBOSITY_LEVEL`).
@@ -84,6 +85,8 @@ pub struct Subcommand {
 
 /// One use of a command: what it was given, and where its reply goes.
 pub(super) struct Call<'r, 'w> {
+    /// In whose words it is answered: classic, or binary where [`packets`] uses a command.
+    pub(super) style: Style<'static>,
     pub(super) words: Words<'w>,
     pub(super) session: &'r mut Session,
     pub(super) owed: &'r mut Owed,
@@ -283,7 +286,7 @@ impl Engine {
             }
             return None;
         }
-        let then = (command.run)(self, &mut Call { words, session, owed, now });
+        let then = (command.run)(self, &mut Call { style: Style::Classic, words, session, owed, now });
         then.or(command.is_long.then_some(Then::Again))
     }
 }

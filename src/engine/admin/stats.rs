@@ -9,7 +9,7 @@ use crate::engine::stats::row::Row;
 use crate::engine::stats::{ITEMS, NETWORK, SETTINGS, SLABS, STATS};
 use crate::engine::watching::hot_keys::Subject;
 use crate::engine::{Engine, Then};
-use crate::protocol::{StatLines, reply, unsigned};
+use crate::protocol::{StatLines, Style, reply, unsigned};
 
 /// Every kind of `stats`. What shows numbers of the whole server is for everyone, as it tells nothing of single keys or
 /// clients.
@@ -40,7 +40,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         arguments: "on|off|dump",
         help: "begins or ends to count requests by key prefix, or shows what was counted",
         allowed: Allowed::ByWord(&[("dump", Allowed::Overseers)]),
-        run: |engine, call| engine.detail(call.session, call.words.next(), call.owed),
+        run: |engine, call| engine.detail(call.style, call.session, call.words.next(), call.owed),
     },
     Subcommand {
         name: "hotkeys",
@@ -48,7 +48,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         help: "shows the keys that are asked for most",
         allowed: Allowed::Overseers,
         run: |engine, call| {
-            engine.say_ranking(Subject::Keys, call.owed, call.now);
+            engine.say_ranking(Subject::Keys, call.style, call.owed, call.now);
             None
         },
     },
@@ -72,7 +72,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         help: "shows the key prefixes that are asked for most",
         allowed: Allowed::Overseers,
         run: |engine, call| {
-            engine.say_ranking(Subject::Prefixes, call.owed, call.now);
+            engine.say_ranking(Subject::Prefixes, call.style, call.owed, call.now);
             None
         },
     },
@@ -83,7 +83,8 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         allowed: Allowed::Operators,
         run: |engine, call| {
             engine.reset_statistics(call.now);
-            say(false, b"RESET\r\n", call)
+            call.style.say_done(b"RESET\r\n", call.owed);
+            None
         },
     },
     Subcommand {
@@ -124,12 +125,15 @@ pub(super) fn stats(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let word = call.words.next().unwrap_or_default();
     match SUBCOMMANDS.iter().find(|row| row.name.as_bytes() == word) {
         Some(row) => (row.run)(engine, call),
-        None => say(false, reply::ERROR, call),
+        None => {
+            call.style.say_failed(reply::ERROR, call.owed);
+            None
+        }
     }
 }
 
 fn say_rows(engine: &Engine, rows: &[Row], call: &mut Call<'_, '_>) -> Option<Then> {
-    let mut lines = StatLines::new(call.owed);
+    let mut lines = StatLines::new(call.style, call.owed);
     engine.say_rows(rows, &mut lines, call.now);
     lines.end();
     None
@@ -137,6 +141,11 @@ fn say_rows(engine: &Engine, rows: &[Row], call: &mut Call<'_, '_>) -> Option<Th
 
 /// A listing of keys older than `lru_crawler metadump`. All of it, where memcached stops at 2 MB.
 fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
+    if call.style != Style::Classic {
+        // Its lines are not those of statistics. Source: memcached.
+        call.style.say_failed(reply::ERROR, call.owed);
+        return None;
+    }
     if !engine.settings().dump_enabled {
         return say(false, b"CLIENT_ERROR stats cachedump not allowed\r\n", call);
     }
@@ -151,7 +160,7 @@ fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
             return Some(call.session.reply_at_length(dump));
         }
         (Some(0..=CLASS_MAX), Some(_)) => {
-            StatLines::new(call.owed).end();
+            StatLines::new(call.style, call.owed).end();
             return None;
         }
         (Some(_), Some(_)) => b"CLIENT_ERROR Illegal slab id\r\n",
@@ -161,12 +170,12 @@ fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
 }
 
 fn conns(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
-    let conns = engine.conns(call.session.descriptor());
+    let conns = engine.conns(call.style, call.session.descriptor());
     Some(call.session.reply_at_length(conns))
 }
 
 fn sizes(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     let keys = Keys::under(b"", call.session);
-    let sizes = engine.listings().start(Purpose::Sizes { keys, counts: BTreeMap::new() });
+    let sizes = engine.listings().start(Purpose::Sizes { keys, counts: BTreeMap::new(), style: call.style });
     Some(call.session.reply_at_length(sizes))
 }

@@ -7,7 +7,7 @@ use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::watching::seen::Seen;
 use crate::engine::{Engine, Session};
-use crate::protocol::{Count, Flags, KeyBuffer, Outcome, Owed, SecondsLeft, Shown};
+use crate::protocol::{Count, Created, Flags, KeyBuffer, Outcome, Owed, SecondsLeft, Shown};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup};
 
 /// The most digits a counter has.
@@ -26,22 +26,21 @@ fn decide_count<'c>(
 ) -> (Change<'c>, Outcome) {
     let flags = count.style.flags();
     let Some(item) = found.item() else {
-        let Some(created) = flags.exptime(b'N') else { return (Change::Keep, Outcome::NotFound) };
-        // The later of the two decides.
-        let touched = flags.exptime(b'T').filter(|_| flags.has_in_order(b'N', b'T'));
-        let number = flags.number(b'J').unwrap_or(0);
+        let Some(Created { number, exptime }) = count.created else {
+            return (Change::Keep, Outcome::NotFound);
+        };
         text.extend(itoa::Buffer::new().format(number).bytes());
         let draft = Draft {
             content: Content::Whole(text),
             flags: 0,
-            deadline: deadline(touched.unwrap_or(created)),
+            deadline: deadline(exptime),
             cas: exact(flags),
-            marks: key_mark(flags),
+            marks: key_mark(count.style, count.key),
         };
         return (Change::Put(draft), Outcome::Number(number));
     };
     let cas = if cas_enabled { item.cas } else { 0 };
-    if flags.number(b'C').is_some_and(|number| number != 0 && number != cas) {
+    if count.cas != 0 && count.cas != cas {
         return (Change::Keep, Outcome::Exists);
     }
     let Some(number) = stored_number(item.value) else { return (Change::Keep, Outcome::NotANumber) };
@@ -109,7 +108,7 @@ impl Engine {
             self.log_lookup(session, key, seen, now);
             if let (Outcome::Number(number), None) = (outcome, before) {
                 // As memcached tells it: what was not there is added.
-                let created = count.style.flags().exptime(b'N').map_or(Deadline::NEVER, deadline);
+                let created = count.created.map_or(Deadline::NEVER, |created| deadline(created.exptime));
                 let item = Seen::new(itoa::Buffer::new().format(number).len(), created);
                 self.log_store(session, key, "add", Outcome::Stored, item, now);
             }
@@ -145,7 +144,8 @@ mod tests {
             marks: Marks::default(),
         });
         let mut buffer = ArrayVec::new();
-        let count = Count { key: b"k", delta, down, quiet: false, style: Style::Classic };
+        let style = Style::Classic;
+        let count = Count { key: b"k", delta, down, cas: 0, created: None, quiet: false, style };
         let found = item.map_or(Lookup::Miss, Lookup::Hit);
         let (change, outcome) = decide_count(&count, &mut buffer, |_| Deadline::PAST, true, found);
         assert_eq!(outcome, expected);

@@ -19,7 +19,7 @@ fn decide_delete(
     let flags = delete.style.flags();
     let Some(item) = found.item() else { return (Change::Keep, Outcome::NotFound) };
     let cas = if cas_enabled { item.cas } else { 0 };
-    if flags.number(b'C').is_some_and(|number| number != cas) {
+    if delete.cas.is_some_and(|wanted| wanted != cas) {
         return (Change::Keep, Outcome::Exists);
     }
     if !flags.has_any(KEEPING) {

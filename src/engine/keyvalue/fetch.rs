@@ -3,7 +3,7 @@
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
-use crate::protocol::{Fetch, Flags, Hit, KeyBuffer, Owed, SecondsLeft, Shown, Style};
+use crate::protocol::{Fetch, Flags, Hit, KeyBuffer, Owed, Packet, SecondsLeft, Shown, Style};
 use crate::store::{Access, Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
 
 /// What was known of an item before it was looked at: what `h` and `l` show.
@@ -38,7 +38,7 @@ fn decide_fetch(
             flags: 0,
             deadline: deadline(exptime),
             cas: exact(flags),
-            marks: traces.with(Marks::TOKEN_SENT).with(key_mark(flags)),
+            marks: traces.with(Marks::TOKEN_SENT).with(key_mark(fetch.style, fetch.key)),
         };
         return (Change::Put(draft), true);
     };
@@ -60,9 +60,15 @@ fn decide_fetch(
     (if flags.has(b'u') { Change::Amend(draft) } else { Change::Put(draft) }, won)
 }
 
-/// The mark of an item whose key came as the flags say.
-pub(super) fn key_mark(flags: Flags<'_>) -> Marks {
-    if flags.has(b'b') { Marks::BINARY_KEY } else { Marks::default() }
+/// The mark of an item whose `key` came in this style: a key that no line can show is listed in base64.
+#[inline(always)]
+pub(super) fn key_mark(style: Style<'_>, key: &[u8]) -> Marks {
+    let is_binary = match style {
+        Style::Classic => false,
+        Style::Meta(flags) => flags.has(b'b'),
+        Style::Binary(_) => key.iter().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()),
+    };
+    if is_binary { Marks::BINARY_KEY } else { Marks::default() }
 }
 
 impl Engine {
@@ -78,6 +84,7 @@ impl Engine {
     ) -> bool {
         match fetch.style {
             Style::Classic => self.fetch_classic(session, fetch, hashed, owed, now),
+            Style::Binary(packet) => self.fetch_binary(session, fetch, packet, hashed, owed, now),
             Style::Meta(flags) => self.fetch_meta(session, fetch, flags, hashed, owed, now),
         }
     }
@@ -91,13 +98,40 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
+        self.fetch_plain(session, fetch, Style::Classic, hashed, owed, now)
+    }
+
+    #[inline(never)]
+    fn fetch_binary(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        packet: Packet,
+        hashed: Hashed<'_>,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> bool {
+        self.fetch_plain(session, fetch, Style::Binary(packet), hashed, owed, now)
+    }
+
+    /// A retrieval in a style without flags: a copy for each.
+    #[inline(always)]
+    fn fetch_plain(
+        &self,
+        session: &Session,
+        fetch: &Fetch<'_>,
+        style: Style<'_>,
+        hashed: Hashed<'_>,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> bool {
         if fetch.changes() {
             return self.fetch_and_change(session, fetch, None, hashed, owed, now);
         }
         if session.observed().is_watched() {
             return self.fetch_watched(session, fetch, hashed, owed, now);
         }
-        self.read(session, fetch, hashed, owed, now, |_| ()).0
+        self.read(session, fetch, style, hashed, owed, now, |_| ()).0
     }
 
     #[cold]
@@ -110,7 +144,7 @@ impl Engine {
         now: Tick,
     ) -> bool {
         let (is_hit, seen) =
-            self.read(session, fetch, hashed, owed, now, |found| session.observed().see(found));
+            self.read(session, fetch, fetch.style, hashed, owed, now, |found| session.observed().see(found));
         if let Some(seen) = seen {
             self.log_lookup(session, fetch.key, seen, now);
         }
@@ -119,11 +153,16 @@ impl Engine {
 
     /// Reads and words the item that is asked for, returns whether it was there, and lets `see` look at it: a parameter, so
     /// that a get which nobody watches does not pay for it.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the style is apart from the fetch to be constant in each copy"
+    )]
     fn read<R>(
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
+        style: Style<'_>,
         hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
@@ -135,12 +174,16 @@ impl Engine {
             match &found {
                 Lookup::Hit(item) => {
                     counters.get_hits.add(1);
-                    Style::Classic.say_hit(&self.classic_hit(session, fetch, item), Shown::default, owed);
+                    style.say_hit(&self.classic_hit(session, fetch, item), Shown::default, owed);
                 }
-                Lookup::Miss => counters.get_misses.add(1),
+                Lookup::Miss => {
+                    counters.get_misses.add(1);
+                    style.say_miss(session.granted().shown_key(fetch.key), owed);
+                }
                 Lookup::Expired => {
                     counters.get_misses.add(1);
                     counters.get_expired.add(1);
+                    style.say_miss(session.granted().shown_key(fetch.key), owed);
                 }
             }
             (found.is_hit(), see(&found))
@@ -268,7 +311,7 @@ impl Engine {
     /// `item` as `fetch` is to show it.
     fn hit<'r>(&self, session: &'r Session, fetch: &Fetch<'r>, item: &Item<'r>) -> Hit<'r> {
         match fetch.style {
-            Style::Classic => self.classic_hit(session, fetch, item),
+            Style::Classic | Style::Binary(_) => self.classic_hit(session, fetch, item),
             Style::Meta(flags) => self.meta_hit(flags, item),
         }
     }
@@ -340,6 +383,7 @@ fn count_change(
         (false, false) => {
             counters.cmd_touch.add(1);
             counters.touch_misses.add(1);
+            fetch.style.say_miss(session.granted().shown_key(key), owed);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the key-value commands mean: pure decisions about the item there is, and the methods that carry them
-//! to the store, count them and word them. Classic and meta commands share the decisions: a classic command is a
-//! meta command with few flags, and a style of its own.
+//! to the store, count them and word them. All dialects share the decisions: a classic or binary command is a meta
+//! command with few flags, and a style of its own.
 
 mod count;
 mod delete;
@@ -23,7 +23,7 @@ pub(super) fn key<'a>(request: &Request<'a>) -> &'a [u8] {
         Request::Count(count) => count.key,
         Request::Touch(touch) => touch.key,
         Request::Delete(delete) => delete.key,
-        Request::Admin { .. } => b"",
+        Request::Admin { .. } | Request::Control { .. } => b"",
     }
 }
 
@@ -41,7 +41,7 @@ pub(super) fn with_key<'a>(request: &Request<'a>, key: &'a [u8]) -> Request<'a> 
         Request::Delete(delete) => {
             Request::Delete(Delete { key, style: delete.style.with_decoded_key(), ..delete })
         }
-        Request::Admin { line } => Request::Admin { line },
+        Request::Admin { .. } | Request::Control { .. } => *request,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::engine::stats::Counters;
 use crate::engine::turn::session::RetryLater;
 use crate::engine::watching::seen::Seen;
 use crate::engine::{Engine, Session};
-use crate::protocol::{Flags, KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
+use crate::protocol::{KeyBuffer, Outcome, Owed, Put, PutMode, Shown, Style};
 use crate::store::{Change, Content, Draft, Hashed, Item, Lookup, Marks};
 
 /// What memcached's item header, the NUL behind a key and the CRLF behind a value take, in bytes. `-I` is
@@ -21,7 +21,8 @@ const ITEM_CAS_BYTES: u64 = 8;
 /// What a store asks for beside its mode.
 #[derive(Clone, Copy, Debug)]
 struct Terms<'a> {
-    flags: Flags<'a>,
+    /// That of the store. Apart from it, so that it is a constant where it can be.
+    style: Style<'a>,
     /// The CAS id to compare with.
     cas: u64,
     /// When the item is to die.
@@ -39,10 +40,16 @@ fn decide_put<'c>(
     fits: impl Fn(&Item<'_>) -> bool,
     found: Lookup<'_>,
 ) -> (Change<'c>, Outcome) {
-    let Terms { flags, deadline, .. } = terms;
+    let Terms { style, deadline, .. } = terms;
+    let flags = style.flags();
     let cas = exact(flags);
-    let whole =
-        Draft { content: Content::Whole(value), flags: put.flags, deadline, cas, marks: key_mark(flags) };
+    let whole = Draft {
+        content: Content::Whole(value),
+        flags: put.flags,
+        deadline,
+        cas,
+        marks: key_mark(style, put.key),
+    };
     match (put.mode, found.item()) {
         (PutMode::Set | PutMode::Replace, None) if put.compares => (Change::Keep, Outcome::NotFound),
         (PutMode::Set | PutMode::Replace, Some(item)) if put.compares && terms.cas != item.cas => {
@@ -132,7 +139,7 @@ impl Engine {
             seen.joined(value.len())
         } else {
             let created = put.style.flags().exptime(b'N').filter(|_| joins);
-            Seen::new(value.len(), self.epoch().deadline(created.unwrap_or(put.exptime.into()), now))
+            Seen::new(value.len(), self.epoch().deadline(created.unwrap_or(put.exptime), now))
         };
         self.log_store(session, key, command(put), outcome, item, now);
         Ok(())
@@ -168,10 +175,10 @@ impl Engine {
             return Ok(None);
         };
         let terms = Terms {
-            flags,
+            style,
             // Without CAS ids none can match.
             cas: if self.settings().cas_enabled { put.cas } else { 0 },
-            deadline: self.epoch().deadline(put.exptime.into(), now),
+            deadline: self.epoch().deadline(put.exptime, now),
             created: flags.exptime(b'N').map(|exptime| self.epoch().deadline(exptime, now)),
         };
         let fits = |item: &Item<'_>| {
@@ -259,7 +266,7 @@ impl Engine {
         let shown = Shown { key: session.granted().shown_key(key), ..Shown::default() };
         put.style.say_stored(put.quiet, Outcome::TooLarge, &shown, owed);
         if session.observed().is_watched() {
-            let item = Seen::new(put.value_bytes as usize, self.epoch().deadline(put.exptime.into(), now));
+            let item = Seen::new(put.value_bytes as usize, self.epoch().deadline(put.exptime, now));
             self.log_store(session, key, command(put), Outcome::TooLarge, item, now);
         }
     }
@@ -326,9 +333,8 @@ mod tests {
             last_access: Tick(0),
             marks,
         });
-        let flags = put.style.flags();
-        let created = flags.has(b'N').then_some(CREATED);
-        let terms = Terms { flags, cas: put.cas, deadline: NEW, created };
+        let created = put.style.flags().has(b'N').then_some(CREATED);
+        let terms = Terms { style: put.style, cas: put.cas, deadline: NEW, created };
         let found = item.map_or(Lookup::Miss, Lookup::Hit);
         let (change, outcome) = decide_put(&put, terms, b"new", |_| true, found);
         (if let Change::Put(draft) = change { Some(draft) } else { None }, outcome)

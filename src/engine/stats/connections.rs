@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::Tick;
 use crate::engine::Engine;
 use crate::engine::turn::long_reply::{LongReply, Progress};
-use crate::protocol::{Owed, StatLines};
+use crate::protocol::{Owed, StatLines, Style};
 
 /// How many sockets one slice of `stats conns` lists. Some 15 KiB, or four times that with the longest addresses.
 const CONNECTIONS_PER_SLICE: usize = 64;
@@ -95,6 +95,7 @@ pub(in crate::engine) struct Conns {
     descriptors: std::vec::IntoIter<i32>,
     /// The socket of the client that asks: it is the one whose request is being run.
     own: i32,
+    style: Style<'static>,
 }
 
 impl Engine {
@@ -105,15 +106,15 @@ impl Engine {
     }
 
     /// Those who are connected now, for the client with socket number `own`.
-    pub(in crate::engine) fn conns(&self, own: i32) -> Conns {
+    pub(in crate::engine) fn conns(&self, style: Style<'static>, own: i32) -> Conns {
         let descriptors = self.connection_list().get().map_or_else(Vec::new, |list| list.descriptors());
-        Conns { descriptors: descriptors.into_iter(), own }
+        Conns { descriptors: descriptors.into_iter(), own, style }
     }
 }
 
 impl LongReply for Conns {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress {
-        let mut lines = StatLines::new(owed);
+        let mut lines = StatLines::new(self.style, owed);
         for descriptor in self.descriptors.by_ref().take(CONNECTIONS_PER_SLICE) {
             let Some(info) = engine.connection_list().get().and_then(|list| list.connection(descriptor, now))
             else {

@@ -147,10 +147,14 @@ fn listen_addresses(numbers: &Numbers<'_>) -> Cow<'static, str> {
     if addresses.is_empty() {
         return "NULL".into();
     }
-    let entry = |ListenAddress { host, port, tls }: &ListenAddress| match port {
-        Some(port) if host.contains(':') => format!("{}[{host}]:{port}", tls.text()),
-        Some(port) => format!("{}{host}:{port}", tls.text()),
-        None => format!("{}{host}", tls.text()),
+    let entry = |ListenAddress { host, port, tls, protocol }: &ListenAddress| {
+        let protocol = protocol.map_or(String::new(), |protocol| format!("proto[{protocol}]:"));
+        let prefixes = format!("{}{protocol}", tls.text());
+        match port {
+            Some(port) if host.contains(':') => format!("{prefixes}[{host}]:{port}"),
+            Some(port) => format!("{prefixes}{host}:{port}"),
+            None => format!("{prefixes}{host}"),
+        }
     };
     addresses.iter().map(entry).collect::<Vec<_>>().join(",").into()
 }
@@ -164,6 +168,7 @@ fn protocol(numbers: &Numbers<'_>) -> Cow<'static, str> {
     match numbers.settings().protocol {
         Protocol::Auto => "auto-negotiate",
         Protocol::Ascii => "ascii",
+        Protocol::Binary => "binary",
     }
     .into()
 }

@@ -175,13 +175,13 @@ impl Engine {
                 refuse(session, &request, refusal, owed);
                 None
             }
-            End::Step(Step::Announced { put, line_bytes }) => {
+            End::Step(Step::Announced { put, bytes }) => {
                 Some(match admission.admit(session, Request::Put(put)) {
-                    Ok(Request::Put(admitted)) => self.announced(session, &admitted, line_bytes, owed, now),
+                    Ok(Request::Put(admitted)) => self.announced(session, &admitted, bytes, owed, now),
                     Ok(_) => unreachable!("what is admitted is of the same kind"),
                     Err(refusal) => {
                         refuse(session, &Request::Put(put), refusal, owed);
-                        session.decoder().swallow(line_bytes, put.value_bytes.into());
+                        session.decoder().swallow(bytes);
                         Then::Again
                     }
                 })
@@ -215,17 +215,16 @@ impl Engine {
         &self,
         session: &mut Session,
         put: &Put<'_>,
-        line_bytes: usize,
+        bytes: usize,
         owed: &mut Owed,
         now: Tick,
     ) -> Then {
         if self.refuses(session, put, owed, now) {
             self.observe_refused(session, put);
-            session.decoder().swallow(line_bytes, put.value_bytes.into());
+            session.decoder().swallow(bytes);
             return Then::Again;
         }
-        let value_bytes = put.value_bytes as usize;
-        Then::Read { bytes_min: line_bytes + value_bytes + 2 }
+        Then::Read { bytes_min: bytes }
     }
 
     // Always, for the cold caller's sake not to be the hot one's loss: a call here costs 2 of a get's 61 ns.
@@ -255,6 +254,9 @@ impl Engine {
             Request::Touch(touch) => self.touch(session, touch, hashed, owed, now),
             Request::Delete(delete) => self.delete(session, delete, hashed, owed, now),
             Request::Admin { line } => executed.then = self.administer(session, line, owed, now),
+            Request::Control { packet, control } => {
+                executed.then = self.control(session, *packet, *control, owed, now);
+            }
         }
         executed
     }

@@ -10,7 +10,7 @@ use crate::engine::watching::hot_keys::{Ranked, Ranking, Subject};
 use crate::engine::watching::prefixes::Use;
 use crate::engine::watching::sampler::SAMPLE_INTERVAL;
 use crate::engine::{Engine, Session, Then, keyvalue};
-use crate::protocol::{KeyBuffer, Owed, Put, Request, StatLines, reply, uri};
+use crate::protocol::{KeyBuffer, Owed, Put, Request, StatLines, Style, reply, uri};
 use crate::store::Hashed;
 
 impl Engine {
@@ -32,7 +32,7 @@ impl Engine {
             Request::Put(_) => Use::Set,
             Request::Delete(_) => Use::Delete,
             Request::Count(_) | Request::Touch(_) => Use::Other,
-            Request::Admin { .. } => return then,
+            Request::Admin { .. } | Request::Control { .. } => return then,
         };
         let buffer = &mut KeyBuffer::new();
         let key = keyvalue::stored_key(request, buffer);
@@ -61,38 +61,47 @@ impl Engine {
     /// `stats detail`.
     pub(in crate::engine) fn detail(
         &self,
+        style: Style<'static>,
         session: &mut Session,
         word: Option<&[u8]>,
         owed: &mut Owed,
     ) -> Option<Then> {
-        let words = match word {
-            _ if !self.settings().dump_enabled => b"CLIENT_ERROR stats detail not allowed\r\n",
-            Some(b"on") => {
-                self.prefixes().switch(true);
-                reply::OK
+        let is_on = match word {
+            _ if !self.settings().dump_enabled => {
+                style.say_failed(b"CLIENT_ERROR stats detail not allowed\r\n", owed);
+                return None;
             }
-            Some(b"off") => {
-                self.prefixes().switch(false);
-                reply::OK
+            Some(b"on") => true,
+            Some(b"off") => false,
+            Some(b"dump") => return Some(session.reply_at_length(self.prefixes().dump(style))),
+            _ => {
+                style.say_failed(b"CLIENT_ERROR usage: stats detail on|off|dump\r\n", owed);
+                return None;
             }
-            Some(b"dump") => return Some(session.reply_at_length(self.prefixes().dump())),
-            _ => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
         };
-        owed.say(words);
+        self.prefixes().switch(is_on);
+        style.say_done(reply::OK, owed);
         None
     }
 
     /// `stats hotkeys` and `stats prefixes`.
-    pub(in crate::engine) fn say_ranking(&self, subject: Subject, owed: &mut Owed, now: Tick) {
+    pub(in crate::engine) fn say_ranking(
+        &self,
+        subject: Subject,
+        style: Style<'static>,
+        owed: &mut Owed,
+        now: Tick,
+    ) {
         if !self.settings().dump_enabled {
-            return owed.say(match subject {
+            let words: &[u8] = match subject {
                 Subject::Keys => b"CLIENT_ERROR stats hotkeys not allowed\r\n",
                 Subject::Prefixes => b"CLIENT_ERROR stats prefixes not allowed\r\n",
-            });
+            };
+            return style.say_failed(words, owed);
         }
         let Ranking { seconds, samples, error, ranked } = self.hot().ranking(subject, now);
         let per_second = |samples: u64| samples as f64 * f64::from(SAMPLE_INTERVAL) / seconds;
-        let mut lines = StatLines::new(owed);
+        let mut lines = StatLines::new(style, owed);
         lines.decimal("window_seconds", seconds, 1);
         lines.number("sample_interval", u64::from(SAMPLE_INTERVAL));
         lines.number("samples", samples);

@@ -265,6 +265,7 @@ fn put<'a>(
         return (refuse(is_quiet(&all), reply::BAD_LINE), line_bytes);
     };
     let style = Style::Classic;
+    let exptime = exptime.into();
     let put =
         Put { mode: put_mode, key, flags, exptime, value: None, value_bytes, compares, cas, quiet, style };
     put.with_value(after, line_bytes)
@@ -280,7 +281,8 @@ fn count<'a>(mut words: Words<'a>, down: bool) -> Step<'a> {
         return refuse(quiet, reply::BAD_LINE);
     }
     let Some(delta) = unsigned(delta) else { return refuse(is_quiet(&all), reply::BAD_DELTA) };
-    Step::Request(Request::Count(Count { key, delta, down, quiet, style: Style::Classic }))
+    let style = Style::Classic;
+    Step::Request(Request::Count(Count { key, delta, down, cas: 0, created: None, quiet, style }))
 }
 
 fn touch<'a>(mut words: Words<'a>) -> Step<'a> {
@@ -302,7 +304,7 @@ fn delete<'a>(mut words: Words<'a>) -> Step<'a> {
     if key.len() > KEY_BYTES_MAX {
         return refuse(quiet, reply::BAD_LINE);
     }
-    Step::Request(Request::Delete(Delete { key, quiet, style: Style::Classic }))
+    Step::Request(Request::Delete(Delete { key, cas: None, quiet, style: Style::Classic }))
 }
 
 /// Whether the last of the words that are left asks for silence.

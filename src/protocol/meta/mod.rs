@@ -13,7 +13,7 @@ pub use replies::{SecondsLeft, Shown};
 
 use super::replies::reply;
 use super::tokens::{Words, plain_word, value_bytes};
-use super::{Count, Delete, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style};
+use super::{Count, Created, Delete, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style};
 
 impl<'a> Flags<'a> {
     /// `key` as it is looked up: decoded into `buffer` if it came in base64.
@@ -56,7 +56,8 @@ pub(super) fn fetch<'a>(words: Words<'a>) -> Step<'a> {
 pub(super) fn delete<'a>(words: Words<'a>) -> Step<'a> {
     match key_and_flags(words) {
         Ok((key, flags)) => {
-            Step::Request(Request::Delete(Delete { key, quiet: flags.has(b'q'), style: Style::Meta(flags) }))
+            let (cas, quiet, style) = (flags.number(b'C'), flags.has(b'q'), Style::Meta(flags));
+            Step::Request(Request::Delete(Delete { key, cas, quiet, style }))
         }
         Err(said) => Step::Say(said),
     }
@@ -77,11 +78,17 @@ pub(super) fn count<'a>(mut words: Words<'a>) -> Step<'a> {
         Some(b'D' | b'-') => true,
         Some(_) => return Step::Say(reply::BAD_COUNT_MODE),
     };
-    let delta = flags.number(b'D').unwrap_or(1);
+    let created = flags.exptime(b'N').map(|created| Created {
+        number: flags.number(b'J').unwrap_or(0),
+        // The later of the two decides.
+        exptime: flags.exptime(b'T').filter(|_| flags.has_in_order(b'N', b'T')).unwrap_or(created),
+    });
     Step::Request(Request::Count(Count {
         key,
-        delta,
+        delta: flags.number(b'D').unwrap_or(1),
         down,
+        cas: flags.number(b'C').unwrap_or(0),
+        created,
         quiet: flags.has(b'q'),
         style: Style::Meta(flags),
     }))
@@ -108,7 +115,7 @@ pub(super) fn put<'a>(
                     mode: put_mode,
                     key,
                     flags: flags.number(b'F').and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
-                    exptime: flags.exptime(b'T').and_then(|exptime| i32::try_from(exptime).ok()).unwrap_or(0),
+                    exptime: flags.exptime(b'T').unwrap_or(0),
                     compares: flags.has(b'C'),
                     cas: flags.number(b'C').unwrap_or(0),
                     value: None,
@@ -164,7 +171,7 @@ mod tests {
     #[test]
     fn meta_does_not_make_requests_much_longer() {
         // A batch holds 64 of them on the stack; before there were flags they had 72 bytes each.
-        assert!(size_of::<Request<'_>>() <= 80, "{}", size_of::<Request<'_>>());
+        assert!(size_of::<Request<'_>>() <= 104, "{}", size_of::<Request<'_>>());
     }
 
     #[test]

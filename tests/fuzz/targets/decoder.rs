@@ -4,9 +4,10 @@
 //! must be within the bounds that the floors above rely on.
 
 use ferrocached::protocol::{
-    Decoder, Flags, KEY_BYTES_MAX, KeyBuffer, LINE_BYTES_MAX, Put, Request, Step, Style, VALUE_BYTES_MAX,
-    decode_key, encode_key,
+    Control, Decoder, Flags, KEY_BYTES_MAX, KeyBuffer, LINE_BYTES_MAX, Put, Request, Step, Style,
+    VALUE_BYTES_MAX, decode_key, encode_key,
 };
+use ferrocached::settings::Protocol;
 
 /// Values that are announced to be longer than this are refused, as a server does with those above `-I`.
 const VALUE_ACCEPTED_BYTES_MAX: u32 = 300;
@@ -15,10 +16,21 @@ const META_WORDS_MAX: usize = 20;
 /// How long an opaque may be, with its letter, in bytes. Source: memcached's `MFLAG_MAX_OPAQUE_LENGTH`.
 const OPAQUE_BYTES_MAX: usize = 32;
 
+/// How long the data of a step of a SASL login may be, in bytes.
+const LOGIN_BYTES_MAX: usize = 16 << 10;
+/// The longest input that a packet other than a store waits for, in bytes: header, mechanism and data.
+const PACKET_BYTES_MAX: usize = 24 + 32 + LOGIN_BYTES_MAX;
+
 /// Two bytes say how long pieces are; what is behind them is a connection's input as it is.
 pub(super) fn classic(data: &[u8]) {
     let [odd, even, input @ ..] = data else { return };
-    check(input, [*odd, *even]);
+    check(input, [*odd, *even], Protocol::Auto);
+}
+
+/// Two bytes say how long pieces are; what is behind them is the input of a connection that speaks the binary protocol.
+pub(super) fn binary(data: &[u8]) {
+    let [odd, even, input @ ..] = data else { return };
+    check(input, [*odd, *even], Protocol::Binary);
 }
 
 /// Two bytes say how long pieces are; behind them are lines, of which each begins with a byte that says which of the
@@ -37,21 +49,25 @@ pub(super) fn meta(data: &[u8]) {
         }
         input.extend(rest);
     }
-    check(&input, [*odd, *even]);
+    check(&input, [*odd, *even], Protocol::Ascii);
 }
 
 /// One step, and where it ended in the whole input.
 type Taken<'a> = (Step<'a>, usize);
 
-fn check(input: &[u8], lengths: [u8; 2]) {
-    let whole = take(input, &mut [input.len()].into_iter());
+fn check(input: &[u8], lengths: [u8; 2], protocol: Protocol) {
+    let whole = take(input, protocol, &mut [input.len()].into_iter());
     let mut pieces = lengths.into_iter().cycle().map(|length| 1 + usize::from(length));
-    assert_eq!(whole, take(input, &mut pieces), "it depends on how the input was cut");
+    assert_eq!(whole, take(input, protocol, &mut pieces), "it depends on how the input was cut");
 }
 
 /// All steps that there are in `input` when it arrives in pieces of these lengths, with the decoder's last state.
-fn take<'a>(input: &'a [u8], lengths: &mut dyn Iterator<Item = usize>) -> (Vec<Taken<'a>>, Decoder) {
-    let mut decoder = Decoder::default();
+fn take<'a>(
+    input: &'a [u8],
+    protocol: Protocol,
+    lengths: &mut dyn Iterator<Item = usize>,
+) -> (Vec<Taken<'a>>, Decoder) {
+    let mut decoder = Decoder::new(protocol);
     let mut taken = Vec::new();
     let (mut at, mut arrived, mut awaited) = (0, 0, 0);
     loop {
@@ -75,18 +91,17 @@ fn take<'a>(input: &'a [u8], lengths: &mut dyn Iterator<Item = usize>) -> (Vec<T
                     _ => taken.push((step, at)),
                 }
             }
-            Step::Announced { put, line_bytes } => {
+            Step::Announced { put, bytes } => {
                 assert_eq!((used, put.value), (0, None), "it will be decoded again");
-                assert!(line_bytes <= arrived - at && line_bytes <= LINE_BYTES_MAX + 1, "{line_bytes}");
+                assert!(bytes > arrived - at, "the value is there");
+                assert!(bytes - put.value_bytes as usize <= LINE_BYTES_MAX + 3, "{bytes}");
                 check_request(&Request::Put(put));
                 if put.value_bytes > VALUE_ACCEPTED_BYTES_MAX {
-                    let value_bytes = put.value_bytes as usize;
-                    decoder.swallow(line_bytes, put.value_bytes.into());
-                    taken.push((refused(put), at + line_bytes + value_bytes + 2));
+                    decoder.swallow(bytes);
+                    taken.push((refused(put), at + bytes));
                     continue;
                 }
-                awaited = line_bytes + put.value_bytes as usize + 2;
-                assert!(awaited > arrived - at, "the value is there");
+                awaited = bytes;
             }
             // What is said at the end of something refused is nothing.
             Step::Say(b"") => assert!(used > 0, "nothing was said about nothing"),
@@ -97,7 +112,7 @@ fn take<'a>(input: &'a [u8], lengths: &mut dyn Iterator<Item = usize>) -> (Vec<T
             Step::Incomplete { bytes_min } => {
                 let left = arrived - at;
                 assert!(
-                    left < bytes_min && bytes_min <= LINE_BYTES_MAX + 1,
+                    left < bytes_min && bytes_min <= PACKET_BYTES_MAX.max(LINE_BYTES_MAX + 1),
                     "{left}, and {bytes_min} are wanted"
                 );
                 awaited = bytes_min;
@@ -137,7 +152,7 @@ fn one_step<'a>(decoder: &mut Decoder, input: &'a [u8]) -> (Step<'a>, usize) {
 
 /// A refused request, the same whether its value had arrived or not.
 fn refused(put: Put<'_>) -> Step<'_> {
-    Step::Announced { put: Put { value: None, ..put }, line_bytes: 0 }
+    Step::Announced { put: Put { value: None, ..put }, bytes: 0 }
 }
 
 fn check_request(request: &Request<'_>) {
@@ -156,9 +171,21 @@ fn check_request(request: &Request<'_>) {
             assert!(has_word && line.len() <= LINE_BYTES_MAX && !line.contains(&b'\n'), "{line:?}");
             return;
         }
+        Request::Control { control, .. } => {
+            match control {
+                Control::Stat { words } => assert!(words.len() <= KEY_BYTES_MAX),
+                Control::SaslAuth { mechanism, data } | Control::SaslStep { mechanism, data } => {
+                    assert!((1..=32).contains(&mechanism.len()) && data.len() <= LOGIN_BYTES_MAX);
+                }
+                _ => {}
+            }
+            return;
+        }
     };
     assert!((1..=KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
-    assert!(!key.iter().any(|byte| matches!(byte, b' ' | b'\n')), "{key:?}");
+    // A key of the binary protocol may be of any bytes.
+    let is_word = !key.iter().any(|byte| matches!(byte, b' ' | b'\n'));
+    assert!(is_word || matches!(style, Style::Binary(_)), "{key:?}");
     if let Style::Meta(flags) = style {
         check_flags(flags, key);
     }

@@ -11,8 +11,9 @@ mod settings;
 /// A name, and what is to be done with an input.
 type Target = (&'static str, fn(&[u8]));
 
-pub(crate) const TARGETS: [Target; 6] = [
+pub(crate) const TARGETS: [Target; 7] = [
     ("authfile", authfile::authfile),
+    ("decode_binary", decoder::binary),
     ("decode_classic", decoder::classic),
     ("decode_meta", decoder::meta),
     ("rights", rights::rights),

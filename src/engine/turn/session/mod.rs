@@ -28,6 +28,7 @@ use crate::engine::access::rights::{Granted, Rights};
 use crate::engine::stats::Counters;
 use crate::engine::watching::Observed;
 use crate::protocol::{Decoder, Owed, Step};
+use crate::settings::Protocol;
 
 /// For how long one store is retried, in ticks: a second. A client that stalls is closed after three tenths of one.
 const RETRY_TICKS_MAX: u32 = TICKS_PER_SECOND;
@@ -80,6 +81,13 @@ impl Session {
     #[must_use]
     pub fn with_descriptor(mut self, descriptor: i32) -> Session {
         self.descriptor = descriptor;
+        self
+    }
+
+    /// The same session, whose client may speak `protocol`, whatever `-B` says.
+    #[must_use]
+    pub fn speaking(mut self, protocol: Protocol) -> Session {
+        self.decoder = Decoder::new(protocol);
         self
     }
 
@@ -262,7 +270,7 @@ impl Engine {
         let login = self.settings().asks_for_password().then(Attempts::default);
         Session {
             stage: if login.is_some() { Stage::LoggingIn } else { Stage::Serving },
-            decoder: Decoder::default(),
+            decoder: Decoder::new(self.settings().protocol),
             counters: Arc::clone(&self.statistics().workers[worker]),
             login,
             is_secret: false,

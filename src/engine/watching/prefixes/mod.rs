@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrayvec::ArrayVec;
+use bytes::Buf;
 use dashmap::DashSet;
 
 use crate::clock::Tick;
@@ -20,7 +21,7 @@ use crate::engine::Engine;
 use crate::engine::stats::Counter;
 use crate::engine::turn::long_reply::{LongReply, Progress};
 use crate::protocol::uri;
-use crate::protocol::{Owed, StatLines};
+use crate::protocol::{Owed, StatLines, Style, reply};
 
 /// How many prefixes are counted; what comes after them is not. Source: memcached. Full, the registry takes some 160 bytes
 /// for each of them, the prefixes themselves, and the numbers that workers have of their own.
@@ -35,6 +36,10 @@ const OWN_TALLIES_MAX: usize = 131_072;
 
 /// How many prefixes one slice of a dump tells: at most some 45 KiB, and mostly a tenth of that.
 const SLICE_PREFIXES: usize = 128;
+
+/// How long the value of a packet gets that tells of prefixes, in bytes, before another packet goes on; in memcached
+/// there is never another.
+const DETAIL_BYTES_MAX: usize = 64 << 10;
 
 /// How many prefixes a session remembers, so that a client which uses a few of them in turn finds each at hand.
 const REMEMBERED_MAX: usize = 4;
@@ -246,8 +251,9 @@ impl Prefixes {
     }
 
     /// `stats detail dump`, as a job.
-    pub(in crate::engine) fn dump(&self) -> Dump {
-        Dump { next: 0, generation: self.generation.load(Ordering::Relaxed) }
+    pub(in crate::engine) fn dump(&self, style: Style<'static>) -> Dump {
+        let generation = self.generation.load(Ordering::Relaxed);
+        Dump { next: 0, generation, style, lines: Owed::default() }
     }
 }
 
@@ -257,6 +263,9 @@ pub(in crate::engine) struct Dump {
     /// Which prefix comes next.
     next: usize,
     generation: u32,
+    style: Style<'static>,
+    /// What was told of the prefixes before, while it waits to become the value of a packet.
+    lines: Owed,
 }
 
 impl LongReply for Dump {
@@ -267,13 +276,25 @@ impl LongReply for Dump {
             let left = listed.prefixes.get(self.next..).filter(|_| is_same).unwrap_or(&[]);
             left.iter().take(SLICE_PREFIXES).cloned().collect()
         };
-        slice.iter().for_each(|prefix| prefix.say(owed));
         self.next += slice.len();
-        if slice.is_full() {
-            return Progress::GoesOn;
+        if self.style == Style::Classic {
+            slice.iter().for_each(|prefix| prefix.say(owed));
+        } else {
+            slice.iter().for_each(|prefix| prefix.say(&mut self.lines));
         }
-        StatLines::new(owed).end();
-        Progress::Done
+        let is_last = !slice.is_full();
+        if self.style != Style::Classic && (is_last || self.lines.remaining() >= DETAIL_BYTES_MAX) {
+            let mut lines = std::mem::take(&mut self.lines);
+            if is_last {
+                lines.say(reply::END);
+            }
+            StatLines::new(self.style, owed).bytes("detailed", &lines.into_bytes());
+        }
+        if is_last {
+            StatLines::new(self.style, owed).end();
+            return Progress::Done;
+        }
+        Progress::GoesOn
     }
 }
 

@@ -102,7 +102,7 @@ fn a_dump_of_all_there_may_be_comes_in_slices() {
         engine.prefixes().count(&mut session, 0, format!("{number}{tail}:").as_bytes(), HIT);
     }
     let dump = |resets_after: usize| {
-        let (mut job, mut lines, mut slices) = (engine.prefixes().dump(), 0, 0);
+        let (mut job, mut lines, mut slices) = (engine.prefixes().dump(Style::Classic), 0, 0);
         loop {
             let mut owed = Owed::default();
             let progress = job.go_on(&engine, &mut owed, now);

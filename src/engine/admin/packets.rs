@@ -1,0 +1,65 @@
+//! Packets of the binary protocol that are about no key: what the administrative commands do, in other words.
+
+use crate::engine::admin::{COMMANDS, Call, flush, stats};
+use crate::engine::turn::then::Reason;
+use crate::engine::{Engine, Session, Then};
+use crate::protocol::{Control, Owed, Packet, Status, Style, Words};
+use crate::settings::VERSION;
+
+use crate::clock::Tick;
+
+impl Engine {
+    /// Does what `packet` asks for.
+    // Out of line, as `administer` is: it is seldom asked for.
+    #[inline(never)]
+    pub(in crate::engine) fn control(
+        &self,
+        session: &mut Session,
+        packet: Packet,
+        control: Control<'_>,
+        owed: &mut Owed,
+        now: Tick,
+    ) -> Option<Then> {
+        let style = Style::Binary(packet);
+        let (name, words) = match control {
+            Control::Flush { .. } => ("flush_all", &b""[..]),
+            Control::Stat { words } => ("stats", words),
+            Control::Noop => {
+                owed.say_success(packet, 0, b"");
+                return None;
+            }
+            Control::Quit => {
+                owed.say_success(packet, 0, b"");
+                return Some(Then::Close);
+            }
+            Control::Version => {
+                owed.say_success(packet, 0, VERSION.as_bytes());
+                return None;
+            }
+            Control::SaslList | Control::SaslAuth { .. } | Control::SaslStep { .. } => {
+                owed.say_status(packet, Status::UnknownCommand, None);
+                return None;
+            }
+            Control::Refused { status, closes } => {
+                owed.say_status(packet, status, None);
+                return closes.then(|| session.close(Reason::Error));
+            }
+        };
+        let words = Words::new(words);
+        let command = COMMANDS.iter().find(|command| command.name == name).expect("the table has both");
+        let allowed = command.allowed.with(words.clone());
+        if let Some(refusal) = session.granted().limits().and_then(|rights| allowed.refusal(rights)) {
+            style.say_refusal(refusal, owed);
+            return None;
+        }
+        let call = &mut Call { style, words, session, owed, now };
+        let then = match control {
+            Control::Flush { exptime } => {
+                flush::flush_by_packet(self, exptime, packet, call);
+                None
+            }
+            _ => stats::stats(self, call),
+        };
+        then.or(Some(Then::Again))
+    }
+}
