@@ -14,6 +14,15 @@ const ITEM_BYTES_MAX: usize = 2048;
 /// The longest line, without its end.
 const LINE_BYTES_MAX: usize = 2048;
 
+/// How much a connection may hold that logs in by packets, in bytes.
+const LOGIN_BYTES_MAX: usize = 24 + 32 + (16 << 10);
+
+/// The first byte of a reply in the binary protocol, and the length of its header.
+const REPLY_MAGIC: u8 = 0x81;
+const HEADER_BYTES: usize = 24;
+/// The opcode that asks for statistics.
+const STAT: u8 = 0x10;
+
 /// How many bytes can be owed for each byte received. The most is owed for ` k` in a `get`: two bytes, for which
 /// a whole item and its `VALUE` line come back. `stats settings` brings about 2 KB for its 15 bytes.
 const OWED_PER_BYTE_MAX: usize = (ITEM_BYTES_MAX + 300) / 2;
@@ -67,7 +76,7 @@ fn answer(bytes: &[u8], lengths: impl Iterator<Item = usize>) -> Result<(Vec<u8>
 
 fn check_limits(connection: &Connection, sent: usize) -> Result<(), String> {
     let (left, owed) = (connection.input_left(), connection.received.len());
-    if connection.ended.is_none() && left > LINE_BYTES_MAX + ITEM_BYTES_MAX {
+    if connection.ended.is_none() && left > LOGIN_BYTES_MAX.max(LINE_BYTES_MAX + ITEM_BYTES_MAX) {
         return Err(format!("{left} bytes of input are held"));
     }
     if owed > sent * OWED_PER_BYTE_MAX {
@@ -88,10 +97,25 @@ fn serve_the_next(engine: &Engine, now: Tick) -> Result<(), String> {
 /// `answer` without what two engines may say differently: counts of bytes read in one turn tell how the input was
 /// cut; dumps are in the order of keyed hashes, and a `stats cachedump` with a limit is of any items.
 fn comparable(answer: &[u8]) -> Vec<&[u8]> {
+    if answer.first() == Some(&REPLY_MAGIC) {
+        return packets(answer).filter(|packet| packet[1] != STAT).collect();
+    }
     let lines = answer.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"STAT "));
     let mut lines: Vec<_> =
         lines.map(|line| if line.starts_with(b"ITEM ") { b"ITEM" } else { line }).collect();
     let is_listed = |line: &&[u8]| line.starts_with(b"key=") || line.starts_with(b"mg ");
     lines.chunk_by_mut(|one, next| is_listed(one) && is_listed(next)).for_each(<[_]>::sort);
     lines
+}
+
+/// The packets that `answer` consists of.
+fn packets(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = answer;
+    std::iter::from_fn(move || {
+        let header = rest.get(..HEADER_BYTES)?;
+        let body_bytes = u32::from_be_bytes(header[8..12].try_into().expect("it is four bytes"));
+        let (packet, behind) = rest.split_at(HEADER_BYTES + body_bytes as usize);
+        rest = behind;
+        Some(packet)
+    })
 }
