@@ -7,10 +7,10 @@
 //! Rules:
 //! - The sender of a datagram can forge its address, and so make a server that answers flood another machine. So the
 //!   server does not answer datagrams from public addresses at all, not even with an error, nor any that could begin an
-//!   endless exchange. It never answers a reply, whatever port that comes from: requests begin with a small letter, and
-//!   no reply does.
+//!   endless exchange. It never answers a reply, whatever port that comes from: requests begin with a small letter or
+//!   the magic of a packet, and no reply does.
 //! - The server keeps nothing between datagrams: each is a session of its own. A reply that does not fit is replaced by
-//!   a line that says so, and datagrams that the system does not take at once are dropped. Each socket has one datagram
+//!   a line that says so, or dropped where the client speaks the binary protocol, and datagrams that the system does not take at once are dropped. Each socket has one datagram
 //!   and one reply in memory.
 //! - A socket belongs to one worker: memcached wakes all workers for each datagram, of which one gets it, and replies
 //!   to one client overtake each other. For more than one worker can do there is TCP.
@@ -30,7 +30,7 @@ use super::datagram_socket::DatagramSocket;
 use super::protected_mode;
 use super::shared::Shared;
 use crate::engine::{Session, Then};
-use crate::protocol::{Owed, reply};
+use crate::protocol::{Owed, REQUEST_MAGIC, reply};
 
 /// The longest datagram, in bytes: its length, with the header of UDP, is a number of 16 bits (RFC 768).
 const REQUEST_BYTES_MAX: usize = 64 << 10;
@@ -123,6 +123,10 @@ impl DatagramServer {
         let session = engine.session(self.worker).with_descriptor(self.socket.as_raw_fd());
         if let Err(line) = self.run(session, length).await {
             self.owed.clear();
+            if self.input[HEADER_BYTES] == REQUEST_MAGIC {
+                count(&engine.connections().dropped_datagrams);
+                return;
+            }
             self.owed.say(line);
         }
         if engine.verbosity() >= 2 {
@@ -211,7 +215,8 @@ fn request_id(datagram: &[u8]) -> Option<u16> {
     let (header, request) = datagram.split_first_chunk::<HEADER_BYTES>()?;
     let [id_high, id_low, _, _, total_high, total_low, _, _] = *header;
     let is_whole = u16::from_be_bytes([total_high, total_low]) == 1;
-    let may_be_request = request.first().is_some_and(u8::is_ascii_lowercase);
+    let may_be_request =
+        request.first().is_some_and(|byte| byte.is_ascii_lowercase() || *byte == REQUEST_MAGIC);
     (is_whole && may_be_request).then(|| u16::from_be_bytes([id_high, id_low]))
 }
 
@@ -240,6 +245,8 @@ mod tests {
             (frame([0, 1, 0, 0, 0, 1, 0, 0], b""), None),
             (frame([0, 1, 0, 0, 0, 1, 0, 0], b"ERROR\r\n"), None),
             (frame([0, 1, 0, 0, 0, 1, 0, 0], b"17\r\n"), None),
+            (frame([0, 1, 0, 0, 0, 1, 0, 0], b"\x80\x0a"), Some(1)),
+            (frame([0, 1, 0, 0, 0, 1, 0, 0], b"\x81\x0a"), None),
             (frame([0, 1, 0, 0, 0, 1, 0, 0], b"\r\nget a\r\n"), None),
             (b"\0\x01\0\0\0\x01\0".to_vec(), None),
             (b"get a\r\n".to_vec(), None),

@@ -17,7 +17,7 @@ pub(crate) mod uri;
 
 use crate::settings::Protocol;
 
-pub use binary::{Control, Packet, Status};
+pub use binary::{Control, Packet, REQUEST_MAGIC, Status};
 pub use login::{LoginStep, login_step};
 pub use meta::{Flags, KeyBuffer, Letters, SecondsLeft, Shown, decode_key, encode_key};
 pub use owed::Owed;

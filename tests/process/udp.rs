@@ -125,6 +125,20 @@ fn a_datagram_of_requests_is_answered_by_one_message() {
 }
 
 #[test]
+fn a_datagram_of_packets_is_answered_in_packets() {
+    let server = Server::start(&["-U", "-1"]);
+    let client = Client::of(&server);
+    let set = b"\x80\x11\0\x01\x08\0\0\0\0\0\0\x0a\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0kv";
+    let get = b"\x80\x0c\0\x01\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\0\0\0\0\0k";
+    let noop = b"\x80\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0";
+    let parts = client.parts(&framed(7, &[&set[..], get, noop].concat()));
+    let [Part { id: 7, number: 0, total: 1, payload }] = &parts[..] else { panic!("{parts:?}") };
+    assert_eq!(payload[..24][..16], *b"\x81\x0c\0\x01\x04\0\0\0\0\0\0\x06\0\0\0\x02");
+    assert_eq!(payload[24..30], *b"\0\0\0\x07kv");
+    assert_eq!(payload[30..], *b"\x81\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0");
+}
+
+#[test]
 fn nothing_is_kept_from_one_datagram_to_the_next() {
     let server = Server::start(&["-U", "-1"]);
     let client = Client::of(&server);

@@ -6,8 +6,8 @@
 mod packet;
 mod replies;
 
-pub use packet::Packet;
-pub(super) use packet::REQUEST_MAGIC;
+pub use packet::{Packet, REQUEST_MAGIC};
+
 pub use replies::Status;
 
 use super::{Count, Created, Delete, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style};

@@ -16,8 +16,8 @@
 
 use super::super::KEY_BYTES_MAX;
 
-/// The first byte of a request.
-pub(in crate::protocol) const REQUEST_MAGIC: u8 = 0x80;
+/// The first byte of a request in the binary protocol.
+pub const REQUEST_MAGIC: u8 = 0x80;
 /// The first byte of a reply.
 pub(super) const REPLY_MAGIC: u8 = 0x81;
 /// The length of a header, in bytes.
