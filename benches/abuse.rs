@@ -29,6 +29,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use fastrand::Rng;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::abusers::{Abusers, CROWD, OPERATORS, WRITERS};
@@ -37,7 +38,6 @@ use crate::common::client::Client;
 use crate::common::cores::Cores;
 use crate::common::histogram::Histogram;
 use crate::common::items::{Item, Values};
-use crate::common::random::Random;
 use crate::common::replies::Tally;
 use crate::common::report::{Table, median, megabytes, microseconds, percent, ratio};
 use crate::common::server::{Kind, Launch, Server, ServerOptions};
@@ -388,10 +388,10 @@ fn round<S: Read + Write>(
 /// Has the normal client send one request after the other, and says how long it waited for each.
 fn waits<S: Read + Write>(normal: &mut Client<S>, options: &Options, values: &Values) -> Result<Histogram> {
     let (mut histogram, mut batch, mut tally) = (Histogram::default(), Batch::default(), Tally::default());
-    let mut random = Random::seeded(7);
+    let mut random = Rng::with_seed(7);
     let end = Instant::now() + Duration::from_secs_f64(options.seconds);
     for number in 0u64.. {
-        let item = Item::new(random.below(options.items), VALUE_BYTES);
+        let item = Item::new(random.u64(..options.items), VALUE_BYTES);
         if number.is_multiple_of(SETS_EVERY) {
             batch.set(item, 0, values)
         } else {

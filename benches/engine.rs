@@ -12,6 +12,7 @@ mod common;
 
 use bytes::Buf;
 use clap::Parser;
+use fastrand::Rng;
 use ferrocached::clock::{Epoch, Tick};
 use ferrocached::engine::{Engine, Session};
 use ferrocached::protocol::Owed;
@@ -21,7 +22,6 @@ use nix::time::{ClockId, clock_gettime};
 use crate::common::batch::Batch;
 use crate::common::cores::Cores;
 use crate::common::items::{Item, Values};
-use crate::common::random::Random;
 use crate::common::replies::{Tally, check};
 use crate::common::report::{Table, whole};
 use crate::common::{Result, asked_to_measure};
@@ -121,11 +121,11 @@ impl Bare {
     }
 
     /// Nanoseconds for each key of a round of `workload`, on random ones of `keys`.
-    fn measure(&mut self, workload: &Workload, keys: u64, random: &mut Random) -> Result<f64> {
+    fn measure(&mut self, workload: &Workload, keys: u64, random: &mut Rng) -> Result<f64> {
         let turns = KEYS_PER_ROUND / workload.keys_per_turn;
         let mut batches = Vec::with_capacity(turns);
         for _ in 0..turns {
-            let number = |_| Item::new(random.below(keys), VALUE_BYTES);
+            let number = |_| Item::new(random.u64(..keys), VALUE_BYTES);
             let items: Vec<_> = (0..workload.keys_per_turn).map(number).collect();
             let mut batch = Batch::default();
             (workload.write)(&mut batch, &items, &self.values);
@@ -161,7 +161,7 @@ fn main() -> Result<()> {
     Cores::of_this_process()?.pin_generator()?;
     let mut table = Table::new(["CPU ns per key", "10,000 keys", "1,000,000 keys"]);
     let mut bares = KEYS.map(|keys| (keys, Bare::filled(keys)));
-    let mut random = Random::seeded(5);
+    let mut random = Rng::with_seed(5);
     for workload in WORKLOADS.iter().filter(|one| options.only.as_ref().is_none_or(|name| name == one.name)) {
         let mut row = vec![workload.name.to_owned()];
         for (keys, bare) in &mut bares {

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
+use fastrand::Rng;
 use ferrocached::clock::{Deadline, Tick};
 use ferrocached::store::{Cas, Change, Content, Draft, Marks, NoMemory, Store, StoreConfig};
 use nix::time::{ClockId, clock_gettime};
@@ -27,7 +28,6 @@ use crate::common::cores::Cores;
 use crate::common::generator::{Generator, Group, Limit, Script};
 use crate::common::histogram::Histogram;
 use crate::common::items::{Item, KEY_BYTES, Values};
-use crate::common::random::Random;
 use crate::common::replies::Tally;
 use crate::common::report::{Table, median, microseconds, ratio, whole};
 use crate::common::server::{Kind, Launch, Server, ServerOptions};
@@ -118,7 +118,7 @@ fn growth(options: &Options, cores: &Cores) -> Result<()> {
         let issued = Cell::new(FIRST_ITEMS);
         let sets = Growing { issued: &issued, items: options.items, depth: SETS_DEPTH, values: &values };
         // Keys of the older half: their sets were answered long ago.
-        let gets = Gets { random: Random::seeded(5), keys: || issued.get() / 2 };
+        let gets = Gets { random: Rng::with_seed(5), keys: || issued.get() / 2 };
         let groups = vec![Group::new(8, sets), Group::new(8, gets)];
         let mut generator = Generator::connect(server.port, groups, &values)?;
         let time = generator.run(Limit::Script(0))?;
@@ -216,13 +216,13 @@ impl Script for Growing<'_> {
 
 /// Single gets of keys below a bound that may move.
 struct Gets<Keys> {
-    random: Random,
+    random: Rng,
     keys: Keys,
 }
 
 impl<Keys: Fn() -> u64> Script for Gets<Keys> {
     fn next(&mut self, batch: &mut Batch) {
-        batch.get([Item::new(self.random.below((self.keys)()), SMALL_BYTES)]);
+        batch.get([Item::new(self.random.u64(..(self.keys)()), SMALL_BYTES)]);
     }
 }
 
@@ -252,7 +252,7 @@ fn beside_large_values(options: &Options, cores: &Cores) -> Result<()> {
         let reply_bytes = checked_reply_bytes(&mut client, LARGE, &values)?;
 
         for readers in [0, LARGE_READERS] {
-            let gets = Gets { random: Random::seeded(6), keys: || KEYS };
+            let gets = Gets { random: Rng::with_seed(6), keys: || KEYS };
             let groups = vec![
                 Group::new(10, gets),
                 Group::new(readers, Again { item: LARGE, depth: 1 }).discarding(reply_bytes),
@@ -306,8 +306,8 @@ fn beside_dumps(options: &Options, cores: &Cores) -> Result<()> {
         Client::connect(server.port)?.fill(all, 0, &values)?;
         let mut p99_alone = None;
         for is_dumped in [false, true] {
-            let gets = Gets { random: Random::seeded(7), keys: || options.dumped };
-            let sets = Sets { random: Random::seeded(8), keys: options.dumped, values: &values };
+            let gets = Gets { random: Rng::with_seed(7), keys: || options.dumped };
+            let sets = Sets { random: Rng::with_seed(8), keys: options.dumped, values: &values };
             let groups = vec![Group::new(8, gets), Group::new(2, sets)];
             let mut generator = Generator::connect(server.port, groups, &values)?;
             let is_over = AtomicBool::new(!is_dumped);
@@ -370,14 +370,14 @@ fn dump(port: u16, is_over: &AtomicBool) -> Result<u64> {
 
 /// Single sets of keys below a bound.
 struct Sets<'a> {
-    random: Random,
+    random: Rng,
     keys: u64,
     values: &'a Values,
 }
 
 impl Script for Sets<'_> {
     fn next(&mut self, batch: &mut Batch) {
-        batch.set(Item::new(self.random.below(self.keys), SMALL_BYTES), 0, self.values);
+        batch.set(Item::new(self.random.u64(..self.keys), SMALL_BYTES), 0, self.values);
     }
 }
 

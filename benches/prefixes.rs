@@ -11,13 +11,13 @@ mod common;
 use std::time::Duration;
 
 use clap::Parser;
+use fastrand::Rng;
 
 use crate::common::batch::Batch;
 use crate::common::client::Client;
 use crate::common::cores::Cores;
 use crate::common::generator::{Generator, Group, Limit, Script};
 use crate::common::items::{Item, Values};
-use crate::common::random::Random;
 use crate::common::report::{Table, median, ratio, whole};
 use crate::common::server::{Kind, Launch, Server, ServerOptions};
 use crate::common::{Result, asked_to_measure};
@@ -117,7 +117,7 @@ fn measure(workload: &Workload, options: &Options, cores: &Cores) -> Result<Vec<
         let mut client = Client::connect(server.port)?;
         client.fill((0..options.keys).map(|number| Item::new(number, VALUE_BYTES)), 0, &values)?;
         client.await_index()?;
-        let script = Gets { workload, keys: options.keys, random: Random::seeded(3) };
+        let script = Gets { workload, keys: options.keys, random: Rng::with_seed(3) };
         let mut generator = Generator::connect(server.port, vec![Group::new(CONNECTIONS, script)], &values)?;
         generator.run(limit)?;
         contestants.push((state, server, client, generator));
@@ -142,14 +142,14 @@ fn measure(workload: &Workload, options: &Options, cores: &Cores) -> Result<Vec<
 struct Gets<'a> {
     workload: &'a Workload,
     keys: u64,
-    random: Random,
+    random: Rng,
 }
 
 impl Script for Gets<'_> {
     fn next(&mut self, batch: &mut Batch) {
         for _ in 0..self.workload.depth {
             let keys = 0..self.workload.keys_per_get;
-            batch.get(keys.map(|_| Item::new(self.random.below(self.keys), VALUE_BYTES)));
+            batch.get(keys.map(|_| Item::new(self.random.u64(..self.keys), VALUE_BYTES)));
         }
     }
 }

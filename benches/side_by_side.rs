@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use fastrand::Rng;
 
 use crate::common::batch::Batch;
 use crate::common::chart::{Bars, draw_bars};
@@ -22,7 +23,7 @@ use crate::common::cores::Cores;
 use crate::common::generator::{Generator, Group, Limit, Script};
 use crate::common::histogram::Histogram;
 use crate::common::items::{Item, Values};
-use crate::common::random::{Random, Zipf};
+use crate::common::random::Zipf;
 use crate::common::replies::Tally;
 use crate::common::report::{Table, median, microseconds, percent, ratio, whole};
 use crate::common::server::{Kind, Launch, Server, ServerOptions};
@@ -276,7 +277,7 @@ fn measure(workload: &Workload, options: &Options, cores: &Cores) -> Result<Vec<
             client.fill((0..keys).map(|number| Item::new(number, workload.value_bytes)), 0, values)?;
             client.await_index()?;
         }
-        let talk = Talk { workload, values, draws: &draws, next: 0, random: Random::seeded(3) };
+        let talk = Talk { workload, values, draws: &draws, next: 0, random: Rng::with_seed(3) };
         let generator =
             Generator::connect(server.port, vec![Group::new(workload.connections, talk)], values)?;
         contestants.push((server, generator, Vec::new()));
@@ -326,11 +327,11 @@ fn start(kind: Kind, workload: &Workload, keys: u64, options: &Options, cores: &
 /// Which key comes when, decided before the clock runs; every server is asked the same.
 fn draw_keys(workload: &Workload, keys: u64) -> Vec<u32> {
     const DRAWS: usize = 1 << 22;
-    let mut random = Random::seeded(2);
+    let mut random = Rng::with_seed(2);
     let zipf = workload.zipf.map(|exponent| Zipf::new(keys, exponent));
     let draw = || match &zipf {
         Some(zipf) => zipf.scattered(&mut random) as u32,
-        None => random.below(keys) as u32,
+        None => random.u64(..keys) as u32,
     };
     std::iter::repeat_with(draw).take(DRAWS).collect()
 }
@@ -340,7 +341,7 @@ struct Talk<'a> {
     values: &'a Values,
     draws: &'a [u32],
     next: usize,
-    random: Random,
+    random: Rng,
 }
 
 impl Talk<'_> {
@@ -355,7 +356,7 @@ impl Script for Talk<'_> {
     fn next(&mut self, batch: &mut Batch) {
         for _ in 0..self.workload.depth {
             let sets = self.workload.sets_per_hundred;
-            if sets > 0 && self.random.below(100) < sets {
+            if sets > 0 && self.random.u64(..100) < sets {
                 batch.set(self.item(), 0, self.values);
             } else if self.workload.meta {
                 batch.meta_get([self.item()]);
@@ -380,7 +381,7 @@ fn count_system_calls(options: &Options, cores: &Cores) -> Result<()> {
         }
         let draws = draw_keys(&GETS, KEYS);
         let talk =
-            Talk { workload: &GETS, values: &values, draws: &draws, next: 0, random: Random::seeded(3) };
+            Talk { workload: &GETS, values: &values, draws: &draws, next: 0, random: Rng::with_seed(3) };
         let mut generator = Generator::connect(server.port, vec![Group::new(1, talk)], &values)?;
         generator.run(Limit::Operations(1))?;
         let calls = trace(&server, || generator.run(Limit::Operations(GETS_COUNTED)).map(drop))?;

@@ -17,13 +17,13 @@ use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
 use clap::Parser;
+use fastrand::Rng;
 
 use crate::common::batch::Batch;
 use crate::common::client::Client;
 use crate::common::cores::Cores;
 use crate::common::generator::{Generator, Group, Limit, Script};
 use crate::common::items::{Item, Values};
-use crate::common::random::Random;
 use crate::common::report::{Table, median, ratio, whole};
 use crate::common::server::{Kind, Launch, Server, ServerOptions};
 use crate::common::{Result, asked_to_measure};
@@ -144,7 +144,7 @@ fn measure(kind: Kind, depth: usize, options: &Options, cores: &Cores, table: &m
     for round in 0..options.rounds {
         eprintln!("{}, {depth} at once, round {} …", kind.name(), round + 1);
         for contestant in &mut contestants {
-            let gets = Gets { random: Random::seeded(round as u64), keys: options.keys, depth };
+            let gets = Gets { random: Rng::with_seed(round as u64), keys: options.keys, depth };
             let mut generator =
                 Generator::connect(contestant.server.port, vec![Group::new(CONNECTIONS, gets)], &values)?;
             let before = contestant.server.cpu()?;
@@ -176,7 +176,7 @@ fn measure(kind: Kind, depth: usize, options: &Options, cores: &Cores, table: &m
 
 /// Gets of keys at random, so many at once.
 struct Gets {
-    random: Random,
+    random: Rng,
     keys: u64,
     depth: usize,
 }
@@ -184,7 +184,7 @@ struct Gets {
 impl Script for Gets {
     fn next(&mut self, batch: &mut Batch) {
         for _ in 0..self.depth {
-            batch.get([Item::new(self.random.below(self.keys), VALUE_BYTES)]);
+            batch.get([Item::new(self.random.u64(..self.keys), VALUE_BYTES)]);
         }
     }
 }

@@ -19,6 +19,7 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use fastrand::Rng;
 use ferrocached::config::{Row, example, option_table, suboption_table};
 
 use dialogue::pattern::Caught;
@@ -142,13 +143,10 @@ fn of_this_project(target: &str) -> Vec<Vec<u8>> {
 
 /// Choices for the model at random, under the circumstances of this number.
 fn choices(number: u8) -> Vec<u8> {
-    let mut state = u64::from(number) + 1;
-    let random = std::iter::repeat_with(|| {
-        // Knuth's MMIX generator; its upper bits are the better ones.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    });
-    std::iter::once(number).chain(random.take(DIALOGUE_BYTES_MAX)).collect()
+    let mut random = Rng::with_seed(number.into());
+    let mut choices = vec![number; 1 + DIALOGUE_BYTES_MAX];
+    random.fill(&mut choices[1..]);
+    choices
 }
 
 /// The example of a settings file, and every option and sub-option as an argument.

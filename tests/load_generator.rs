@@ -6,10 +6,12 @@ mod common;
 
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use common::batch::Batch;
 use common::histogram::Histogram;
 use common::items::{Item, Values};
-use common::random::{Random, Zipf};
+use common::random::Zipf;
 use common::replies::{Tally, check};
 use common::traces::{ETC_ZIPF_1_0, Scale};
 
@@ -138,7 +140,7 @@ fn zipf_ranks_come_as_often_as_they_should() {
     const COUNT: u64 = 1_000;
     for exponent in [0.8, 0.99, 1.0, 1.1] {
         let zipf = Zipf::new(COUNT, exponent);
-        let mut random = Random::seeded(4);
+        let mut random = Rng::with_seed(4);
         let mut seen = vec![0u32; COUNT as usize];
         for _ in 0..DRAWS {
             seen[zipf.rank(&mut random) as usize] += 1;

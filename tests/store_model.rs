@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use bytes::Bytes;
+use fastrand::Rng;
 use ferrocached::clock::{Deadline, Tick};
 use ferrocached::store::{
     Access, Cas, Change, Content, Draft, FLUSHES_MAX, Hashed, Item, Lookup, Marks, NoMemory, Store,
@@ -184,18 +185,17 @@ fn many_threads_see_whole_values_of_their_keys() {
     // Every value is one byte over and over, the key's first; and every length of it is fine.
     let store = &store;
     let work = |seed: u64| {
-        let mut random = seed;
+        let mut random = Rng::with_seed(seed);
         for step in 0..60_000u64 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let key = (random >> 40) % 3000;
+            let key = random.u64(..3000);
             let name = format!("{key:05}");
             let name = name.as_bytes();
             let mut hash = store.hash(name);
             let now = Tick(20 + step as u32 / 100);
             store.hint_index(&mut hash);
             let _ = store.hint_item(&mut hash);
-            if random >> 32 & 3 == 0 {
-                let len = if random >> 24 & 63 == 0 { 100_000 } else { (random >> 16 & 0xfff) as usize };
+            if random.u8(..4) == 0 {
+                let len = if random.u8(..64) == 0 { 100_000 } else { random.usize(..4096) };
                 let value = vec![name[4]; len];
                 let draft = Draft {
                     content: Content::Whole(&value),
@@ -204,7 +204,7 @@ fn many_threads_see_whole_values_of_their_keys() {
                     cas: Cas::Next,
                     marks: Marks::default(),
                 };
-                let joins = random >> 20 & 3 == 0;
+                let joins = random.u8(..4) == 0;
                 let decide = |found: Lookup<'_>| match found.item() {
                     // Readers may hold the value that grows here.
                     Some(item) if joins && item.value.len() < 200_000 => {
@@ -262,7 +262,7 @@ struct Model {
     /// How many items may still be there that were flushed by prefix.
     flushed: usize,
     now: Tick,
-    random: u64,
+    random: Rng,
     last_cas: u64,
     /// How many new items were stored.
     stored: u64,
@@ -312,7 +312,7 @@ impl Model {
             known: HashMap::new(),
             flushed: 0,
             now: Tick(20),
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            random: Rng::with_seed(seed),
             last_cas: 0,
             stored: 0,
             kept: Vec::new(),
@@ -323,11 +323,7 @@ impl Model {
 
     /// A number below `below`.
     fn random(&mut self, below: u64) -> u64 {
-        // xorshift64* (Vigna 2016).
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % below
+        self.random.u64(..below)
     }
 
     fn step(&mut self) {

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use fastrand::Rng;
 use ferrocached::clock::{Deadline, Tick};
 use ferrocached::store::{Access, Cas, Change, Content, Cursor, Draft, Marks, Store, StoreConfig};
 
@@ -148,14 +149,14 @@ fn many_walks_and_writers_at_once_see_whole_entries() {
     std::thread::scope(|scope| {
         for seed in 1..=2 {
             scope.spawn(move || {
-                let mut random = Random::new(seed);
+                let mut random = Rng::with_seed(seed);
                 for _ in 0..60_000 {
-                    let number = stays + random.below(5000);
-                    let len = if random.below(50) == 0 { 40_000 } else { random.below(100) };
+                    let number = stays + random.u64(..5000);
+                    let len = if random.u64(..50) == 0 { 40_000 } else { random.u64(..100) };
                     put(store, number, &value(number, len), Deadline::NEVER, Tick(20));
-                    if random.below(4) == 0 {
+                    if random.u64(..4) == 0 {
                         // What is used stays.
-                        let key = key(random.below(stays));
+                        let key = key(random.u64(..stays));
                         store.read(store.hash(&key), Tick(20), Access::Use, |_| ());
                     }
                 }
@@ -228,11 +229,11 @@ fn hold(weather: Weather) {
 /// One walk through one store: the naive twin knows the value of each key, and which have been there all along.
 fn walk_through(weather: Weather, seed: u64) {
     let store = store(weather);
-    let mut random = Random::new(seed);
+    let mut random = Rng::with_seed(seed);
     let now = Tick(20);
     let mut known = HashMap::new();
     for number in 0..weather.at_first {
-        let content = value(number, random.below(weather.value_bytes_max));
+        let content = value(number, random.u64(..weather.value_bytes_max));
         put(&store, number, &content, Deadline::NEVER, now);
         known.insert(number, content);
     }
@@ -250,16 +251,16 @@ fn walk_through(weather: Weather, seed: u64) {
             assert!(entry.item.value == known[&number], "an entry is as it was stored last");
             assert!(met.insert(number), "no key is met twice");
         });
-        if random.below(20) == 0 {
+        if random.u64(..20) == 0 {
             store.validate();
         }
         if !goes_on {
             break;
         }
         for _ in 0..weather.changes_per_slice {
-            let number = random.below(weather.keys);
-            if random.below(100) < weather.stores_percent {
-                let content = value(number, random.below(weather.value_bytes_max));
+            let number = random.u64(..weather.keys);
+            if random.u64(..100) < weather.stores_percent {
+                let content = value(number, random.u64(..weather.value_bytes_max));
                 if !put(&store, number, &content, Deadline::NEVER, now) {
                     there_all_along.remove(&number);
                 }
@@ -270,7 +271,7 @@ fn walk_through(weather: Weather, seed: u64) {
                 there_all_along.remove(&number);
             }
         }
-        if random.below(1000) < weather.flushes {
+        if random.u64(..1000) < weather.flushes {
             store.flush();
             there_all_along.clear();
         }
@@ -281,22 +282,5 @@ fn walk_through(weather: Weather, seed: u64) {
     }
     if weather.changes_per_slice == 0 {
         assert_eq!(met.len() as u64, weather.at_first);
-    }
-}
-
-/// xorshift64* (Vigna 2016).
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// A number below `below`, or 0.
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % below.max(1)
     }
 }

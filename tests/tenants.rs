@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use fastrand::Rng;
 use ferrocached::clock::{Epoch, Tick};
 use ferrocached::engine::access::rights::Rights;
 use ferrocached::engine::{Engine, Session, Then};
@@ -45,7 +46,7 @@ struct Model {
     sessions: Vec<Session>,
     /// By user prefix with its separator, or `""` for what belongs to none; then by the name within it.
     maps: BTreeMap<&'static str, BTreeMap<String, Known>>,
-    random: u64,
+    random: Rng,
     hits: u64,
 }
 
@@ -85,7 +86,7 @@ impl Model {
         };
         let sessions = RIGHTS.iter().map(session).collect();
         let maps = ["a:", "ab:", "b:", ""].map(|prefix| (prefix, BTreeMap::new())).into();
-        let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let random = Rng::with_seed(seed);
         Model { engine, now, sessions, maps, random, hits: 0 }
     }
 
@@ -98,10 +99,7 @@ impl Model {
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        // Knuth's generator; its high bits are the random ones.
-        self.random =
-            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) % bound
+        self.random.u64(..bound)
     }
 
     fn name(&mut self) -> String {

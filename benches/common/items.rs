@@ -1,6 +1,8 @@
 //! The items of every bench: a number decides key and value, so that any reply can be checked by comparing memory.
 
-use crate::common::random::{Random, mix};
+use fastrand::Rng;
+
+use crate::common::random::mix;
 
 /// The shortest key: `key-` and twelve digits.
 pub(crate) const KEY_BYTES: u16 = 16;
@@ -58,10 +60,10 @@ pub(crate) struct Values {
 impl Values {
     /// A value tells its key, but for one chance in some ten thousands.
     pub(crate) fn by_key() -> Self {
-        let mut random = Random::seeded(1);
+        let mut random = Rng::with_seed(1);
         let words = (VALUE_BYTES_MAX + PLACES) / 8;
         // Printable bytes: a trace of a failing run can be read.
-        let pool = (0..words).flat_map(|_| random.number().to_le_bytes().map(|byte| b'0' + (byte & 0x3f)));
+        let pool = (0..words).flat_map(|_| random.u64(..).to_le_bytes().map(|byte| b'0' + (byte & 0x3f)));
         Self { pool: pool.collect() }
     }
 

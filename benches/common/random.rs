@@ -1,33 +1,8 @@
-//! Seeded randomness: the same numbers on every machine and in every run.
+//! What the benches draw, the same on every machine and in every run: numbers that belong to a key, and ranks of keys.
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-#[derive(Clone)]
-pub(crate) struct Random {
-    state: u64,
-}
+use fastrand::Rng;
 
-impl Random {
-    pub(crate) fn seeded(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    pub(crate) fn number(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.state)
-    }
-
-    /// A number in `0..bound`; the bias of multiply-and-shift is below `bound / 2^64`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
-    }
-
-    /// A number in `0.0..1.0`.
-    pub(crate) fn fraction(&mut self) -> f64 {
-        fraction_of(self.number())
-    }
-}
-
-/// The finaliser of SplitMix64: a bijection that spreads every bit of `number`.
+/// The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a bijection that spreads every bit of `number`.
 pub(crate) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -61,22 +36,22 @@ impl Zipf {
         Self { count, exponent, area }
     }
 
-    pub(crate) fn rank(&self, random: &mut Random) -> u64 {
+    pub(crate) fn rank(&self, random: &mut Rng) -> u64 {
         loop {
-            let envelope = self.envelope(random.fraction());
+            let envelope = self.envelope(random.f64());
             let rank = (envelope + 1.0).floor();
             let mut share = rank.powf(-self.exponent);
             if rank > 1.0 {
                 share *= envelope.powf(self.exponent);
             }
-            if random.fraction() < share && rank as u64 <= self.count {
+            if random.f64() < share && rank as u64 <= self.count {
                 return rank as u64 - 1;
             }
         }
     }
 
     /// A rank given away to a key: neighbours in popularity are not neighbours in number.
-    pub(crate) fn scattered(&self, random: &mut Random) -> u64 {
+    pub(crate) fn scattered(&self, random: &mut Rng) -> u64 {
         scatter(self.rank(random), self.count)
     }
 

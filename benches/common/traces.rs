@@ -3,8 +3,10 @@
 //! A trace is a function of its seed, the memory it is meant for and the number of requests; every server is asked the
 //! same. Sizes belong to a key: an item has the same size whenever it comes.
 
+use fastrand::Rng;
+
 use crate::common::items::Item;
-use crate::common::random::{Random, Zipf, fraction_of, mix};
+use crate::common::random::{Zipf, fraction_of, mix};
 
 /// What a trace is fitted to.
 #[derive(Clone, Copy)]
@@ -58,7 +60,7 @@ const ETC_FOOTPRINT_BYTES: u64 = 300;
 fn etc(scale: Scale, exponent: f64) -> Lookups {
     // Four to five times what fits.
     let zipf = Zipf::new(scale.memory_bytes * 9 / 2 / ETC_FOOTPRINT_BYTES, exponent);
-    let mut random = Random::seeded(11);
+    let mut random = Rng::with_seed(11);
     Box::new(move || forever(etc_item(zipf.scattered(&mut random))))
 }
 
@@ -68,7 +70,7 @@ fn scans(scale: Scale) -> Lookups {
     const SCANNED: u64 = PERIOD / 5;
     const FIRST_SCANNED: u64 = 1_000_000_000;
     let zipf = Zipf::new(scale.memory_bytes * 5 / 4 / ETC_FOOTPRINT_BYTES, 0.9);
-    let mut random = Random::seeded(12);
+    let mut random = Rng::with_seed(12);
     let mut serial = 0;
     Box::new(move || {
         serial += 1;
@@ -84,7 +86,7 @@ fn shifting_keys(scale: Scale) -> Lookups {
     let keys = scale.memory_bytes / ETC_FOOTPRINT_BYTES;
     let zipf = Zipf::new(keys, 0.8);
     let phase_requests = (scale.requests / 8).max(1);
-    let mut random = Random::seeded(13);
+    let mut random = Rng::with_seed(13);
     let mut serial = 0;
     Box::new(move || {
         let first = serial / phase_requests * (keys / 2);
@@ -97,7 +99,7 @@ fn shifting_keys(scale: Scale) -> Lookups {
 /// A third of the keys lives 2 seconds, a third 6 seconds, a third for ever.
 fn expiring(scale: Scale) -> Lookups {
     let zipf = Zipf::new(scale.memory_bytes * 3 / ETC_FOOTPRINT_BYTES, 0.9);
-    let mut random = Random::seeded(14);
+    let mut random = Rng::with_seed(14);
     Box::new(move || {
         let number = zipf.scattered(&mut random);
         Lookup { item: etc_item(number), ttl_seconds: [2, 6, 0][(mix(number ^ 0x77) % 3) as usize] }
@@ -109,7 +111,7 @@ fn shifting_sizes(scale: Scale) -> Lookups {
     const MEAN_BYTES: [u64; 5] = [120, 2_000, 500, 8_000, 200];
     let phase_requests = scale.requests.div_ceil(MEAN_BYTES.len() as u64);
     let zipfs = MEAN_BYTES.map(|mean| Zipf::new((scale.memory_bytes * 2 / (mean + 80)).max(1), 0.9));
-    let mut random = Random::seeded(15);
+    let mut random = Rng::with_seed(15);
     let mut serial = 0;
     Box::new(move || {
         let phase = (serial / phase_requests) as usize % MEAN_BYTES.len();
@@ -126,9 +128,9 @@ fn mixed_sizes(scale: Scale) -> Lookups {
     const FIRST_LARGE: u64 = 1_000_000_000;
     let small = Zipf::new(scale.memory_bytes * 3 / ETC_FOOTPRINT_BYTES, 1.0);
     let large = Zipf::new((scale.memory_bytes / 300_000).max(1), 0.9);
-    let mut random = Random::seeded(16);
+    let mut random = Rng::with_seed(16);
     Box::new(move || {
-        if random.below(1000) < 3 {
+        if random.u64(..1000) < 3 {
             let number = FIRST_LARGE + large.scattered(&mut random);
             forever(Item::new(number, 100_000 + (mix(number) % 400_000) as u32))
         } else {

@@ -7,6 +7,8 @@ mod model;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use fastrand::Rng;
+
 use model::{Model, Scenario};
 
 const TINY: Scenario = Scenario {
@@ -48,8 +50,8 @@ fn run(requests: u64, scenario: Scenario) {
     for seed in seeds {
         let mut step = 0;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut random = seed;
-            let mut model = Model::new(scenario, |below| splitmix(&mut random) % below);
+            let mut random = Rng::with_seed(seed);
+            let mut model = Model::new(scenario, |below| random.u64(..below));
             while step < requests {
                 model.step();
                 step += 1;
@@ -61,14 +63,4 @@ fn run(requests: u64, scenario: Scenario) {
             resume_unwind(panic);
         }
     }
-}
-
-/// The next of a sequence of numbers that is all there is to know of its seed (Steele et al., "Fast splittable
-/// pseudorandom number generators", 2014).
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
 }

@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use fastrand::Rng;
 use ferrocached::clock::Epoch;
 use ferrocached::engine::Engine;
 use ferrocached::settings::Settings;
@@ -31,46 +32,9 @@ const GARBAGE_BYTES_MAX: usize = 4096;
 const SHORT: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(300);
 
-/// The state of a xorshift generator: `xorshift64*` of Vigna, "An experimental exploration of Marsaglia's xorshift
-/// generators, scrambled" (2016).
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Random {
-        // Neighbouring seeds must not give neighbouring sequences, and the state must not be 0.
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        random.next();
-        random
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
-    }
-
-    /// A number below `end`, which is not 0.
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("it is below a usize")
-    }
-
-    fn chance(&mut self, one_in: usize) -> bool {
-        self.below(one_in) == 0
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-}
-
 #[test]
 fn random_bytes_are_survived() {
-    try_seeds(|random| (0..random.below(GARBAGE_BYTES_MAX)).map(|_| random.byte()).collect());
+    try_seeds(|random| (0..random.usize(..GARBAGE_BYTES_MAX)).map(|_| random.u8(..)).collect());
 }
 
 #[test]
@@ -83,10 +47,10 @@ fn dialogues_that_were_tampered_with_are_survived() {
     let material = material();
     try_seeds(|random| {
         let mut bytes = Vec::new();
-        for _ in 0..1 + random.below(5) {
-            bytes.extend_from_slice(random.pick::<Vec<u8>>(&material));
+        for _ in 0..1 + random.usize(..5) {
+            bytes.extend_from_slice(pick::<Vec<u8>>(random, &material));
         }
-        for _ in 0..random.below(8) {
+        for _ in 0..random.usize(..8) {
             tamper(&mut bytes, &material, random);
         }
         bytes
@@ -107,7 +71,7 @@ fn material() -> Vec<Vec<u8>> {
 }
 
 /// Lines made of words that mean something somewhere.
-fn words(random: &mut Random) -> Vec<u8> {
+fn words(random: &mut Rng) -> Vec<u8> {
     const WORDS: [&str; 80] = [
         "get",
         "gets",
@@ -193,28 +157,24 @@ fn words(random: &mut Random) -> Vec<u8> {
     /// The first so many of them are verbs.
     const VERBS: usize = 22;
     let mut bytes = Vec::new();
-    for _ in 0..1 + random.below(30) {
-        let any = random.chance(4);
-        let verb = WORDS[random.below(if any { WORDS.len() } else { VERBS })];
+    for _ in 0..1 + random.usize(..30) {
+        let any = random.u8(..4) == 0;
+        let verb = WORDS[random.usize(..if any { WORDS.len() } else { VERBS })];
         bytes.extend_from_slice(verb.as_bytes());
-        for _ in 0..random.below(8) {
+        for _ in 0..random.usize(..8) {
             bytes.push(b' ');
-            bytes.extend_from_slice(random.pick(&WORDS).as_bytes());
+            bytes.extend_from_slice(pick(random, &WORDS).as_bytes());
         }
-        if random.chance(50) {
-            bytes.resize(bytes.len() + random.below(2500), b'x');
+        if random.u8(..50) == 0 {
+            bytes.resize(bytes.len() + random.usize(..2500), b'x');
         }
-        bytes.extend_from_slice(random.pick::<&[u8]>(&[
-            &b"\r\n"[..],
-            b"\r\n",
-            b"\r\n",
-            b"\r\n",
-            b"\n",
-            b" ",
-        ]));
-        if random.chance(2) {
+        bytes.extend_from_slice(pick::<&[u8]>(
+            random,
+            &[&b"\r\n"[..], b"\r\n", b"\r\n", b"\r\n", b"\n", b" "],
+        ));
+        if random.u8(..2) == 0 {
             // What may be a block for the line before.
-            let length = *random.pick(&[0, 1, 2, 5, 10, 100, 2047]);
+            let length = *pick(random, &[0, 1, 2, 5, 10, 100, 2047]);
             bytes.resize(bytes.len() + length, b'7');
             bytes.extend_from_slice(b"\r\n");
         }
@@ -222,20 +182,25 @@ fn words(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-fn tamper(bytes: &mut Vec<u8>, material: &[Vec<u8>], random: &mut Random) {
+/// One of those in `from`, of which there is one at least.
+fn pick<'a, T>(random: &mut Rng, from: &'a [T]) -> &'a T {
+    &from[random.usize(..from.len())]
+}
+
+fn tamper(bytes: &mut Vec<u8>, material: &[Vec<u8>], random: &mut Rng) {
     const TELLING: &[u8] = b" \r\n\0-+0129{\x7f\x80\xff";
-    let at = random.below(bytes.len().max(1)).min(bytes.len());
-    let end = (at + random.below(20)).min(bytes.len());
-    match random.below(7) {
-        0 if at < bytes.len() => bytes[at] = random.byte(),
-        1 if at < bytes.len() => bytes[at] = *random.pick(TELLING),
-        2 => bytes.insert(at, *random.pick(TELLING)),
+    let at = random.usize(..bytes.len().max(1)).min(bytes.len());
+    let end = (at + random.usize(..20)).min(bytes.len());
+    match random.usize(..7) {
+        0 if at < bytes.len() => bytes[at] = random.u8(..),
+        1 if at < bytes.len() => bytes[at] = *pick(random, TELLING),
+        2 => bytes.insert(at, *pick(random, TELLING)),
         3 => drop(bytes.drain(at..end)),
         4 => {
-            let again = bytes[at..end].repeat(1 + random.below(3));
+            let again = bytes[at..end].repeat(1 + random.usize(..3));
             bytes.splice(at..at, again);
         }
-        5 => drop(bytes.splice(at..at, random.pick(material).iter().copied())),
+        5 => drop(bytes.splice(at..at, pick(random, material).iter().copied())),
         _ => bytes.truncate(at),
     }
 }
@@ -249,19 +214,19 @@ fn every_meta_line_is_answered_or_quiet() {
     let (epoch, now) = Epoch::starting_at(UNIX_SECONDS);
     let engine = Engine::new(Settings { threads: 1, ..Settings::default() }, epoch);
     let mut connection = Connection::new(&engine, 0, false);
-    let random = &mut Random::new(7);
+    let random = &mut Rng::with_seed(7);
     for _ in 0..30_000 {
-        let verb = *random.pick(&["mg", "ms", "md", "ma"]);
-        let mut line = format!("{verb} {}", random.pick(&["k", "aw==", "n", "bb=="]));
-        let length = *random.pick(&[0, 1, 7]);
+        let verb = *pick(random, &["mg", "ms", "md", "ma"]);
+        let mut line = format!("{verb} {}", pick(random, &["k", "aw==", "n", "bb=="]));
+        let length = *pick(random, &[0, 1, 7]);
         if verb == "ms" {
             line += &format!(" {length}");
         }
         let mut is_quiet = false;
-        for _ in 0..random.below(6) {
-            let flag = char::from(*random.pick(FLAGS));
+        for _ in 0..random.usize(..6) {
+            let flag = char::from(*pick(random, FLAGS));
             is_quiet |= flag == 'q';
-            line += &format!(" {flag}{}", random.pick(&ARGUMENTS));
+            line += &format!(" {flag}{}", pick(random, &ARGUMENTS));
         }
         let value = if verb == "ms" { "7".repeat(length) + "\r\n" } else { String::new() };
         connection
@@ -281,7 +246,7 @@ fn every_meta_line_is_answered_or_quiet() {
 }
 
 /// Throws what `garbage` makes of each seed, until the time is over.
-fn try_seeds(garbage: impl Fn(&mut Random) -> Vec<u8>) {
+fn try_seeds(garbage: impl Fn(&mut Rng) -> Vec<u8>) {
     let given = std::env::var("FERROCACHED_SEED").ok();
     let given = given.map(|seed| seed.parse::<u64>().expect("FERROCACHED_SEED is a number"));
     let is_long = std::env::var_os("FERROCACHED_LONG").is_some();
@@ -289,8 +254,8 @@ fn try_seeds(garbage: impl Fn(&mut Random) -> Vec<u8>) {
     let first = if is_long { now.as_secs() << 24 } else { 1 };
     let begin = Instant::now();
     for seed in given.unwrap_or(first).. {
-        let bytes = garbage(&mut Random::new(seed));
-        let survived = catch_unwind(AssertUnwindSafe(|| throw_in_pieces(&bytes, &mut Random::new(!seed))));
+        let bytes = garbage(&mut Rng::with_seed(seed));
+        let survived = catch_unwind(AssertUnwindSafe(|| throw_in_pieces(&bytes, &mut Rng::with_seed(!seed))));
         let survived = survived.unwrap_or_else(|_| Err("it panicked".to_owned()));
         if let Err(error) = survived {
             panic!("FERROCACHED_SEED={seed}: {error}\nthe garbage was {}", shown(&bytes));
@@ -301,7 +266,7 @@ fn try_seeds(garbage: impl Fn(&mut Random) -> Vec<u8>) {
     }
 }
 
-fn throw_in_pieces(bytes: &[u8], random: &mut Random) -> Result<(), String> {
-    let longest = *random.pick(&[1, 3, 20, 300, 3000]);
-    throw(bytes, std::iter::from_fn(|| Some(1 + random.below(longest))))
+fn throw_in_pieces(bytes: &[u8], random: &mut Rng) -> Result<(), String> {
+    let longest = *pick(random, &[1, 3, 20, 300, 3000]);
+    throw(bytes, std::iter::from_fn(|| Some(1 + random.usize(..longest))))
 }

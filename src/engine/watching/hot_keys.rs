@@ -243,28 +243,21 @@ impl Sketch {
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
+
     use super::*;
 
     const HIT: Use = Use::Get { is_hit: true };
     const MISS: Use = Use::Get { is_hit: false };
 
-    /// A number below `below` (splitmix64).
-    fn random(state: &mut u64, below: u64) -> u64 {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = *state;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % below
-    }
-
     /// Holds a sketch to what it promises about `names`, some of which come often and most of which seldom.
     fn check_bounds(names: u64, samples: u64, seed: u64) {
         let mut sketch = Sketch::default();
         let mut exact = HashMap::<String, u64>::new();
-        let mut state = seed;
+        let mut random = Rng::with_seed(seed);
         for _ in 0..samples {
-            let bound = random(&mut state, names) + 1;
-            let name = random(&mut state, bound).to_string();
+            let bound = random.u64(1..=names);
+            let name = random.u64(..bound).to_string();
             sketch.note(name.as_bytes(), HIT);
             *exact.entry(name).or_default() += 1;
         }

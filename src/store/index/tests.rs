@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use fastrand::Rng;
+
 use super::*;
 use crate::store::memory::Region;
 
@@ -37,13 +39,12 @@ fn grows_and_shrinks_as_a_map_would() {
     let keys = if cfg!(miri) { 500 } else { 30_000 };
     let mut naive = HashMap::new();
     let mut discarded = 0;
-    let mut state = 1u64;
+    let mut random = Rng::with_seed(1);
     for step in 0..400_000 / MIRI_PARTS {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let number = (state >> 40) as u32 % keys;
+        let number = random.u32(..keys);
         let wants_more = step % (200_000 / MIRI_PARTS) < 100_000 / MIRI_PARTS;
         match naive.get(&number).copied() {
-            None if wants_more || state >> 33 & 31 == 0 => {
+            None if wants_more || random.u8(..32) == 0 => {
                 insert(&mut index, hash(number), step);
                 naive.insert(number, step);
             }
@@ -89,10 +90,9 @@ fn equal_hashes_are_told_apart_by_position() {
 #[cfg_attr(miri, ignore = "it measures, and the other tests do the same")]
 fn costs_fourteen_bytes_an_item() {
     let mut index = index();
-    let mut state = 1u64;
+    let mut random = Rng::with_seed(1);
     for position in 0..100_000 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        insert(&mut index, state >> 20, position);
+        insert(&mut index, random.u64(..), position);
         if position > 10_000 && position.is_multiple_of(5000) {
             let each = index.bytes() as f64 / f64::from(position);
             assert!(each < 14.7, "{each} bytes each at {position} items");
