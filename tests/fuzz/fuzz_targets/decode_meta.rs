@@ -3,4 +3,4 @@
 #[path = "../targets/mod.rs"]
 mod targets;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::run("decode_meta", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| (targets::named("decode_meta").run)(data));

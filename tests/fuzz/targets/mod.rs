@@ -1,6 +1,6 @@
 //! What the fuzz targets do with an input: each takes any bytes whatever, and panics when something is wrong.
 //!
-//! They are apart from the fuzzers that run them for `tests/fuzz_corpus.rs`, which runs them with a stable toolchain.
+//! They are apart from the fuzzers that run them for `tests/fuzz/main.rs`, which runs them with a stable toolchain.
 
 mod authfile;
 mod decoder;
@@ -8,21 +8,24 @@ mod rights;
 mod session;
 mod settings;
 
-/// A name, and what is to be done with an input.
-type Target = (&'static str, fn(&[u8]));
+/// What is fuzzed: a name, and what is to be done with an input.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&[u8]),
+}
 
 pub(crate) const TARGETS: [Target; 7] = [
-    ("authfile", authfile::authfile),
-    ("decode_binary", decoder::binary),
-    ("decode_classic", decoder::classic),
-    ("decode_meta", decoder::meta),
-    ("rights", rights::rights),
-    ("session", session::session),
-    ("settings_file", settings::settings_file),
+    Target { name: "authfile", run: authfile::authfile },
+    Target { name: "decode_binary", run: decoder::binary },
+    Target { name: "decode_classic", run: decoder::classic },
+    Target { name: "decode_meta", run: decoder::meta },
+    Target { name: "rights", run: rights::rights },
+    Target { name: "session", run: session::session },
+    Target { name: "settings_file", run: settings::settings_file },
 ];
 
-/// Runs one target on one input.
-pub(crate) fn run(name: &str, data: &[u8]) {
-    let (_, target) = TARGETS.iter().find(|(target, _)| *target == name).expect("it is one of the targets");
-    target(data);
+/// The target of this name.
+pub(crate) fn named(name: &str) -> Target {
+    TARGETS.into_iter().find(|target| target.name == name).expect("it is one of the targets")
 }

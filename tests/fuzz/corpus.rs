@@ -1,30 +1,14 @@
-//! The inputs that fuzzing found worth keeping, through the targets of `tests/fuzz` with any toolchain: what was found
-//! once stays found. Dialogues and options are inputs, too.
-//!
-//! An input is a line of `tests/fuzz/seeds/<target>.txt`, with escapes as in Rust. A fuzzer wants a file for each:
-//! `FERROCACHED_CORPUS=unpack cargo test --test fuzz_corpus` writes them all to `tests/fuzz/corpus/<target>`, and with
-//! `pack` what is there takes the place of the lines.
-
-#[expect(dead_code, reason = "the dialogues are only material here; they are held in tests/dialogues.rs")]
-mod dialogue {
-    pub(crate) mod packet;
-    pub(crate) mod pattern;
-    pub(crate) mod text;
-}
-#[path = "fuzz/targets/mod.rs"]
-mod targets;
+//! The inputs there are for a target: its seeds, what dialogues send, and what the option tables say.
 
 use std::fmt::Write;
 use std::fs;
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 use ferrocached::config::{Row, example, option_table, suboption_table};
 
-use dialogue::pattern::Caught;
-use dialogue::text::load;
-use targets::{TARGETS, run};
+use super::dialogue::pattern::Caught;
+use super::dialogue::text::load;
 
 /// The seeds of one target take no more than this, in bytes: they are there to be looked at, and replayed in seconds.
 const SEEDS_BYTES_MAX: usize = 120 << 10;
@@ -52,32 +36,11 @@ const USERS: [&str; 7] = [
 /// The Unix time for dialogues that name one.
 const UNIX_SECONDS: u64 = 1_700_000_000;
 
-#[test]
-fn what_was_found_stays_found() {
-    match std::env::var("FERROCACHED_CORPUS").as_deref() {
-        Ok("unpack") => TARGETS.iter().for_each(|(target, _)| unpack(target)),
-        Ok("pack") => TARGETS.iter().for_each(|(target, _)| pack(target)),
-        Ok(other) => panic!("FERROCACHED_CORPUS is unpack or pack, and not {other}"),
-        Err(_) => {}
-    }
-    for (target, _) in TARGETS {
-        let text = seeds(target);
-        assert!(
-            text.len() <= SEEDS_BYTES_MAX,
-            "{target} has {} bytes of seeds; cmin and pack them",
-            text.len()
-        );
-        for (index, line) in text.lines().enumerate() {
-            let place = format!("{}:{}", seeds_file(target).display(), index + 1);
-            let data = unescaped(line)
-                .unwrap_or_else(|| panic!("{place}: a backslash is followed by nothing known"));
-            catch_unwind(|| run(target, &data)).unwrap_or_else(|_| panic!("{place}: {target} panicked"));
-        }
-        for data in of_this_project(target) {
-            let panicked = |_| panic!("{target} panicked at {}", data.escape_ascii());
-            catch_unwind(|| run(target, &data)).unwrap_or_else(panicked);
-        }
-    }
+/// Every input there is for a target: its seeds, and what this project gives.
+pub(crate) fn inputs(target: &str) -> Vec<Vec<u8>> {
+    let mut inputs = seeds(target);
+    inputs.extend(of_this_project(target));
+    inputs
 }
 
 fn directory() -> PathBuf {
@@ -88,23 +51,28 @@ fn seeds_file(target: &str) -> PathBuf {
     directory().join("seeds").join(target).with_extension("txt")
 }
 
-fn seeds(target: &str) -> String {
-    fs::read_to_string(seeds_file(target)).expect("every target has seeds")
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let file = seeds_file(target);
+    let text = fs::read_to_string(&file).expect("every target has seeds");
+    assert!(text.len() <= SEEDS_BYTES_MAX, "{target} has {} bytes of seeds; cmin and pack them", text.len());
+    let lines = text.lines().enumerate().map(|(index, line)| {
+        let place = || format!("{}:{}", file.display(), index + 1);
+        unescaped(line).unwrap_or_else(|| panic!("{}: a backslash is followed by nothing known", place()))
+    });
+    lines.collect()
 }
 
-/// A file for each seed of a target, and for each that this project gives.
-fn unpack(target: &str) {
+/// Writes a file for each input of a target.
+pub(crate) fn unpack(target: &str) {
     let corpus = directory().join("corpus").join(target);
     fs::create_dir_all(&corpus).unwrap();
-    let packed = seeds(target);
-    let packed = packed.lines().map(|line| unescaped(line).expect("seeds are escaped as in Rust"));
-    for (index, data) in packed.chain(of_this_project(target)).enumerate() {
+    for (index, data) in inputs(target).into_iter().enumerate() {
         fs::write(corpus.join(format!("seed{index:05}")), data).unwrap();
     }
 }
 
-/// A line for each file of a target that is not too long, in order of length.
-fn pack(target: &str) {
+/// Makes a seed of each file of a target that is not too long, in order of length.
+pub(crate) fn pack(target: &str) {
     let corpus = fs::read_dir(directory().join("corpus").join(target)).expect("it was unpacked, or fuzzed");
     let mut inputs: Vec<_> = corpus.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
     inputs.retain(|data| data.len() <= SEED_BYTES_MAX);
