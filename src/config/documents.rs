@@ -1,4 +1,4 @@
-//! What is written down about the options: the help text, the manual's tables, the example file. All of it comes
+//! The documents about the options: the help text, the manual's tables, the example file. All of it comes
 //! from the rows. And what shows the manual.
 
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! The variables of the environment: what each stands for, and the files that may hold their values.
 //!
-//! The names are those of Bitnami's image, and so is the rule for files: `NAME_FILE` names a file that holds the value of
-//! `NAME`, as container platforms hand out secrets, and wins over `NAME`.
+//! The names are those of Bitnami's image, and so is the rule for files: `NAME_FILE` names a file that holds the value
+//! of `NAME`, as container platforms hand out secrets, and wins over `NAME`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -34,7 +34,7 @@ enum Meaning {
     Username,
     /// The password that clients have to give.
     Password,
-    /// Nothing here; who sets it means a program around the server.
+    /// Nothing here: it is for scripts that start the server.
     Nothing,
     /// Options of any kind.
     Options,
@@ -77,12 +77,12 @@ const fn variable(name: &'static str, meaning: Meaning, remark: &'static str) ->
 }
 
 /// The value of a variable, and which one it came from: `NAME` or `NAME_FILE`.
-struct Said {
+struct VariableValue {
     by: String,
     value: OsString,
 }
 
-/// One source for each variable that says something, from the weakest to the strongest. An empty value says nothing.
+/// One source for each variable that is set, from the weakest to the strongest. An empty value counts as not set.
 pub(super) fn sources(
     environment: &dyn Fn(&str) -> Option<OsString>,
     read: ReadFile<'_>,
@@ -91,7 +91,9 @@ pub(super) fn sources(
     let mut sources = Vec::new();
     let mut username = None;
     for Variable { name, meaning, .. } in VARIABLES {
-        let Some(Said { by, value }) = said(name, environment, read, &mut config.warnings)? else { continue };
+        let Some(VariableValue { by, value }) = lookup(name, environment, read, &mut config.warnings)? else {
+            continue;
+        };
         if value.is_empty() && meaning != Meaning::Password {
             continue;
         }
@@ -112,10 +114,10 @@ pub(super) fn sources(
                 Source::read(Some(&by), ["-o".into(), suboption.into()])?
             }
             Meaning::Username => {
-                username = Some(Said { by, value });
+                username = Some(VariableValue { by, value });
                 continue;
             }
-            Meaning::Password => user(username.take(), Said { by, value })?,
+            Meaning::Password => user(username.take(), VariableValue { by, value })?,
             Meaning::Nothing => {
                 config
                     .notes
@@ -129,7 +131,7 @@ pub(super) fn sources(
         };
         sources.push(source);
     }
-    if let Some(Said { by, .. }) = username {
+    if let Some(VariableValue { by, .. }) = username {
         config.warnings.push(format!(
             "{by} has no effect without MEMCACHED_PASSWORD: clients are NOT asked for a password by it"
         ));
@@ -137,18 +139,18 @@ pub(super) fn sources(
     Ok(sources)
 }
 
-/// What the variable called `name` says, if it is set: itself, or the file that `NAME_FILE` names.
-fn said(
+/// The value of the variable called `name`, if it is set: its own, or that in the file that `NAME_FILE` names.
+fn lookup(
     name: &str,
     environment: &dyn Fn(&str) -> Option<OsString>,
     read: ReadFile<'_>,
     warnings: &mut Vec<String>,
-) -> Result<Option<Said>, Stop> {
+) -> Result<Option<VariableValue>, Stop> {
     let set = |name: &str| environment(name).filter(|value| !value.is_empty());
     let by = format!("{name}_FILE");
     let plain = set(name);
     let Some(path) = set(&by).map(PathBuf::from) else {
-        return Ok(plain.map(|value| Said { by: name.to_owned(), value }));
+        return Ok(plain.map(|value| VariableValue { by: name.to_owned(), value }));
     };
     if plain.is_some() {
         warnings.push(format!("{name} has no effect: {by} is given as well, and wins"));
@@ -158,7 +160,7 @@ fn said(
     // As `$(<file)` does in a shell.
     let end = text.iter().rposition(|byte| *byte != b'\n').map_or(0, |last| last + 1);
     text.truncate(end);
-    Ok(Some(Said { by, value: OsString::from_vec(text) }))
+    Ok(Some(VariableValue { by, value: OsString::from_vec(text) }))
 }
 
 /// Docker links and Kubernetes set `MEMCACHED_PORT` in every container near a service called "memcached".
@@ -166,9 +168,9 @@ fn is_linked_service(value: &OsString) -> bool {
     value.as_bytes().windows(3).any(|three| three == b"://")
 }
 
-/// The source that has one user log in.
-fn user(username: Option<Said>, password: Said) -> Result<Source, Stop> {
-    // A file without a password is a mistake, and must not leave the server open to everybody.
+/// The source that says which user alone may log in.
+fn user(username: Option<VariableValue>, password: VariableValue) -> Result<Source, Stop> {
+    // An empty file is a mistake, and must not leave the server open to everybody.
     if password.value.is_empty() {
         return Err(Fault::PasswordEmpty.stop(Some(&password.by)));
     }

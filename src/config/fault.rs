@@ -1,7 +1,7 @@
-//! What can be wrong with what an operator said.
+//! Errors in options, variables and settings files.
 //!
-//! Where memcached has words for it, these begin with memcached's words, so that what greps for them still finds
-//! them; the option and the remedy follow.
+//! Where memcached has the same error, the message begins with memcached's words, so that scripts which search for them
+//! still work; the option and the remedy follow.
 
 use std::io;
 use std::path::PathBuf;
@@ -119,7 +119,7 @@ impl Fault {
         }
     }
 
-    /// The end of the start, with the name of the source before the words unless it is the command line.
+    /// The error that ends the start, with the name of its source in front unless that is the command line.
     pub(super) fn stop(&self, source: Option<&str>) -> Stop {
         let message = match source {
             Some(source) => format!("{source}: {self}"),
@@ -129,7 +129,7 @@ impl Fault {
     }
 }
 
-/// The text with control characters escaped: words of an operator stand in it, and whoever greps a log wants a line.
+/// The text with control characters escaped: it quotes arguments, and has to stay one line of a log.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! From the text of a value to the value: numbers are numbers, sizes are bytes, and each is within its bounds.
+//! Parses the values of options: numbers and sizes, each within its bounds.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use super::row::Row;
 /// What the kernel, and memcached, take for a count.
 pub(super) const COUNT_MAX: i64 = i32::MAX as i64;
 
-/// One value as it was given, and to what.
+/// A value as it was given, and the option it was given to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Given<'a> {
     pub(super) row: &'a Row,
@@ -22,7 +22,7 @@ pub(super) struct Given<'a> {
 }
 
 impl Given<'_> {
-    /// The text, with what is not UTF-8 replaced: it then fails to be a number or a name, and can be shown.
+    /// The text, with bytes that are not UTF-8 replaced: the result is no valid number or name, and can be shown.
     pub(super) fn shown(&self) -> Cow<'_, str> {
         self.text.to_string_lossy()
     }

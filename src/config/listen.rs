@@ -7,8 +7,8 @@ use super::fault::Fault;
 use super::given::Given;
 use crate::settings::{ListenAddress, Protocol, TlsPrefix};
 
-/// Adds the entries of one `-l` to those of the same source; the first of a source takes the place of what
-/// weaker sources said.
+/// Adds the entries of one `-l` to those of the same source. The first `-l` of a source replaces the entries of weaker
+/// sources.
 pub(super) fn apply(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
     if given.nth == 0 {
         config.settings.listen.clear();

@@ -39,14 +39,14 @@ const MEMORY_BYTES_MIN: u64 = 1 << 20;
 /// The most that hot and warm LRU may take together, in percent. Source: memcached.
 const HOT_AND_WARM_PERCENT_MAX: u32 = 80;
 
-/// The longest settings file, and file that holds the value of a variable, in bytes: as much as a Secret or a ConfigMap of
-/// Kubernetes may hold.
+/// The longest settings file, and file that holds the value of a variable, in bytes: as much as a Secret or a ConfigMap
+/// of Kubernetes may hold.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads a file that an operator names.
 type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-/// What the sources ask for.
+/// What the arguments and other sources ask for.
 #[derive(Debug)]
 pub enum Parsed {
     /// To run.
@@ -64,9 +64,10 @@ pub struct Config {
     pub process: Process,
     /// Whether `-B` was given.
     pub protocol_is_given: bool,
-    /// `MEMCACHED_PASSWORD`: who alone may log in. Here and not in the settings, which are kept as long as the server runs.
+    /// `MEMCACHED_PASSWORD`: the only user who may log in. Not part of the settings, which stay in memory while the
+    /// server runs.
     pub user: Option<OneUser>,
-    /// To be logged at `-v`: what was accepted and has no effect.
+    /// Options that were accepted and have no effect, to be logged at `-v`.
     pub notes: Vec<String>,
     /// To be logged always.
     pub warnings: Vec<String>,
@@ -119,7 +120,7 @@ pub struct Stop {
 ///
 /// # Errors
 ///
-/// When an option is unknown, has a bad value, contradicts another, or asks for what is not there yet.
+/// When an option is unknown, has a bad value, contradicts another, or is not supported.
 ///
 /// ```
 /// use ferrocached::config::{Parsed, parse};
@@ -177,7 +178,7 @@ pub fn parse_reading(
     Ok(Parsed::Run(Box::new(config)))
 }
 
-/// The text of a file, or so much of it that it can be seen to be too long.
+/// Reads a file, but no more than one byte above the limit.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
@@ -202,7 +203,7 @@ pub fn suboption_table() -> &'static [Row] {
 }
 
 impl Config {
-    /// Lets the users of this file log in, and no others.
+    /// Makes the users of this file the only ones who may log in.
     fn admit_users_of(&mut self, file: PathBuf) {
         if self.user.take().is_some() {
             let warning = "MEMCACHED_PASSWORD has no effect: -Y (--auth-file) is given as well, and wins";
@@ -211,7 +212,7 @@ impl Config {
         self.settings.auth_file = Some(file);
     }
 
-    /// Has this user log in, and no others.
+    /// Makes this user the only one who may log in.
     fn admit_user(&mut self, user: OneUser) {
         if self.settings.auth_file.take().is_some() {
             let warning = "-Y (--auth-file) of the settings file has no effect: MEMCACHED_PASSWORD is given as well, and wins";
@@ -220,7 +221,7 @@ impl Config {
         self.user = Some(user);
     }
 
-    /// Has TCP listen where UDP does, for want of a `-p`; with `-s` there are neither.
+    /// Without `-p`, TCP listens on the port of UDP; with `-s` on none.
     fn follow_udp_port(&mut self) {
         match self.settings.udp_port.filter(|_| self.settings.unix_socket.is_none()) {
             Some(0) => self.settings.port = TcpPort::Ephemeral,
@@ -229,7 +230,7 @@ impl Config {
         }
     }
 
-    /// What can only be judged, or warned about, once all sources have spoken.
+    /// Checks what depends on several options, once all sources are applied.
     fn reconcile(&mut self) -> Result<(), Fault> {
         self.reconcile_tls()?;
         let settings = &mut self.settings;
@@ -276,7 +277,7 @@ impl Config {
         Ok(())
     }
 
-    /// What TLS needs, and what only makes sense with it.
+    /// Checks the options that TLS needs, and those that need TLS.
     fn reconcile_tls(&mut self) -> Result<(), Fault> {
         let settings = &self.settings;
         let tls = &settings.tls;
@@ -312,7 +313,7 @@ impl Config {
                 VerifyMode::Once => Some("-o ssl_verify_mode=3"),
                 VerifyMode::None | VerifyMode::Request => is_mutual.then_some("-l (--listen) mtls:"),
             };
-            // As with memcached: other listeners may be of use, and a fleet is not to fail for this one.
+            // A warning, as in memcached: other listeners may work, and a fleet should not fail because of this one.
             self.warnings.extend(required.map(|asked_by| {
                 format!(
                     "{asked_by} without ssl_ca_cert lets NOBODY in: no client certificate is good; give -o \

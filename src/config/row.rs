@@ -4,14 +4,14 @@ use super::Config;
 use super::fault::Fault;
 use super::given::Given;
 
-/// What becomes of an option.
+/// How an option is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It does what memcached's does.
     Implemented,
     /// It is checked, reported by `stats settings` where that has a line for it, and has no effect.
     Accepted,
-    /// It stops the start: ignoring it would silently drop something that was relied on.
+    /// The server does not start with it: ignoring it would silently drop something that the operator relies on.
     Refused,
 }
 
@@ -87,7 +87,7 @@ pub struct Row {
     pub sample: Option<&'static str>,
     /// What it is about.
     pub group: Group,
-    /// What becomes of it.
+    /// How it is treated.
     pub verdict: Verdict,
     /// What it means, in a sentence; of a refused one: why, and what to do instead.
     pub remark: &'static str,

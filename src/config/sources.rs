@@ -19,12 +19,12 @@ use crate::settings::OneUser;
 /// where there is no shell.
 const POSITIONAL: &str = "positional";
 
-/// Arguments that have been told apart.
+/// The parsed arguments of one source.
 pub(super) struct Source {
     /// How errors call it; `None` is the command line.
     name: Option<String>,
     matches: ArgMatches,
-    /// Who alone may log in, if it says so.
+    /// The only user who may log in, if it names one.
     user: Option<OneUser>,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn of_file(path: &Path, text: io::Result<Vec<u8>>) -> Result<Source, 
 
 /// The rules of the wrapper: a `#` without a backslash before it starts a comment; lines that do not start with a
 /// dash are dropped (Debian's file says `logfile …`, to no effect); so are lines that start with -d, as systemd
-/// wants the process in the foreground, or -h. What is left is one long command line.
+/// wants the process in the foreground, or -h. The remaining lines are joined to one command line.
 fn arguments_of_file(text: &[u8]) -> Result<Vec<OsString>, Fault> {
     let mut arguments = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {
@@ -85,7 +85,7 @@ pub(super) fn words(line: &[u8]) -> Result<Vec<OsString>, Fault> {
 }
 
 impl Source {
-    /// Tells options, values and positional arguments apart, as getopt_long does.
+    /// Parses options, values and positional arguments, as getopt_long does.
     pub(super) fn read(
         name: Option<&str>,
         arguments: impl IntoIterator<Item = OsString>,
@@ -96,7 +96,7 @@ impl Source {
         }
     }
 
-    /// One that says nothing but that this user, and no other, may log in.
+    /// A source that only says which user alone may log in.
     pub(super) fn of_user(name: &str, user: OneUser) -> Result<Source, Stop> {
         Ok(Source { user: Some(user), ..Source::read(Some(name), [])? })
     }
@@ -150,7 +150,7 @@ impl Source {
         Ok(())
     }
 
-    /// What to say of the arguments that are no options, if there are any.
+    /// The warning about positional arguments, if there are any.
     fn strays(&self) -> Option<String> {
         let strays = self.matches.get_many::<OsString>(POSITIONAL)?;
         // Quoted, so that whatever is in them makes one line.
@@ -171,8 +171,8 @@ impl Source {
     }
 }
 
-/// The language of the arguments. It only tells them apart, keeping all repeats in order; values are judged when
-/// they are applied, so that an error can name the source.
+/// The syntax of the arguments. Repeated options are kept in order. Values are checked later, when they are applied, so
+/// that an error can name the source.
 fn command() -> Command {
     let positional =
         Arg::new(POSITIONAL).num_args(0..).action(ArgAction::Append).value_parser(value_parser!(OsString));

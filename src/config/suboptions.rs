@@ -260,7 +260,7 @@ const fn flash(name: &'static str) -> Row {
 }
 
 /// Gives each sub-option of one `-o` its effect, in order: the last wins. As with getsubopt, a value behind a
-/// sub-option that takes none is not looked at.
+/// sub-option that takes none is ignored.
 pub(super) fn apply(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
     for piece in given.shown().split(',').filter(|piece| !piece.is_empty()) {
         let (name, value) = match piece.split_once('=') {

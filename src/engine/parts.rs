@@ -13,7 +13,7 @@ use super::admin::listing::Listings;
 use super::flushing::Flushing;
 use super::stats::connections::ConnectionList;
 use super::stats::{Connections, Statistics, Usage};
-use super::watching::hot_keys::Hot;
+use super::watching::hot_keys::HotKeys;
 use super::watching::prefixes::Prefixes;
 use super::watching::watch::Watch;
 use crate::clock::Epoch;
@@ -42,7 +42,7 @@ pub struct Engine {
     epoch: Epoch,
     statistics: Statistics,
     prefixes: Prefixes,
-    hot: Hot,
+    hot_keys: HotKeys,
     verbosity: AtomicU8,
     flushing: Flushing,
     /// Whether dead items are looked for in the background: as the settings say until `lru_crawler` changes it.
@@ -87,7 +87,7 @@ impl Engine {
             epoch,
             statistics: Statistics::new(workers),
             prefixes: Prefixes::new(delimiter, workers, settings.detail_enabled),
-            hot: Hot::new(delimiter, workers),
+            hot_keys: HotKeys::new(delimiter, workers),
             verbosity: AtomicU8::new(settings.verbosity),
             flushing: Flushing::default(),
             sweep_enabled: AtomicBool::new(settings.sweep_enabled),
@@ -175,8 +175,8 @@ impl Engine {
         &self.prefixes
     }
 
-    pub(super) fn hot(&self) -> &Hot {
-        &self.hot
+    pub(super) fn hot_keys(&self) -> &HotKeys {
+        &self.hot_keys
     }
 
     #[inline]

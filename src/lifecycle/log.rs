@@ -1,9 +1,8 @@
 //! The log: lines to standard error, by way of a thread of their own.
 //!
-//! Rule: nobody who logs waits for whoever reads the log, or learns of it when nobody can write it. Lines wait in a
-//! bounded buffer; what does not fit is dropped and counted, and how much that was is logged as soon as a line can be
-//! written again. (`tracing-appender` has such a writer, whose bound counts lines of any length, and which neither tells
-//! what was lost nor says anything of a disk that is full.)
+//! Rule: logging never blocks and never fails. Lines wait in a bounded buffer; a line that does not fit is dropped and
+//! counted, and the count is logged as soon as a line can be written again. (The writer of `tracing-appender` is not
+//! used because its bound is a number of lines of any length, and it reports neither lost lines nor a full disk.)
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -38,9 +37,9 @@ struct Sink(Arc<Lines>);
 #[derive(Debug, Default)]
 struct Lines {
     waiting: Mutex<Waiting>,
-    /// There is something to write, or the log is to end.
+    /// Signalled when there are lines to write, or the log is to end.
     wanted: Condvar,
-    /// The log has ended.
+    /// Signalled when the log has ended.
     ended: Condvar,
 }
 
@@ -48,7 +47,7 @@ struct Lines {
 struct Waiting {
     /// Whole lines, in order.
     bytes: Vec<u8>,
-    /// Lines that nobody will ever see.
+    /// How many lines were dropped.
     lost: u64,
     is_ending: bool,
     has_ended: bool,
@@ -56,7 +55,7 @@ struct Waiting {
 
 impl Log {
     /// Sends what is logged from now on to standard error, as much of it as `-v` and the `verbosity` command ask for.
-    /// To be called when this process will not fork any more: threads stay behind.
+    /// To be called after the last fork of this process, because a child has no copy of the thread.
     ///
     /// # Errors
     /// When there is no thread to be had.
@@ -70,10 +69,10 @@ impl Log {
                 1 => Level::DEBUG,
                 _ => Level::TRACE,
             };
-            // Libraries have little to say that an operator wants to read.
+            // The log is about this server, and not about its libraries.
             *metadata.level() <= most && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
         });
-        // What goes wrong inside would be printed to standard error, with a panic where that fails.
+        // Internal errors would be printed to standard error, with a panic if that fails.
         let layer = tracing_subscriber::fmt::layer().log_internal_errors(false).with_target(false);
         let layer = layer.with_writer(Sink(Arc::clone(&lines)));
         let log = tracing_subscriber::registry().with(wanted);
@@ -139,7 +138,7 @@ impl Lines {
         let mut is_cut = false;
         while self.take(&mut writing) {
             if is_cut {
-                // The rest of a line must not run into the next line.
+                // The last write ended within a line: the next one begins a line of its own.
                 writing.insert(0, b'\n');
             }
             let written = self.write_out(&mut out, &writing);
@@ -160,7 +159,7 @@ impl Lines {
         self.ended.notify_all();
     }
 
-    /// Waits for lines and takes all there are; `false` when there will be none.
+    /// Waits for lines and takes them all; `false` when the log has ended and there are none.
     fn take(&self, writing: &mut Vec<u8>) -> bool {
         let has_none = |waiting: &mut Waiting| waiting.bytes.is_empty() && !waiting.is_ending;
         let waited = self.wanted.wait_while(self.waiting(), has_none);
@@ -169,7 +168,7 @@ impl Lines {
         !writing.is_empty()
     }
 
-    /// Writes `bytes` as far as `out` takes them; says how far that was.
+    /// Writes `bytes` until `out` fails; returns how many were written.
     fn write_out(&self, out: &mut impl Write, bytes: &[u8]) -> usize {
         let mut written = 0;
         let mut stalled: Option<Instant> = None;
@@ -182,7 +181,7 @@ impl Lines {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // At the end of the server nobody may be left to take it.
+                    // At the end of the server there may be no reader left.
                     let since = *stalled.get_or_insert_with(Instant::now);
                     if self.waiting().is_ending && since.elapsed() > END_WAIT_MAX {
                         break;

@@ -38,15 +38,15 @@ use reload::{Reload, reload_when};
 use service::Service;
 use users::UsersFileError;
 
-/// Exit code of a file that is not what it should be.
+/// Exit code when a file of users, or the user of `MEMCACHED_PASSWORD`, cannot be used.
 const EXIT_FAILURE: u8 = 1;
 
-/// Exit code of a system that did not give what was needed. Source: `sysexits.h`.
+/// Exit code when the system refuses something that the server needs. Source: `sysexits.h`.
 const EX_OSERR: u8 = 71;
-/// Exit code of options that ask for what is not possible, which is how memcached sees certificates that it cannot use.
+/// Exit code for impossible options; memcached also uses it for certificates that it cannot use.
 const EX_USAGE: u8 = 64;
 
-/// Why a run ended before it had begun.
+/// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -73,7 +73,7 @@ pub fn run(
     process::outlive_file_size_limit();
     match config::parse(arguments, environment) {
         Ok(Parsed::Show(text)) => {
-            // A reader that closes early has seen what it wanted.
+            // The reader may have closed early, as `head` does.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
@@ -89,7 +89,7 @@ pub fn run(
 }
 
 fn fail(message: &str, exit_code: u8) -> ExitCode {
-    // There is nowhere left to complain to.
+    // If standard error does not work either, there is nothing left to do.
     let _ = writeln!(std::io::stderr(), "{message}");
     ExitCode::from(exit_code)
 }
@@ -97,7 +97,7 @@ fn fail(message: &str, exit_code: u8) -> ExitCode {
 fn serve(config: Config) -> Result<(), Failure> {
     let Config { mut settings, process, user, notes, mut warnings, .. } = config;
     let handed_in = process::sockets_handed_in()?;
-    // While this may be root, who alone may read the key.
+    // Before the process changes its user: only root may be able to read the key.
     let are_handed_in = !handed_in.is_empty();
     if are_handed_in {
         settings.forget_addresses();
@@ -125,19 +125,19 @@ fn serve(config: Config) -> Result<(), Failure> {
     if process.lock_memory {
         warnings.extend(process::lock_memory());
     }
-    // The last to go, for it has the last word.
+    // Dropped last, so that everything before it can still log.
     let _log = Log::start(process.log_format, Arc::clone(&engine))?;
     warnings.iter().for_each(|warning| warn!("{warning}"));
     notes.iter().for_each(|note| debug!("{note}"));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve_until_stopped(engine, clock, tls, handed_in, process, auth_file));
-    // Reads and hashes under way end with the process: a disk may hang, and a password take seconds.
+    // Blocking tasks that are still running end with the process: a disk may hang, and a password hash take seconds.
     runtime.shutdown_background();
     served
 }
 
-/// Listens, tells people and the service manager, and serves until a signal or a client stops it.
+/// Opens the sockets, logs it, tells the service manager, and serves until a signal or a client stops the server.
 async fn serve_until_stopped(
     engine: Arc<Engine>,
     clock: Clock,
@@ -146,7 +146,7 @@ async fn serve_until_stopped(
     process: Process,
     auth_file: Option<PathBuf>,
 ) -> Result<(), Failure> {
-    // Before anybody can know that there is a process to be signalled.
+    // Before the pid file and the service manager let anybody send a signal.
     let signals = Signals::new()?;
     let are_handed_in = !handed_in.is_empty();
     let server = match are_handed_in {
@@ -161,7 +161,7 @@ async fn serve_until_stopped(
     let pidfile = process.pidfile.as_deref();
     pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
     if server.endpoints().is_empty() {
-        // Some units and test suites start it so, for signals and exit codes; memcached starts, too.
+        // As in memcached this is no error: some units and test suites only want signals and exit codes.
         warn!(
             "nobody can connect: -p 0 turns TCP off, and there is neither -s (--unix-socket) nor -U (--udp-port)"
         );
@@ -193,7 +193,7 @@ async fn serve_until_stopped(
     Ok(())
 }
 
-/// What the log and the service manager are told once it listens.
+/// The line for the log and the service manager once the server listens.
 fn status(server: &Server, settings: &Settings, are_handed_in: bool) -> String {
     format!(
         "listens on {}{}{} and keeps up to {} MB ({} threads, {} connections)",
@@ -206,7 +206,7 @@ fn status(server: &Server, settings: &Settings, are_handed_in: bool) -> String {
     )
 }
 
-/// What must be so before there are threads or sockets.
+/// Sets up the process, before there are threads or sockets; returns the users who may log in.
 fn prepare_process(
     settings: &mut Settings,
     process: &Process,
@@ -222,10 +222,10 @@ fn prepare_process(
         process::allow_locked_memory();
     }
     warnings.extend(process::become_user(process.user.as_deref())?);
-    // By the user who will have to read it again, and, unlike memcached, before the process goes to the background:
-    // there nobody would hear what is wrong.
+    // Read as the user who will have to read it again, and, unlike in memcached, before the process goes to the
+    // background, where nobody would see an error.
     if let Some(path) = &mut settings.auth_file {
-        // In the background the working directory is another one. One that cannot be told cannot be left either.
+        // In the background the working directory is another one. If it cannot be determined, the path stays relative.
         *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
     }
     let users = settings.auth_file.as_deref().map(users::read).transpose()?;
@@ -238,7 +238,7 @@ fn prepare_process(
     }))
 }
 
-/// Certificates as SIGHUP sees them.
+/// The reload of the certificates.
 fn reload_certificates(tls: Arc<Tls>) -> Reload {
     let again = move || match tls.refresh() {
         Ok(()) => Ok("they are for connections to come".to_owned()),
@@ -300,10 +300,10 @@ impl Signals {
         })
     }
 
-    /// Waits for one that means stop; SIGHUP has what is in `reloads` read again.
+    /// Waits for a signal that stops the server. SIGHUP runs the `reloads`.
     async fn stop(mut self, reloads: Vec<Reload>, service: Arc<Service>) -> StopKind {
         let wanted = Arc::new(Notify::new());
-        // On its own: a disk that hangs must not keep the server from being stopped.
+        // In a task of its own: a disk that hangs must not keep the server from being stopped.
         tokio::spawn(reload_when(Arc::clone(&wanted), reloads, service));
         loop {
             tokio::select! {

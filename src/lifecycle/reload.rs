@@ -1,8 +1,8 @@
-//! What SIGHUP has the server read again.
+//! SIGHUP: files that the server reads again.
 //!
 //! Rules:
-//! - what cannot be read again leaves the old in place, and the log says why; the server goes on either way;
-//! - one reading at a time, or an older one that takes longer would put what it found in the place of the newer.
+//! - if a file cannot be read, the old content stays in force, the log says why, and the server goes on;
+//! - one reload at a time: otherwise an older and slower one could overwrite what a newer one has read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use super::service::Service;
 pub(super) struct Reload {
     /// What it is, for the log: "the authentication file", say.
     pub(super) name: &'static str,
-    /// Reads it again and puts it in the place of the old; says what is there now, or what is wrong with it. It may
-    /// wait for the disk.
+    /// Reads it again and replaces the old. Returns what there is now, or what is wrong, for the log. It may wait for
+    /// the disk.
     pub(super) again: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
 }
 
@@ -27,7 +27,8 @@ impl fmt::Debug for Reload {
     }
 }
 
-/// Reads all of it again whenever it is `wanted`, for ever; once more, however often that is said meanwhile.
+/// Reloads everything whenever it is `wanted`, for ever. However often that is signalled during a reload, one more
+/// follows.
 pub(super) async fn reload_when(wanted: Arc<Notify>, all: Vec<Reload>, service: Arc<Service>) {
     let all: Vec<_> = all.into_iter().map(Arc::new).collect();
     loop {
@@ -38,7 +39,7 @@ pub(super) async fn reload_when(wanted: Arc<Notify>, all: Vec<Reload>, service: 
     }
 }
 
-/// Reads all of it again, one after another, without holding up the runtime it is called on.
+/// Reloads one after another, without blocking the runtime it is called on.
 async fn reload(all: &[Arc<Reload>]) {
     if all.is_empty() {
         info!("SIGHUP: nothing to reload");

@@ -1,6 +1,6 @@
-//! The server as its service manager sees it.
+//! Tells the service manager about the state of the server.
 //!
-//! Rule: a service manager that cannot be told is worth a warning and nothing more, for the server serves without.
+//! Rule: if that fails, there is a warning and nothing more, because the server works without.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,11 +9,11 @@ use tracing::warn;
 
 use crate::process::Notifier;
 
-/// Who wants to be told how the server does, if anybody.
+/// The service manager to notify, if there is one.
 #[derive(Debug)]
 pub(super) struct Service {
     notifier: Option<Notifier>,
-    /// What the server does, in a line for people.
+    /// The state of the server, in a line for people.
     status: String,
 }
 
@@ -27,17 +27,17 @@ impl Service {
         Service { notifier, status }
     }
 
-    /// It serves; again, if it was reloading.
+    /// The server is ready, or has finished reloading.
     pub(super) fn ready(&self) {
         self.tell(|notifier| notifier.ready(&self.status));
     }
 
-    /// It reads again what SIGHUP has it read again, and serves meanwhile.
+    /// The server reloads because of SIGHUP, and goes on serving.
     pub(super) fn reloading(&self) {
         self.tell(Notifier::reloading);
     }
 
-    /// It is about to end.
+    /// The server is about to end.
     pub(super) fn stopping(&self) {
         self.tell(Notifier::stopping);
     }

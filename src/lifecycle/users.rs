@@ -1,8 +1,8 @@
-//! The file of those who may log in (`-Y`): read at the start and at SIGHUP.
+//! The file of users (`-Y`): read at the start and at SIGHUP.
 //!
-//! At the start it may be a pipe, `/dev/stdin` or what a shell makes of `<(...)`, so that passwords need not lie on a
-//! disk. That is read to its end, but not waited for where nobody has opened it to write: a start that waits for ever says
-//! nothing. A second time there is nothing in it, so SIGHUP takes regular files only.
+//! At the start it may be a pipe, such as `/dev/stdin` or `<(...)` of a shell, so that passwords need not be on a disk.
+//! A pipe is read to its end. If no process has opened it for writing, that is an error, because waiting could last for
+//! ever. A pipe can be read only once, so SIGHUP accepts regular files only.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,10 +22,10 @@ use crate::engine::access::users::{USERS_FILE_BYTES_MAX, Users, UsersError};
 /// The permission bits that let others than owner and group read a file, or write to it.
 const OTHERS: u32 = 0o006;
 
-/// How long a file whose last line has no end, or that has none, is left alone, to see whether that is still to be written.
+/// How long to wait before reading again a file that is empty, or whose last line has no end: it may just be written.
 const SETTLING_TIME: Duration = Duration::from_secs(1);
 
-/// How often, before it is taken for one that is written to all the time.
+/// How often to wait so, before giving up on a file that changes all the time.
 const SETTLING_TIMES_MAX: usize = 10;
 
 /// Why a file of users cannot be used. The words are memcached's where it has any.
@@ -48,11 +48,11 @@ pub(super) fn read(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> 
     parse(path, &text, mode)
 }
 
-/// [`read`] for a file that may just be written, and is no pipe, with `wait` to let time pass. Without its rights at the
-/// end, half a line would have its user do everything; and one that is being replaced is empty for a moment, which is no
-/// reason to say that it is wrong.
+/// [`read`] for a regular file that may just be written; `wait` lets time pass. Half a line must not be used: without
+/// the rights at its end, its user could do everything. And a file that is being replaced is empty for a moment, which
+/// is no error.
 fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<String>), UsersFileError> {
-    // A pipe, which is all that is wanted for the start, has nothing more to say.
+    // A pipe is good for the start, but has no content the second time.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         let error = io::Error::other("it is no regular file and can be read once only");
         return Err(UsersFileError::Unreadable { path: path.to_owned(), error });
@@ -75,11 +75,11 @@ fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<Strin
 /// The content of the file or pipe at `path`, and its permissions.
 fn text(path: &Path) -> Result<(Vec<u8>, u32), UsersFileError> {
     let read = || {
-        // Without the flag, opening a pipe would wait for somebody who opens it to write.
+        // Without the flag, opening a pipe would wait until a process opens it for writing.
         let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?; // but reading waits for what there is to come
+            fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?; // reading is to wait for the writer
         }
         let mut text = Vec::new();
         file.take(USERS_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut text)?;
@@ -103,7 +103,7 @@ fn parse(path: &Path, text: &[u8], mode: u32) -> Result<(Users, Vec<String>), Us
     Ok((users, warnings))
 }
 
-/// Reading the file at `path` again.
+/// The reload of the file at `path`.
 pub(super) fn reload(engine: Arc<Engine>, path: PathBuf) -> Reload {
     let again = move || {
         let (users, warnings) =

@@ -1,4 +1,4 @@
-//! The files that tell others about the process.
+//! The pid file and the port file.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 const PID_BYTES_MAX: u64 = 32;
 
 /// Writes this process's id and a newline to `path` (`-P`), by way of `<path>.tmp`, so that nobody reads half of
-/// it. What went wrong, and a live process found in an older file, come back as warnings.
+/// it. Returns warnings: what went wrong, and a running process whose id stood in an older file.
 #[must_use]
 pub fn write_pidfile(path: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -29,7 +29,7 @@ pub fn write_pidfile(path: &Path) -> Vec<String> {
     warnings
 }
 
-/// Removes what [`write_pidfile`] wrote. A failure comes back as a warning.
+/// Removes the file that [`write_pidfile`] wrote. Returns a warning if that fails.
 #[must_use]
 pub fn remove_pidfile(path: &Path) -> Option<String> {
     let error = fs::remove_file(path).err()?;
@@ -61,7 +61,7 @@ pub fn port_line(transport: &str, address: SocketAddr) -> String {
     format!("{transport} {family}: {}", address.port())
 }
 
-/// Puts `text` in the place of the file at `path`, in one step for those who read it.
+/// Replaces the file at `path` atomically.
 fn replace(path: &Path, suffix: &str, text: &str) -> io::Result<()> {
     let mut draft = OsString::from(path);
     draft.push(suffix);

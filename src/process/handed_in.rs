@@ -6,7 +6,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::ProcessError;
 
-/// How many sockets may be handed in; more than anybody listens on.
+/// How many sockets may be handed in; more than any server needs.
 const SOCKETS_MAX: usize = 64;
 
 /// Takes the sockets that are meant for this very process, which `LISTEN_PID` names; there may be none.
@@ -18,7 +18,7 @@ const SOCKETS_MAX: usize = 64;
 /// When what the environment says about them makes no sense, or one of them is not open.
 pub fn sockets_handed_in() -> Result<Vec<OwnedFd>, ProcessError> {
     let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
-    // Looked at before, because room is made for as many as are announced.
+    // Checked before they are collected, because memory for as many as are announced is reserved.
     if number("LISTEN_PID") == Some(u64::from(std::process::id()))
         && number("LISTEN_FDS").is_some_and(|count| count > SOCKETS_MAX as u64)
     {

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::ProcessError;
 
-/// Descriptors kept for what is no connection: standard streams, listeners, files.
+/// Descriptors reserved for standard streams, listeners and files.
 const DESCRIPTORS_RESERVED: u64 = 32;
 /// Descriptors a worker keeps for its runtime: epoll, waker, signals.
 const DESCRIPTORS_PER_WORKER: u64 = 6;
@@ -18,7 +18,7 @@ const DESCRIPTORS_PER_WORKER: u64 = 6;
 /// How many connections the system's limit on open files leaves room for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenFiles {
-    /// What was asked for, or fewer.
+    /// As many as were asked for, or fewer.
     pub connections_max: u32,
     /// What to tell the operator when it is fewer.
     pub warning: Option<String>,
@@ -81,8 +81,9 @@ pub fn enable_coredumps() -> Result<(), ProcessError> {
     }
 }
 
-/// Makes the limit on the size of files (`ulimit -f`) an error of the write that meets it, as a full disk is, instead of
-/// the end of the process: the signal that would end it stays blocked, in this thread and all that are started from it.
+/// Makes the limit on the size of files (`ulimit -f`) an error of the write that meets it, as a full disk is, instead
+/// of the end of the process: the signal that would end it stays blocked, in this thread and all that are started from
+/// it.
 pub fn outlive_file_size_limit() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);
@@ -108,13 +109,14 @@ pub fn no_memory(refused: &dyn Display) -> String {
     )
 }
 
-/// Lets [`lock_memory`] succeed after root was given up. Where the limit cannot be raised, that function will tell.
+/// Raises the limit on locked memory, so that [`lock_memory`] works without root. If that fails, [`lock_memory`] will
+/// warn.
 pub fn allow_locked_memory() {
     let _ = raise_limit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY);
 }
 
-/// Whether the operator lets the system have transparent huge pages at all, for asking for them one by one overrides
-/// what was set.
+/// Whether the operator allows transparent huge pages at all. It has to be checked, because collapsing single pages
+/// (`MADV_COLLAPSE`) ignores that setting.
 pub fn are_huge_pages_allowed() -> bool {
     let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
     setting.is_ok_and(|setting| !setting.contains("[never]"))

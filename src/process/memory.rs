@@ -1,4 +1,4 @@
-//! How much memory there is for this process: that of the machine, or what its control groups allow.
+//! How much memory this process may use: that of the machine, or less if its control groups limit it.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,23 +7,23 @@ use std::path::{Component, Path, PathBuf};
 /// How much of a file below `/proc` or `/sys` is read, in bytes. `/proc/meminfo` has 2 KB.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// Where control groups may be mounted, the file that has a group's limit, and the controller that is named with its path
-/// in `/proc/self/cgroup`: none in version 2, which lies below `unified` where version 1 is there, too.
+/// Where control groups may be mounted, the file that has a group's limit, and the controller that is named with its
+/// path in `/proc/self/cgroup`: none in version 2, which lies below `unified` where version 1 is there, too.
 const HIERARCHIES: [(&str, &str, &str); 3] = [
     ("sys/fs/cgroup", "memory.max", ""),
     ("sys/fs/cgroup/unified", "memory.max", ""),
     ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory"),
 ];
 
-/// Who bounds the memory, and to how much.
+/// A limit on memory, and what it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bound {
     bytes: u64,
     who: String,
 }
 
-/// What to tell the operator when `-m`, in bytes, is more than there is: such a cache never fills, for before it does the
-/// kernel ends the process.
+/// The warning when `-m`, in bytes, is more than there is: the kernel would end the process before such a cache is
+/// full.
 pub fn too_little_memory(memory_bytes: u64) -> Option<String> {
     warning(memory_bytes, smallest(Path::new("/"))?)
 }
@@ -40,7 +40,7 @@ fn warning(memory_bytes: u64, bound: Bound) -> Option<String> {
     })
 }
 
-/// The tightest bound that the files below `root` tell.
+/// The smallest limit in the files below `root`.
 fn smallest(root: &Path) -> Option<Bound> {
     let machine = machine_bytes(root).map(|bytes| Bound { bytes, who: "the machine has".to_owned() });
     machine.into_iter().chain(group_bounds(root)).min_by_key(|bound| bound.bytes)
@@ -52,15 +52,15 @@ fn machine_bytes(root: &Path) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 10)
 }
 
-/// What the control groups of this process allow: its own, and each above that.
+/// The limits of this process's control group, and of each above it.
 fn group_bounds(root: &Path) -> Vec<Bound> {
     let groups = text_of(&root.join("proc/self/cgroup")).unwrap_or_default();
     let mut bounds = Vec::new();
     for (mount, file, controller) in HIERARCHIES {
         let Some(path) = groups.lines().find_map(|line| path_of(line, controller)) else { continue };
         let mount = root.join(mount);
-        // A container may see its own group as the topmost one, under a name that only its host knows: what is not there
-        // is passed over on the way up.
+        // A container may see its own group as the topmost one, under a name that only its host knows: what is not
+        // there is passed over on the way up.
         for group in path.ancestors() {
             let Some(text) = text_of(&mount.join(group).join(file)) else { continue };
             // "max" is none; the older kind has a number larger than any memory for it.
@@ -73,8 +73,8 @@ fn group_bounds(root: &Path) -> Vec<Bound> {
     bounds
 }
 
-/// The path in a line of `/proc/self/cgroup`, as `4:cpu,memory:/path`, if it is for this controller; without the slash in
-/// front.
+/// The path in a line of `/proc/self/cgroup`, as `4:cpu,memory:/path`, if it is for this controller; without the slash
+/// in front.
 fn path_of(line: &str, controller: &str) -> Option<PathBuf> {
     let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
     controllers.split(',').find(|name| *name == controller)?;

@@ -1,4 +1,4 @@
-//! What concerns the process itself: background, user, limits, and the files that tell others about it.
+//! The process itself: daemon mode, user, limits, sandbox, pid file, notifications to the service manager.
 //!
 //! Rule: these are called before the first thread is started, in memcached's order (core files, open files, user,
 //! background, locked memory; the files once the sockets are open). Only [`restrict_system_calls`] comes last of all.
@@ -29,13 +29,13 @@ pub use user::become_user;
 /// Why the server does not start.
 #[derive(Debug, Error)]
 pub enum ProcessError {
-    /// `-u` names nobody.
+    /// `-u` names no user of this system.
     #[error("can't find the user {user} to switch to; name one that exists with -u (--user)")]
     UserUnknown {
         /// The name.
         user: String,
     },
-    /// Root, no `-u`, and nobody else to become.
+    /// Root without `-u`, on a system without the users that root becomes by default.
     #[error("can't run as root without the -u switch: name a user, or add '-u root' to start as root")]
     UserMissing,
     /// The user database cannot be read.
@@ -102,9 +102,9 @@ pub fn daemonize(keep_stdio: bool, keep_directory: bool) -> Result<(), ProcessEr
     daemon(keep_directory, keep_stdio).map_err(ProcessError::Daemonize)
 }
 
-/// Takes all system calls away from this process that a running server does not need (`-o drop_privileges`): it can
-/// no longer open a file for writing, make or connect a socket, start a program, make a process, or have memory that
-/// is executable. For all of its threads, those to come included, and for good. A call that is not allowed ends the
+/// Forbids this process all system calls that a running server does not need (`-o drop_privileges`): it can no longer
+/// open a file for writing, make or connect a socket, start a program, make a process, or have memory that is
+/// executable. For all of its threads, those to come included, and for good. A call that is not allowed ends the
 /// process with SIGSYS, and the kernel logs which one it was.
 ///
 /// On processors other than x86-64 and 64-bit ARM nothing happens but a warning that says so.

@@ -1,7 +1,6 @@
-//! What a service manager is told: that the server is ready, reloads, stops. The protocol is systemd's, sd_notify(3).
+//! Notifies the service manager that the server is ready, reloads or stops. The protocol is systemd's, sd_notify(3).
 //!
-//! Rule: the socket is opened at the start and only sent on afterwards, for none can be opened once the system calls
-//! are restricted.
+//! Rule: the socket is opened at the start, because none can be opened once the system calls are restricted.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 /// How long a service manager that does not read may hold up the server.
 const SENDING_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// A service manager that wants to be told.
+/// The service manager to notify.
 #[derive(Debug)]
 pub struct Notifier {
     socket: UnixDatagram,
@@ -28,7 +27,7 @@ impl Notifier {
     ///
     /// # Errors
     ///
-    /// When there is no such place, or no socket to be had. That somebody listens there is not checked.
+    /// When the place has another form, or no socket can be opened. Whether anybody listens there is not checked.
     pub fn at(place: &OsStr) -> io::Result<Notifier> {
         let address = match place.as_bytes() {
             [b'/', ..] => SocketAddr::from_pathname(place)?,
@@ -49,7 +48,7 @@ impl Notifier {
     ///
     /// # Errors
     ///
-    /// When nobody takes it.
+    /// When it cannot be sent.
     pub fn ready(&self, status: &str) -> io::Result<()> {
         self.say(&format!("READY=1\nSTATUS={status}\n"))
     }
@@ -58,7 +57,7 @@ impl Notifier {
     ///
     /// # Errors
     ///
-    /// When nobody takes it.
+    /// When it cannot be sent.
     pub fn reloading(&self) -> io::Result<()> {
         // With the time, systemd from 253 on can tell this reload from an earlier one.
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
@@ -69,7 +68,7 @@ impl Notifier {
     ///
     /// # Errors
     ///
-    /// When nobody takes it.
+    /// When it cannot be sent.
     pub fn stopping(&self) -> io::Result<()> {
         self.say("STOPPING=1\n")
     }

@@ -1,14 +1,14 @@
-//! Who the process is: from root to somebody harmless, for good.
+//! The user of the process: changes from root to an unprivileged user, for good.
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, getgroups, setgid, setgroups, setuid};
 
 use super::ProcessError;
 
-/// Whom to become when root names nobody with `-u`: Debian's user, then everybody's.
+/// The users to become when root gives no `-u`: that of Debian's package, or else the one that every system has.
 const USERS_FOR_ROOT: [&str; 2] = ["memcache", "nobody"];
 
-/// Whom root can become.
+/// A user that root can become.
 struct Account {
     name: String,
     uid: Uid,
@@ -18,11 +18,11 @@ struct Account {
 /// Gives up being root: drops all supplementary groups, then becomes `user` for good. A process that is not root
 /// stays what it is, whatever `user` says.
 ///
-/// A `user` that is no name but a number is a user id, as in Kubernetes. A number that belongs to nobody brings the
-/// group of the same number with it, never that of root.
+/// A `user` that is a number and no name is a user id, as in Kubernetes. If no account has that id, the group has the
+/// same number; it is never that of root.
 ///
-/// Without a `user`, root becomes `memcache` or else `nobody`. `root` itself may be named. What an operator should know
-/// of it comes back as warnings.
+/// Without a `user`, root becomes `memcache` or else `nobody`. `root` itself may be named. Returns warnings for
+/// the operator.
 ///
 /// # Errors
 ///

@@ -1,10 +1,11 @@
-//! Logging in: the one thing that a session may do before anything else, where there is a file of users.
+//! Logging in: where there are users, a session has to do that before anything else.
 //!
 //! Rules:
-//! - whatever can be told in microseconds is told at once; the rest, and every refusal, is a blocking task;
-//! - a refusal comes late, and later each time in a row, for those who mistype and for simple robots. Who does not wait for
-//!   it but connects anew is slowed down only where passwords are hashed with argon2, by these being verified one at a
-//!   time: success comes at once, so a client need not be told to know that it was wrong.
+//! - a password that can be verified in microseconds is, at once; an argon2 hash, and every refusal, is a blocking
+//!   task;
+//! - a refusal is delayed, twice as long each time in a row. That slows down whoever guesses on one connection. A
+//!   client that gives up waiting and connects anew is slowed down only by argon2, of which one is computed at a time:
+//!   as success comes at once, no reply tells it enough.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,27 +20,28 @@ use crate::engine::turn::then::Reason;
 use crate::engine::{Engine, OWED_BYTES_MAX, Session, Then};
 use crate::protocol::{LoginStep, Owed, login_step, reply};
 
-/// How long the first refusal on a connection takes. Short enough not to annoy who mistypes, and long enough that a
-/// client that listens has ten guesses a second at most.
+/// How long the first refusal on a connection takes: too short to annoy a person who mistypes, and long enough that a
+/// client that waits for its replies has ten guesses a second at most.
 const REFUSAL_PAUSE_MIN: Duration = Duration::from_millis(100);
 
 /// How long a refusal takes at most: each takes twice as long as the one before, up to this.
 const REFUSAL_PAUSE_MAX: Duration = Duration::from_millis(3200);
 
-/// How often a password is looked at, where the users change each time that this is done.
-const LOOKS_MAX: usize = 4;
+/// How often a password is verified anew because the users have changed meanwhile, before the client is told to try
+/// again.
+const VERIFICATIONS_MAX: usize = 4;
 
-/// Those who may log in, until others may.
+/// Those who may log in now.
 pub(in crate::engine) type CurrentUsers = Arc<RwLock<Arc<Users>>>;
 
 impl Engine {
-    /// Has these users log in from now on, and no others: those who wait for it included. Sessions that have logged in go
-    /// on as they are.
+    /// Replaces those who may log in. It holds for logins that are being verified, too. Sessions that have logged in
+    /// keep their rights.
     pub fn set_users(&self, users: Users) {
         *self.users().write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
     }
 
-    /// A turn of a session that has not logged in: how many bytes of input it used up, and what comes then.
+    /// A turn of a session that has not logged in. Returns how many bytes of input it has used up, and what comes next.
     pub(in crate::engine) fn turn_of_login(
         &self,
         session: &mut Session,
@@ -51,11 +53,11 @@ impl Engine {
         for _ in 0..self.settings().requests_per_event {
             let Some(login) = session.login() else { break };
             let rest = &input[consumed..];
-            if login.unwanted > 0 {
-                let used = usize::try_from(login.unwanted).unwrap_or(usize::MAX).min(rest.len());
-                login.unwanted -= used as u64;
+            if login.discard_bytes > 0 {
+                let used = usize::try_from(login.discard_bytes).unwrap_or(usize::MAX).min(rest.len());
+                login.discard_bytes -= used as u64;
                 consumed += used;
-                if login.unwanted > 0 {
+                if login.discard_bytes > 0 {
                     return (consumed, Then::Read { bytes_min: 1 });
                 }
                 continue;
@@ -69,7 +71,7 @@ impl Engine {
                 }
                 LoginStep::Say(words) => owed.say(words),
                 LoginStep::TooLong(bytes) => {
-                    login.unwanted = bytes + 2;
+                    login.discard_bytes = bytes + 2;
                     owed.say(reply::AUTH_TOKEN_TOO_LONG);
                 }
                 LoginStep::Token(text) => {
@@ -85,7 +87,7 @@ impl Engine {
         (consumed, if consumed < input.len() { Then::Again } else { Then::Read { bytes_min: 1 } })
     }
 
-    /// Logs the session in with `text`, or has that looked into.
+    /// Logs the session in with `text`, or starts the task that verifies it.
     fn log_in(&self, session: &mut Session, text: &[u8], owed: &mut Owed) -> Option<Then> {
         let Some(token) = Token::parse(text) else {
             owed.say(reply::BAD_AUTH_TOKEN);
@@ -93,18 +95,18 @@ impl Engine {
         };
         session.counters().auth_cmds.add(1);
         let text = token.kept();
-        let users = now(self.users());
+        let users = current(self.users());
         if let Some(rights) = Token::parse(&text).and_then(|token| users.verify_at_once(token)) {
             admit(session, rights, owed);
             return None;
         }
         let users = Arc::clone(self.users());
         let refusals = session.login().map_or(0, |login| login.refusals);
-        Some(session.block_on(Attempt { users, text, refusals, verdict: Verdict::Open }))
+        Some(session.block_on(Attempt { users, text, refusals, verdict: Verdict::Undecided }))
     }
 }
 
-fn now(users: &RwLock<Arc<Users>>) -> Arc<Users> {
+fn current(users: &RwLock<Arc<Users>>) -> Arc<Users> {
     Arc::clone(&users.read().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -124,22 +126,22 @@ struct Attempt {
 }
 
 enum Verdict {
-    Open,
+    Undecided,
     Refused,
     Admitted(Arc<Rights>),
 }
 
-/// What becomes of a login with `text`, by what is the `current` file.
-fn verdict(text: &[u8], current: impl Fn() -> Arc<Users>) -> Verdict {
-    for _ in 0..LOOKS_MAX {
-        let users = current();
-        let rights = Token::parse(text).and_then(|token| users.verify(token));
-        // It may have waited long and taken long: whose password was taken away meanwhile must not come in.
-        if Arc::ptr_eq(&users, &current()) {
+/// Verifies `text` with the users there are at the end; `users` returns those there are now.
+fn verdict(text: &[u8], users: impl Fn() -> Arc<Users>) -> Verdict {
+    for _ in 0..VERIFICATIONS_MAX {
+        let found = users();
+        let rights = Token::parse(text).and_then(|token| found.verify(token));
+        // Verifying takes long: a password that was removed meanwhile must not be accepted.
+        if Arc::ptr_eq(&found, &users()) {
             return rights.map_or(Verdict::Refused, Verdict::Admitted);
         }
     }
-    Verdict::Open
+    Verdict::Undecided
 }
 
 impl BlockingTask for Attempt {
@@ -148,7 +150,7 @@ impl BlockingTask for Attempt {
     }
 
     fn run(&mut self) {
-        self.verdict = verdict(&self.text, || now(&self.users));
+        self.verdict = verdict(&self.text, || current(&self.users));
     }
 
     fn pause(&self) -> Duration {
@@ -157,14 +159,14 @@ impl BlockingTask for Attempt {
                 let doubled = 2u32.saturating_pow(self.refusals);
                 REFUSAL_PAUSE_MIN.saturating_mul(doubled).min(REFUSAL_PAUSE_MAX)
             }
-            Verdict::Open | Verdict::Admitted(_) => Duration::ZERO,
+            Verdict::Undecided | Verdict::Admitted(_) => Duration::ZERO,
         }
     }
 
     fn finish(self: Box<Self>, _: &Engine, session: &mut Session, owed: &mut Owed) {
         match self.verdict {
             Verdict::Admitted(rights) => return admit(session, rights, owed),
-            Verdict::Open => owed.say(reply::TOO_MANY_LOGINS),
+            Verdict::Undecided => owed.say(reply::TOO_MANY_LOGINS),
             Verdict::Refused => {
                 if let Some(login) = session.login() {
                     login.refusals = login.refusals.saturating_add(1);
@@ -262,7 +264,7 @@ mod tests {
             looks.set(looks.get() + 1);
             Arc::new(Users::parse(b"ann:sesame").unwrap())
         };
-        assert!(matches!(verdict(b"ann sesame", another), Verdict::Open));
-        assert_eq!(looks.get(), 2 * LOOKS_MAX);
+        assert!(matches!(verdict(b"ann sesame", another), Verdict::Undecided));
+        assert_eq!(looks.get(), 2 * VERIFICATIONS_MAX);
     }
 }

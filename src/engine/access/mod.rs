@@ -1,7 +1,7 @@
-//! Who may come in, and what they may do.
+//! Authentication and authorization.
 //!
-//! The file of [`users`] says who there is, a session that must [`login`] does nothing else until it has, and what its
-//! user may do from then on are its [`rights`].
+//! A file lists the [`users`]. Where there is one, a session can do nothing but [`login`] at first; from then on it may
+//! do what the [`rights`] of its user say.
 
 pub(super) mod attempts;
 pub mod login;

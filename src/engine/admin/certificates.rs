@@ -1,5 +1,5 @@
-//! The certificates that the network shows to clients: the engine says when they are to be read again, and tells how
-//! TLS fares; it never sees them.
+//! The certificates that the network shows to clients. The engine never sees them: it only has them read again
+//! (`refresh_certs`), and shows their age (`stats`).
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub trait Certificates: Debug + Send + Sync {
     /// The error in one line; the old ones stay.
     fn refresh(&self) -> Result<(), String>;
 
-    /// How long ago they were read, in seconds.
+    /// How long ago they were last read, in seconds.
     fn age_seconds(&self) -> u64;
 }
 
@@ -38,7 +38,7 @@ pub(in crate::engine) fn refresh(engine: &Engine, call: &mut Call<'_, '_>) -> Op
     Some(call.session.block_on(Refresh { certificates: Arc::clone(certificates), outcome: None }))
 }
 
-/// To read the certificates again.
+/// Reads the certificates again.
 #[derive(Debug)]
 struct Refresh {
     certificates: Arc<dyn Certificates>,
@@ -58,7 +58,7 @@ impl BlockingTask for Refresh {
         match self.outcome {
             Some(Ok(())) => owed.say(reply::OK),
             Some(Err(why)) => {
-                // Paths and errors come from outside: whatever they hold, this is one line.
+                // The error may quote a path with line ends in it, and the reply is one line.
                 owed.say(why.replace(['\r', '\n'], " ").as_bytes());
                 owed.say(b"\r\n");
             }

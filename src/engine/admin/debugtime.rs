@@ -10,14 +10,14 @@ use crate::engine::admin::{Arguments, Command};
 use crate::engine::{Engine, Then};
 use crate::protocol::reply;
 
-/// How the time differs from what whoever runs the engine says.
+/// How the engine's time differs from the clock of its caller.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct MovedTime(Mutex<Moved>);
 
 #[derive(Debug, Default)]
 struct Moved {
     ticks: i64,
-    /// Where the clock was stopped, before it was moved.
+    /// When the clock was stopped, not counting `ticks`.
     stopped_at: Option<Tick>,
 }
 
@@ -38,7 +38,7 @@ pub(in crate::engine) const COMMAND: Command = Command {
         let word = call.words.next();
         let is_done = engine.move_time(word.unwrap_or_default(), call.now);
         call.owed.say(if is_done { reply::OK } else { reply::ERROR });
-        // What follows is to see the time as it is now.
+        // The requests that follow are to see the new time, which a turn reads once.
         Some(Then::Again)
     },
 };
@@ -48,7 +48,7 @@ impl Engine {
         self.moved_time().0.lock().unwrap_or_else(PoisonError::into_inner).time(now)
     }
 
-    /// Does what `word` says when the clock, as moved so far, shows `now`; `false` when it says nothing known.
+    /// Does what `word` says; `false` when it is unknown. `now` is the time as moved so far.
     fn move_time(&self, word: &[u8], now: Tick) -> bool {
         let mut moved = self.moved_time().0.lock().unwrap_or_else(PoisonError::into_inner);
         match word {
@@ -75,7 +75,7 @@ mod tests {
     use crate::protocol::Owed;
     use crate::settings::Settings;
 
-    /// What the engine says to each line when the clock of whoever runs it shows `seconds` after its start.
+    /// Checks the reply to each line, sent `seconds` after the start by the clock of the engine's caller.
     fn check(script: &[(u32, &str, &str)]) {
         let (epoch, start) = Epoch::starting_at(1_700_000_000);
         let engine = Engine::new(Settings::default(), epoch);

@@ -42,7 +42,7 @@ fn flush(engine: &Engine, delay: i64, call: &Call<'_, '_>) -> &'static [u8] {
     if !prefix.is_empty() {
         return if delay > 0 { FLUSH_LATER_BY_PREFIX } else { flush_keys(engine, call, prefix) };
     }
-    // Requests behind it in the same turn must not find items that a moment in the past was to drop.
+    // A moment that is not in the future has come: later requests of the same turn must not find the items.
     match engine.epoch().flush_moment(delay, call.now) {
         moment if moment > call.now => engine.flushing().flush_later(moment),
         _ => engine.flushing().flush_now(engine.store(), call.now),
@@ -66,7 +66,7 @@ pub(super) fn flush_prefix(engine: &Engine, call: &mut Call<'_, '_>) -> Option<T
     say(quiet, words, call)
 }
 
-/// Drops everything stored so far under keys that begin with `prefix`, and says how that went.
+/// Drops everything stored so far under keys that begin with `prefix`; returns the reply.
 fn flush_keys(engine: &Engine, call: &Call<'_, '_>, prefix: &[u8]) -> &'static [u8] {
     match engine.store().flush_prefix_within(call.session.granted().prefix(), prefix) {
         Ok(()) => reply::OK,

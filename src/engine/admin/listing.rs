@@ -1,8 +1,8 @@
-//! The jobs that walk over all items: `lru_crawler metadump`, `mgdump` and `crawl`, `stats cachedump` and
+//! The replies that walk over all items: `lru_crawler metadump`, `mgdump` and `crawl`, `stats cachedump` and
 //! `stats sizes`.
 //!
-//! None of them is a snapshot: what is there from the beginning to the end is listed exactly once, what comes or
-//! goes meanwhile perhaps, and each line is true of the moment at which it was written.
+//! None of them is a snapshot: an item that exists from beginning to end is listed exactly once, one that comes or
+//! goes meanwhile may or may not be, and each line describes its item as it was when the line was written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const SIZE_STEP_BYTES_MAX: u64 = 1 << 20;
 /// How many sizes one slice of `stats sizes` lists.
 const SIZES_PER_SLICE: usize = 400;
 
-/// What a walk is for.
+/// What a walk is for: which keys it visits, and what it says of each.
 #[derive(Debug)]
 pub(in crate::engine) enum Purpose {
     /// One line of everything but the value for each of `keys`.
@@ -34,27 +34,28 @@ pub(in crate::engine) enum Purpose {
     Cachedump { keys: Keys, items_left: u64 },
     /// How many items there are of each size, rounded up, under `keys`.
     Sizes { keys: Keys, counts: BTreeMap<u64, u64>, style: Style<'static> },
-    /// Nothing but to have the dead taken away, among at most so many items.
+    /// Removes expired items, and visits at most so many items.
     Crawl { items_left: u64 },
 }
 
 /// The keys that a walk is about.
 #[derive(Debug)]
 pub(in crate::engine) struct Keys {
-    /// What they begin with.
+    /// The prefix of all of them.
     prefix: Box<[u8]>,
     /// How many bytes at their beginning are not to be shown.
     hidden_bytes: usize,
 }
 
 impl Keys {
-    /// Those that the user of `session` may see and that, as it knows them, begin with `prefix`.
+    /// The keys that the user of `session` may see and that begin with `prefix`, which is written as the user writes
+    /// it.
     pub(in crate::engine) fn under(prefix: &[u8], session: &Session) -> Keys {
         let hidden = session.granted().prefix();
         Keys { prefix: [hidden, prefix].concat().into(), hidden_bytes: hidden.len() }
     }
 
-    /// The same entry under the key by which the user knows it, if it is to be listed.
+    /// The same entry under the key that the user knows, if it is to be listed.
     fn shown<'e>(&self, entry: Entry<'e>) -> Option<Entry<'e>> {
         // An item under a bare prefix has no name by which its user could ask for it.
         let is_listed = entry.key.starts_with(&self.prefix) && entry.key.len() > self.hidden_bytes;
@@ -71,7 +72,7 @@ pub(in crate::engine) struct Listing {
     _running: Running,
 }
 
-/// Counts one of those that are running, as long as it is kept.
+/// Counts a running walk until it is dropped.
 #[derive(Debug)]
 struct Running(Arc<AtomicU64>);
 
@@ -89,19 +90,19 @@ pub(in crate::engine) struct Listings {
 }
 
 impl Listings {
-    /// One more, from the beginning.
+    /// Starts a walk over all items.
     pub(in crate::engine) fn start(&self, purpose: Purpose) -> Listing {
         Listing { cursor: Some(Cursor::default()), ..self.start_at_end(purpose) }
     }
 
-    /// One more, of nothing.
+    /// Starts a walk that visits no item.
     pub(in crate::engine) fn start_at_end(&self, purpose: Purpose) -> Listing {
         self.starts.fetch_add(1, Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
         Listing { purpose, cursor: None, _running: Running(Arc::clone(&self.running)) }
     }
 
-    /// How many are under way.
+    /// How many are running.
     pub(in crate::engine) fn running(&self) -> u64 {
         self.running.load(Ordering::Relaxed)
     }
@@ -115,9 +116,9 @@ impl Listings {
 impl LongReply for Listing {
     fn go_on(&mut self, engine: &Engine, owed: &mut Owed, now: Tick) -> Progress {
         if let Some(cursor) = &mut self.cursor {
-            let line = Line { epoch: engine.epoch(), has_cas: engine.settings().cas_enabled };
+            let format = ItemFormat { epoch: engine.epoch(), has_cas: engine.settings().cas_enabled };
             let goes_on = engine.store().walk(cursor, now, SLICE_SLOTS, |entry| {
-                self.purpose.meet(entry, line, owed);
+                self.purpose.visit(entry, format, owed);
             });
             if goes_on && !self.purpose.has_enough() {
                 return Progress::GoesOn;
@@ -129,21 +130,21 @@ impl LongReply for Listing {
 }
 
 impl Purpose {
-    fn meet(&mut self, entry: Entry<'_>, line: Line, owed: &mut Owed) {
+    fn visit(&mut self, entry: Entry<'_>, format: ItemFormat, owed: &mut Owed) {
         match self {
             Purpose::Metadump { keys } => {
-                keys.shown(entry).into_iter().for_each(|entry| line.metadump(entry, owed))
+                keys.shown(entry).into_iter().for_each(|entry| format.metadump(entry, owed))
             }
             Purpose::Mgdump { keys } => {
-                keys.shown(entry).into_iter().for_each(|entry| line.mgdump(entry, owed))
+                keys.shown(entry).into_iter().for_each(|entry| format.mgdump(entry, owed))
             }
             Purpose::Cachedump { items_left: 0, .. } => {}
-            // Its bytes can be anything, line ends too, and a reader could not tell.
+            // A binary key may contain line ends, and this format has no way to escape them.
             Purpose::Cachedump { .. } if entry.item.marks.has(Marks::BINARY_KEY) => {}
             Purpose::Cachedump { keys, items_left } => {
                 if let Some(entry) = keys.shown(entry) {
                     *items_left -= 1;
-                    line.cachedump(entry, owed);
+                    format.cachedump(entry, owed);
                 }
             }
             Purpose::Sizes { keys, counts, .. } => {
@@ -162,7 +163,7 @@ impl Purpose {
         matches!(self, Purpose::Cachedump { items_left: 0, .. } | Purpose::Crawl { items_left: 0 })
     }
 
-    /// Says what there is to say when the walk is over, or a slice of it.
+    /// Writes the end of the reply, or a slice of it, after the last item.
     fn end(&mut self, owed: &mut Owed) -> Progress {
         match self {
             Purpose::Metadump { .. } | Purpose::Cachedump { .. } => {
@@ -186,15 +187,15 @@ impl Purpose {
     }
 }
 
-/// How items are worded, one line each.
+/// Formats items, one line each.
 #[derive(Clone, Copy)]
-struct Line {
+struct ItemFormat {
     epoch: Epoch,
     has_cas: bool,
 }
 
-impl Line {
-    /// What memcached's `lru_crawler metadump` says, `flags` as since 1.6.43 included.
+impl ItemFormat {
+    /// The format of memcached's `lru_crawler metadump`, with the `flags` that it has since 1.6.43.
     fn metadump(self, Entry { key, item, bytes }: Entry<'_>, owed: &mut Owed) {
         owed.say(b"key=");
         uri::encode(key, |piece| owed.say(piece));
@@ -249,7 +250,7 @@ mod tests {
         let keys = Keys { prefix: Box::default(), hidden_bytes: 0 };
         let mut sizes = Purpose::Sizes { keys, counts: BTreeMap::new(), style: Style::Classic };
         let (epoch, _) = Epoch::starting_at(1_700_000_000);
-        let line = Line { epoch, has_cas: true };
+        let format = ItemFormat { epoch, has_cas: true };
         let item = Item {
             value: b"",
             shared: None,
@@ -261,7 +262,7 @@ mod tests {
         };
         // All that there can be with -I 1g.
         for bytes in (1..=1 << 20).step_by(16).chain((1 << 20..=1 << 30).step_by(1 << 16)) {
-            sizes.meet(Entry { key: b"k", item, bytes }, line, &mut Owed::default());
+            sizes.visit(Entry { key: b"k", item, bytes }, format, &mut Owed::default());
         }
         let Purpose::Sizes { counts, .. } = &sizes else { unreachable!("it was made above") };
         assert!(counts.len() < 34_000, "{} sizes", counts.len());

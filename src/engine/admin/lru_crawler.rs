@@ -1,4 +1,4 @@
-//! `lru_crawler`: dumps of all keys, the search for what has died of age, and its switch.
+//! `lru_crawler`: dumps of all keys, the removal of expired items, and the switch for the background search for them.
 
 use crate::engine::admin::listing::{Keys, Purpose};
 use crate::engine::admin::{CLASS_MAX, Call, say};
@@ -87,7 +87,7 @@ fn dump(
     Some(call.session.reply_at_length(dump))
 }
 
-/// Has what is dead of age taken away at once. The client's next request is served when that is done.
+/// Removes expired items at once. The client's next request is served when that is done.
 fn crawl(engine: &Engine, quiet: bool, call: &mut Call<'_, '_>) -> Option<Then> {
     if !engine.sweep_enabled() {
         return say(quiet, DISABLED, call);

@@ -1,4 +1,4 @@
-//! The administrative commands: a table, a row each, and the functions its rows name.
+//! The administrative commands: a table with a row for each, and the functions that the rows name.
 
 pub mod certificates;
 #[cfg(feature = "debugtime")]
@@ -39,7 +39,7 @@ pub struct Command {
     pub arguments: Arguments,
     /// What it does, in a sentence.
     pub help: &'static str,
-    /// Whom it is for.
+    /// Who may use it.
     pub allowed: Allowed,
     /// Whether it may take as long as many requests, so that its turn ends with it.
     pub(super) is_long: bool,
@@ -69,7 +69,7 @@ impl Arguments {
     }
 }
 
-/// A word that may follow a command, and what it makes of it.
+/// A word that may follow a command, with its meaning.
 #[derive(Debug)]
 pub struct Subcommand {
     /// The word; "" is none at all.
@@ -78,12 +78,12 @@ pub struct Subcommand {
     pub arguments: &'static str,
     /// What it does, in a sentence.
     pub help: &'static str,
-    /// Whom it is for.
+    /// Who may use it.
     pub allowed: Allowed,
     run: fn(&Engine, &mut Call<'_, '_>) -> Option<Then>,
 }
 
-/// One use of a command: what it was given, and where its reply goes.
+/// A call of a command: its arguments, its session, and where its reply goes.
 pub(super) struct Call<'r, 'w> {
     /// In whose words it is answered: classic, or binary where [`packets`] uses a command.
     pub(super) style: Style<'static>,
@@ -235,7 +235,7 @@ impl<'w> Call<'_, 'w> {
         is_quiet(&self.words)
     }
 
-    /// What its user calls `key` as the store knows it; `None` if that is too long.
+    /// The key of the store for what the user calls `key`: with the user's prefix. `None` if that is too long.
     fn stored_key(&self, key: &[u8]) -> Option<KeyBuffer> {
         let mut stored = KeyBuffer::new();
         stored.try_extend_from_slice(self.session.granted().prefix()).ok()?;
@@ -272,7 +272,7 @@ impl Engine {
         let mut words = Words::new(line);
         let name = words.next()?;
         let Some(command) = COMMANDS.iter().find(|command| command.name.as_bytes() == name) else {
-            // A browser tricked into talking to a cache must not get to say more.
+            // A web page can make a browser send HTTP here: its further lines must not be taken for commands.
             if words.last_word().is_some_and(|word| word.starts_with(b"HTTP/")) {
                 return Some(session.close(Reason::Error));
             }

@@ -1,5 +1,5 @@
-//! `slabs` and `lru`: commands about slab classes and LRU lists, which there are none of. They check what they are
-//! given, answer as memcached does, and change nothing but what `stats settings` shows.
+//! `slabs` and `lru`: commands about slab classes and LRU lists. This server has neither, so the commands check their
+//! arguments, answer as memcached does, and change nothing but what `stats settings` shows.
 
 use crate::engine::admin::{CLASS_MAX, Call, say};
 use crate::engine::{Engine, Then};
@@ -44,7 +44,7 @@ fn automove(engine: &Engine, mode: &[u8], value: Option<&[u8]>) -> &'static [u8]
             Some(ratio) => compat.slab_automove_ratio = ratio,
             None => return reply::ERROR,
         },
-        // Of storage outside of memory, which there is none of.
+        // It tunes memcached's storage on disk, which this server does not have.
         (b"freeratio", Some(value)) if fraction(value).is_some() => {}
         (b"freeratio", _) => return reply::ERROR,
         (b"window", value) => match value.map(unsigned) {

@@ -11,8 +11,8 @@ use crate::engine::watching::hot_keys::Subject;
 use crate::engine::{Engine, Then};
 use crate::protocol::{StatLines, Style, reply, unsigned};
 
-/// Every kind of `stats`. What shows numbers of the whole server is for everyone, as it tells nothing of single keys or
-/// clients.
+/// Every kind of `stats`. Those that show sums over the whole server are for everyone, because they reveal nothing
+/// about single keys or clients.
 pub const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         name: "",
@@ -110,7 +110,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
     },
 ];
 
-/// Whom each kind is for.
+/// Who may use each kind.
 pub(super) const ALLOWED: [(&str, Allowed); SUBCOMMANDS.len()] = {
     let mut allowed = [("", Allowed::Operators); SUBCOMMANDS.len()];
     let mut row = 0;
@@ -139,7 +139,7 @@ fn say_rows(engine: &Engine, rows: &[Row], call: &mut Call<'_, '_>) -> Option<Th
     None
 }
 
-/// A listing of keys older than `lru_crawler metadump`. All of it, where memcached stops at 2 MB.
+/// The older command that lists keys. It lists all of them, where memcached stops at 2 MB.
 fn cachedump(engine: &Engine, call: &mut Call<'_, '_>) -> Option<Then> {
     if call.style != Style::Classic {
         // Its lines are not those of statistics. Source: memcached.

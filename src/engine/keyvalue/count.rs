@@ -16,7 +16,7 @@ const NUMBER_BYTES_MAX: usize = 20;
 /// The text of a number, padded as it is stored.
 type Text = ArrayVec<u8, NUMBER_BYTES_MAX>;
 
-/// What `count` makes of what was found; the new number's text goes into `text`.
+/// How `count` changes the item that was found. The new number is written to `text`.
 fn decide_count<'c>(
     count: &Count<'_>,
     text: &'c mut Text,
@@ -48,7 +48,7 @@ fn decide_count<'c>(
         if count.down { number.saturating_sub(count.delta) } else { number.wrapping_add(count.delta) };
     text.extend(itoa::Buffer::new().format(number).bytes());
     let fits = text.len() <= item.value.len();
-    // As memcached does: a number that got shorter is padded, so that it can be overwritten where it stands.
+    // As in memcached, a number that got shorter is padded to be overwritten in place.
     while text.len() < item.value.len().min(NUMBER_BYTES_MAX) {
         text.push(b' ');
     }
@@ -61,8 +61,8 @@ fn decide_count<'c>(
     )
 }
 
-/// The number that a value begins with, if it is one: strtoull's reading, which is memcached's. White space may
-/// go before it and anything may follow behind white space; decr's padding is such.
+/// The number in a value, read as memcached does with `strtoull`: white space may come before it, and behind it white
+/// space and then anything. The padding of `decr` is such white space.
 fn stored_number(value: &[u8]) -> Option<u64> {
     let text = value.trim_ascii_start();
     let text = text.strip_prefix(b"+").unwrap_or(text);
@@ -86,7 +86,7 @@ impl Engine {
         let text = &mut ArrayVec::new();
         let mut seen = None;
         let ((outcome, before), stored) = self.store().update(hashed, now, |found| {
-            seen = session.observed().see(&found);
+            seen = session.watching().see(&found);
             let before = found.item().map(|item| item.deadline);
             let (change, outcome) = decide_count(count, text, deadline, self.settings().cas_enabled, found);
             (change, (outcome, before))
@@ -98,7 +98,7 @@ impl Engine {
             (&counters.incr_hits, &counters.incr_misses)
         };
         match (outcome, before) {
-            // One that was just created is neither.
+            // An item that was created is neither a hit nor a miss.
             (Outcome::Number(_), Some(_)) => hits.add(1),
             (Outcome::NotFound, _) => misses.add(1),
             _ => {}
@@ -107,7 +107,7 @@ impl Engine {
         if let Some(seen) = seen {
             self.log_lookup(session, key, seen, now);
             if let (Outcome::Number(number), None) = (outcome, before) {
-                // As memcached tells it: what was not there is added.
+                // memcached logs a number that was created as an `add`.
                 let created = count.created.map_or(Deadline::NEVER, |created| deadline(created.exptime));
                 let item = Seen::new(itoa::Buffer::new().format(number).len(), created);
                 self.log_store(session, key, "add", Outcome::Stored, item, now);

@@ -1,4 +1,4 @@
-//! Removals, and what comes close to them: `delete` `md`.
+//! Removals, and invalidations: `delete` `md`.
 
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
@@ -6,10 +6,10 @@ use crate::engine::{Engine, Session};
 use crate::protocol::{Delete, Flags, KeyBuffer, Letters, Outcome, Owed, Shown};
 use crate::store::{Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
 
-/// The flags of `md` with which the item stays: invalidated, or without its value.
+/// The flags of `md` that keep the item: `I` invalidates it, `x` removes only its value.
 const KEEPING: Letters = Letters::of(b"Ix");
 
-/// What `delete` makes of what was found, where its `T` stands for the deadline `touched`.
+/// How `delete` changes the item that was found. `touched` is the deadline that its `T` asks for.
 fn decide_delete(
     delete: &Delete<'_>,
     touched: Option<Deadline>,
@@ -59,11 +59,11 @@ impl Engine {
         let touched = flags.exptime(b'T').map(|exptime| self.epoch().deadline(exptime, now));
         let mut seen = None;
         let (outcome, stored) = self.store().update(hashed, now, |found| {
-            seen = session.observed().see(&found);
+            seen = session.watching().see(&found);
             decide_delete(delete, touched, self.settings().cas_enabled, found)
         });
         match outcome {
-            // An item without its value is deleted to its users; one that is invalidated is not.
+            // Removing the value counts as a deletion, invalidating does not.
             Outcome::Deleted if flags.has(b'I') => {}
             Outcome::Deleted => session.counters().delete_hits.add(1),
             _ => session.counters().delete_misses.add(1),

@@ -6,7 +6,7 @@ use crate::engine::{Engine, Session};
 use crate::protocol::{Fetch, Flags, Hit, KeyBuffer, Owed, Packet, SecondsLeft, Shown, Style};
 use crate::store::{Access, Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
 
-/// What was known of an item before it was looked at: what `h` and `l` show.
+/// What the flags `h` and `l` show: the marks and last access from before this retrieval.
 #[derive(Clone, Copy, Debug)]
 struct Before {
     marks: Marks,
@@ -21,7 +21,7 @@ enum Ending {
     Missed { expired: bool },
 }
 
-/// What `fetch` makes of what was found, and whether its client is the one to recache the item.
+/// How `fetch` changes the item that was found, and whether its client has won the right to recache it.
 fn decide_fetch(
     fetch: &Fetch<'_>,
     deadline: impl Fn(i64) -> Deadline,
@@ -47,7 +47,7 @@ fn decide_fetch(
         let until = if flags.has_in_order(b'R', b'T') { item.deadline } else { after };
         exptime > 0 && until != Deadline::NEVER && until < deadline(exptime)
     });
-    // A classic client could not be told.
+    // The reply to a classic command has no way to say so.
     let may_win = fetch.style.can_tell_winner() && !item.marks.has(Marks::TOKEN_SENT);
     let won = may_win && (wins || item.marks.has(Marks::STALE));
     let draft = Draft {
@@ -72,7 +72,7 @@ pub(super) fn key_mark(style: Style<'_>, key: &[u8]) -> Marks {
 }
 
 impl Engine {
-    /// Shows what is asked for; says whether it was there.
+    /// Writes the reply to a retrieval; returns whether it was a hit.
     #[inline(always)]
     pub(in crate::engine) fn fetch(
         &self,
@@ -89,7 +89,7 @@ impl Engine {
         }
     }
 
-    #[inline(never)] // or the meta style would pay for the registers it takes
+    #[inline(never)] // inlined, its registers would slow the meta style down
     fn fetch_classic(
         &self,
         session: &Session,
@@ -128,7 +128,7 @@ impl Engine {
         if fetch.changes() {
             return self.fetch_and_change(session, fetch, None, hashed, owed, now);
         }
-        if session.observed().is_watched() {
+        if session.watching().anybody_watches() {
             return self.fetch_watched(session, fetch, hashed, owed, now);
         }
         self.read(session, fetch, style, hashed, owed, now, |_| ()).0
@@ -144,15 +144,15 @@ impl Engine {
         now: Tick,
     ) -> bool {
         let (is_hit, seen) =
-            self.read(session, fetch, fetch.style, hashed, owed, now, |found| session.observed().see(found));
+            self.read(session, fetch, fetch.style, hashed, owed, now, |found| session.watching().see(found));
         if let Some(seen) = seen {
             self.log_lookup(session, fetch.key, seen, now);
         }
         is_hit
     }
 
-    /// Reads and words the item that is asked for, returns whether it was there, and lets `see` look at it: a parameter, so
-    /// that a get which nobody watches does not pay for it.
+    /// Looks the item up and writes the reply. Returns whether it was a hit, and what `see` returns of the lookup: a
+    /// parameter, so that a get which nobody watches does not pay for it.
     #[inline(always)]
     #[expect(
         clippy::too_many_arguments,
@@ -190,7 +190,7 @@ impl Engine {
         })
     }
 
-    // Kept out of the way of a classic get, which is to stay short.
+    // Not inlined, to keep the classic get short.
     #[inline(never)]
     fn fetch_meta(
         &self,
@@ -228,7 +228,7 @@ impl Engine {
                 Lookup::Miss => miss(session, fetch.style, key, false, owed),
                 Lookup::Expired => miss(session, fetch.style, key, true, owed),
             }
-            (found.is_hit(), session.observed().see(&found))
+            (found.is_hit(), session.watching().see(&found))
         });
         if awaits_winner.is_some() {
             return self.fetch_and_change(session, fetch, awaits_winner, hashed, owed, now);
@@ -239,9 +239,8 @@ impl Engine {
         is_hit
     }
 
-    /// A retrieval that may set an exptime, create the item, or note that somebody is to recache it. A new
-    /// exptime for which there is no room is not set, and nothing is said of it. Says whether the item was there, or is
-    /// there now.
+    /// A retrieval that may set an exptime, create the item, or give its client the right to recache it. A new exptime
+    /// for which there is no memory is silently not set. Returns whether the item was found or created.
     fn fetch_and_change(
         &self,
         session: &Session,
@@ -259,7 +258,7 @@ impl Engine {
             SecondsLeft { touched: fetch.exptime.and_then(seconds_left), ..SecondsLeft::default() };
         let mut seen = None;
         let (ending, stored) = self.store().update(hashed, now, |found| {
-            seen = session.observed().see(&found);
+            seen = session.watching().see(&found);
             let item = found.item();
             let (change, won) = decide_fetch(fetch, deadline, item.as_ref());
             let Some(mut item) = item else {
@@ -296,7 +295,7 @@ impl Engine {
         is_hit
     }
 
-    /// `me`: what is known of the item under `key`, without a trace.
+    /// `me`: shows what is known of the item under `key`, and does not count as a use of it.
     pub(in crate::engine) fn say_about(&self, session: &Session, key: &[u8], owed: &mut Owed, now: Tick) {
         let shown_key = session.granted().shown_key(key);
         self.store().read(self.store().hash(key), now, Access::Peek, |found| match found.item() {
@@ -335,7 +334,7 @@ impl Engine {
         }
     }
 
-    /// Whether the client has the value already, as its `C` tells.
+    /// Whether the client has the value already, by the CAS id in its `C`.
     #[cold]
     fn is_known(&self, flags: Flags<'_>, item: &Item<'_>) -> bool {
         self.settings().cas_enabled && flags.number(b'C') == Some(item.cas)
@@ -360,7 +359,7 @@ fn left_of(item: &Item<'_>, now: Tick) -> SecondsLeft {
     SecondsLeft { before: item.deadline.seconds_left(now), ..SecondsLeft::default() }
 }
 
-/// Counts a retrieval that may have changed its item, and words it if that was a miss.
+/// Counts a retrieval that may have changed its item, and writes the reply to a miss.
 fn count_change(
     session: &Session,
     fetch: &Fetch<'_>,

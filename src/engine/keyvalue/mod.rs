@@ -1,6 +1,6 @@
-//! What the key-value commands mean: pure decisions about the item there is, and the methods that carry them
-//! to the store, count them and word them. All dialects share the decisions: a classic or binary command is a meta
-//! command with few flags, and a style of its own.
+//! The key-value commands. A pure function decides what becomes of the item there is; a method of the engine has the
+//! store carry it out, counts it and formats the reply. All dialects share the decisions: a classic or binary command
+//! is a meta command with few flags, and a style of its own.
 
 mod count;
 mod delete;
@@ -27,7 +27,7 @@ pub(super) fn key<'a>(request: &Request<'a>) -> &'a [u8] {
     }
 }
 
-/// `request` about another key, to be looked up as it is.
+/// `request` with `key` in place of its own; that of a base64 key is marked as decoded.
 pub(super) fn with_key<'a>(request: &Request<'a>, key: &'a [u8]) -> Request<'a> {
     match *request {
         Request::Fetch(fetch) => {
@@ -50,8 +50,8 @@ pub(super) fn stored_key<'k>(request: &Request<'k>, buffer: &'k mut KeyBuffer) -
     request.style().flags().plain_key(key(request), buffer)
 }
 
-/// A key as it is looked up, decoded into `buffer` if it came in base64. What was hashed, and hinted at, is the
-/// key as it came: for the few that are decoded the hash is made anew.
+/// The key to look up, decoded into `buffer` if it came in base64. `hashed` is the key as it came, so a decoded one is
+/// hashed again, without hints: few are.
 #[inline]
 fn plain<'k>(store: &Store, style: Style<'_>, hashed: Hashed<'k>, buffer: &'k mut KeyBuffer) -> Hashed<'k> {
     let flags = style.flags();
@@ -89,7 +89,7 @@ impl Engine {
         let deadline = self.epoch().deadline(touch.exptime, now);
         let mut seen = None;
         let (outcome, stored) = self.store().update(hashed, now, |found| {
-            seen = session.observed().see(&found);
+            seen = session.watching().see(&found);
             match found.item() {
                 Some(item) => (touched(&item, deadline), Outcome::Touched),
                 None => (Change::Keep, Outcome::NotFound),

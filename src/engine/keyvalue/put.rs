@@ -18,20 +18,20 @@ const ITEM_FLAGS_BYTES: u64 = 4;
 /// What memcached adds for the CAS id, in bytes.
 const ITEM_CAS_BYTES: u64 = 8;
 
-/// What a store asks for beside its mode.
+/// The parameters of a store, checked and converted.
 #[derive(Clone, Copy, Debug)]
 struct Terms<'a> {
     /// That of the store. Apart from it, so that it is a constant where it can be.
     style: Style<'a>,
     /// The CAS id to compare with.
     cas: u64,
-    /// When the item is to die.
+    /// When the item expires.
     deadline: Deadline,
     /// The same, if `append` or `prepend` has to create it; `None` if it may not.
     created: Option<Deadline>,
 }
 
-/// What `put` makes of what was found.
+/// How `put` changes the item that was found.
 #[inline(always)]
 fn decide_put<'c>(
     put: &Put<'c>,
@@ -53,7 +53,7 @@ fn decide_put<'c>(
     match (put.mode, found.item()) {
         (PutMode::Set | PutMode::Replace, None) if put.compares => (Change::Keep, Outcome::NotFound),
         (PutMode::Set | PutMode::Replace, Some(item)) if put.compares && terms.cas != item.cas => {
-            // Late, but better than nothing: it is served as stale.
+            // The value is older than the item, but not useless: with `I` it is stored as stale.
             if flags.has(b'I') && terms.cas != 0 && terms.cas < item.cas {
                 let marks = whole.marks.with(Marks::STALE).with(item.marks.only(Marks::TOKEN_SENT));
                 return (Change::Put(Draft { deadline: item.deadline, marks, ..whole }), Outcome::Stored);
@@ -87,7 +87,7 @@ fn decide_put<'c>(
 impl Engine {
     /// # Errors
     /// [`RetryLater`]: nothing has happened, and it is to be tried again.
-    #[inline(never)] // or a get would pay for the registers it takes
+    #[inline(never)] // inlined, its registers would slow down gets
     pub(in crate::engine) fn put(
         &self,
         session: &Session,
@@ -96,7 +96,7 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) -> Result<(), RetryLater> {
-        if session.observed().is_watched() {
+        if session.watching().anybody_watches() {
             return self.put_watched(session, put, hashed, owed, now);
         }
         if put.style != Style::Classic {
@@ -145,9 +145,8 @@ impl Engine {
         Ok(())
     }
 
-    /// A store in the meta style, or in the classic one: a copy for each, and in that of the classic style nothing
-    /// is left of what meta flags ask for. `see` looks at what was there, as in [`Engine::read`]. `None` when it did
-    /// not come so far.
+    /// A store, compiled once for each style, so that the classic one has no code for meta flags. Returns the outcome
+    /// and what `see` returns of the lookup, as in [`Engine::read`]; `None` when it was refused before the lookup.
     ///
     /// # Errors
     /// [`RetryLater`]: nothing has happened, and it is to be tried again.
@@ -209,7 +208,7 @@ impl Engine {
         Ok(Some((outcome, seen)))
     }
 
-    /// How `put` ended, for which there was no memory.
+    /// The outcome of `put` when there was no memory for it.
     #[cold]
     fn no_memory(&self, session: &Session, put: &Put<'_>, hashed: Hashed<'_>, now: Tick) -> Outcome {
         if let PutMode::Append | PutMode::Prepend = put.mode {
@@ -226,7 +225,7 @@ impl Engine {
         self.item_bytes(key_bytes, flags, value_bytes) > self.settings().item_bytes_max
     }
 
-    /// What such an item takes in memcached, in bytes.
+    /// How large such an item would be in memcached, in bytes.
     #[inline]
     pub(in crate::engine) fn item_bytes(&self, key_bytes: usize, flags: u32, value_bytes: u64) -> u64 {
         let flags_bytes = if flags == 0 { 0 } else { ITEM_FLAGS_BYTES };
@@ -234,7 +233,7 @@ impl Engine {
         ITEM_HEADER_BYTES + key_bytes as u64 + flags_bytes + value_bytes + cas_bytes
     }
 
-    /// A value that has not arrived in full: whether it was refused, because it exceeds `-I`.
+    /// Refuses a value that has not arrived in full if it exceeds `-I`; returns whether it did.
     pub(in crate::engine) fn refuses(
         &self,
         session: &Session,
@@ -265,18 +264,18 @@ impl Engine {
         self.drop_stale(put, hashed, now);
         let shown = Shown { key: session.granted().shown_key(key), ..Shown::default() };
         put.style.say_stored(put.quiet, Outcome::TooLarge, &shown, owed);
-        if session.observed().is_watched() {
+        if session.watching().anybody_watches() {
             let item = Seen::new(put.value_bytes as usize, self.epoch().deadline(put.exptime, now));
             self.log_store(session, key, command(put), Outcome::TooLarge, item, now);
         }
     }
 
-    /// After a refused `set`, and a refused `ms` in every mode, the value there was must not be served any more.
+    /// Removes the old item after a refused `set`, or a refused `ms` in any mode: it must not be served any more.
     #[cold]
     fn drop_stale(&self, put: &Put<'_>, hashed: Hashed<'_>, now: Tick) {
         let is_set = put.mode == PutMode::Set && !put.compares;
         if is_set || put.style.drops_refused() {
-            // Removing needs no room, so it cannot be refused.
+            // Removing needs no memory, so it cannot fail.
             let _ = self.store().update(hashed, now, |_| (Change::Remove, ()));
         }
     }
@@ -296,7 +295,7 @@ fn count_put(counters: &Counters, put: &Put<'_>, outcome: Outcome) {
     }
 }
 
-/// The command by which `watch` tells of `put`, in whatever style it was made. Source: memcached.
+/// The command that `watch` shows for `put`: the classic one, also for `ms`. Source: memcached.
 fn command(put: &Put<'_>) -> &'static str {
     match put.mode {
         PutMode::Set if put.compares => "cas",

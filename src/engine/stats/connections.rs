@@ -1,4 +1,5 @@
-//! Who is connected, as `stats conns` and `watch connevents` show it. The network knows; the engine words it.
+//! The open connections, as `stats conns` and `watch connevents` show them. The network lists them, and the engine
+//! formats the list.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub enum State {
     Reading,
     /// It waits for the rest of a value.
     ReadingValue,
-    /// It waits for the client to take what it is owed.
+    /// It waits for the client to read its replies.
     Writing,
     /// It streams what `watch` shows.
     Watching,
@@ -85,7 +86,7 @@ pub struct ConnectionInfo {
 pub trait ConnectionList: Debug + Send + Sync {
     /// Their descriptors, in order: at most `-c` and one for each listening socket.
     fn descriptors(&self) -> Vec<i32>;
-    /// What there is to tell about one of them at `now`; `None` if it was closed meanwhile.
+    /// One of them at `now`; `None` if it was closed meanwhile.
     fn connection(&self, descriptor: i32, now: Tick) -> Option<ConnectionInfo>;
 }
 
@@ -93,7 +94,7 @@ pub trait ConnectionList: Debug + Send + Sync {
 #[derive(Debug)]
 pub(in crate::engine) struct Conns {
     descriptors: std::vec::IntoIter<i32>,
-    /// The socket of the client that asks: it is the one whose request is being run.
+    /// The socket of the client that asks.
     own: i32,
     style: Style<'static>,
 }
@@ -105,7 +106,7 @@ impl Engine {
         let _ = self.connection_list().set(connection_list);
     }
 
-    /// Those who are connected now, for the client with socket number `own`.
+    /// The sockets that are open now, for the client with socket number `own`.
     pub(in crate::engine) fn conns(&self, style: Style<'static>, own: i32) -> Conns {
         let descriptors = self.connection_list().get().map_or_else(Vec::new, |list| list.descriptors());
         Conns { descriptors: descriptors.into_iter(), own, style }

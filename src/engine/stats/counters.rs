@@ -1,7 +1,7 @@
-//! The counters, and who counts in which.
+//! The counters.
 //!
-//! A worker counts into its own [`Counters`], which nobody else writes, so counting costs a plain addition. What only
-//! the network knows is in [`Connections`].
+//! A worker counts in its own [`Counters`], which no other thread writes, so counting costs a plain addition. The
+//! network counts connections in [`Connections`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ impl Counter {
     }
 }
 
-/// What one worker counts: each field is named like the row that tells what it is. Aligned so that two workers' counters
+/// The counters of one worker. Each field is named like the row that explains it. Aligned so that two workers' counters
 /// never share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -70,9 +70,9 @@ pub struct Connections {
     pub most: AtomicU64,
     /// Opened since the start.
     pub total: AtomicU64,
-    /// Turned away because there were too many.
+    /// Refused because there were too many.
     pub rejected: AtomicU64,
-    /// Turned away because their address was public and nobody had said to serve such.
+    /// Refused in protected mode because their address was public.
     pub rejected_public: AtomicU64,
     /// Datagrams dropped for the address they came from.
     pub rejected_datagrams: AtomicU64,
@@ -80,9 +80,9 @@ pub struct Connections {
     pub malformed_datagrams: AtomicU64,
     /// Replies in datagrams that the system did not take, or not all of.
     pub dropped_datagrams: AtomicU64,
-    /// Closed for being idle.
+    /// Closed by the idle timeout.
     pub idle_kicks: AtomicU64,
-    /// How often accepting had to stop.
+    /// How often accepting connections was paused.
     pub listen_disabled: AtomicU64,
     /// For how long in all, in microseconds.
     pub listen_disabled_us: AtomicU64,
@@ -90,15 +90,15 @@ pub struct Connections {
     pub listeners_paused: AtomicU64,
     /// Connections that hold unfinished input.
     pub read_buffers: AtomicU64,
-    /// Bytes reserved for it.
+    /// Bytes reserved for that input.
     pub read_buffer_bytes: AtomicU64,
-    /// Connections closed because there was no room for it.
+    /// Connections closed because there was no memory for that input.
     pub read_buffer_oom: AtomicU64,
-    /// Connections whose clients have not taken all they are owed.
+    /// Connections whose clients have not read all their replies.
     pub responses: AtomicU64,
-    /// Bytes reserved for that; shared values are not among them.
+    /// Bytes reserved for those replies, without shared values.
     pub response_bytes: AtomicU64,
-    /// Connections closed because there was no room for it.
+    /// Connections closed because their replies took memory that others needed.
     pub response_oom: AtomicU64,
     /// Sessions of TLS that were begun, not resumed.
     pub tls_sessions: AtomicU64,
@@ -117,14 +117,14 @@ pub struct Usage {
     pub system: Duration,
 }
 
-/// Everything counted, and what of it `stats reset` has hidden.
+/// All counters, and their values at the last `stats reset`.
 #[derive(Debug)]
 pub(in crate::engine) struct Statistics {
     pub(in crate::engine) workers: Box<[Arc<Counters>]>,
     pub(in crate::engine) connections: Connections,
     pub(in crate::engine) usage: fn() -> Usage,
-    /// What each counter was at the last reset, by the name of its row; none before the first. What is counted belongs
-    /// to whoever counts it and only grows.
+    /// The value of each counter at the last reset, by the name of its row; empty before the first. A reset cannot zero
+    /// the counters themselves, because only their own threads write them.
     base: Mutex<Arc<HashMap<&'static str, u64>>>,
 }
 

@@ -1,5 +1,5 @@
-//! The rows of `stats`, and of what is shown beside it because memcached does not count it. In `stats`, names and order
-//! are memcached's.
+//! The rows of `stats`, with memcached's names in memcached's order, and those of `stats network` and `stats prefixes`,
+//! which memcached does not have.
 
 use super::numbers::Numbers;
 use super::row::{Condition, Row, counter, gauge, never, seconds, text};
@@ -143,8 +143,8 @@ pub(in crate::engine) static STATS: &[Row] = &[
     never("malloc_fails")
         .says("Always 0: read_buf_oom, response_obj_oom and store_no_memory count what found no memory."),
     counter("log_worker_dropped", |n| n.watch().dropped)
-        .says("Events for watch that were lost before they could be worded."),
-    counter("log_worker_written", |n| n.watch().written).says("Events for watch that were worded."),
+        .says("Events for watch that were lost before they could be formatted."),
+    counter("log_worker_written", |n| n.watch().written).says("Events for watch that were formatted."),
     counter("log_watcher_skipped", |n| n.watch().skipped)
         .says("Lines that a client of watch did not get because it read too slowly."),
     counter("log_watcher_sent", |n| n.watch().sent).says("Lines sent to clients of watch."),

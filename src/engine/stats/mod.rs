@@ -1,7 +1,7 @@
-//! Statistics: what is counted, and the table of all that is shown.
+//! Statistics: the counters, and the table of all that is shown.
 //!
-//! Every statistic is a row ([`row::Row`]) of the table here: the `stats` command words the rows, `stats reset` zeroes
-//! those that are counters, and documents list them. A new counter is a field in `counters.rs`, a row that reads it,
+//! Every statistic is a row ([`row::Row`]) of the table here: the `stats` command shows the rows, `stats reset` zeroes
+//! those that are counters, and the manual lists them. A new counter is a field in `counters.rs`, a row that reads it,
 //! and an addition where it happens.
 
 pub mod connections;
@@ -34,16 +34,16 @@ static TABLE: &[(&str, &[Row])] = &[
 ];
 
 /// Every statistic, in the order in which it is shown, with the command that shows it. Beside these, `stats conns`,
-/// `stats hotkeys`, `stats prefixes`, `stats detail dump` and `stats sizes` show lines for each connection, key, prefix or
-/// size.
+/// `stats hotkeys`, `stats prefixes`, `stats detail dump` and `stats sizes` show lines for each connection, key, prefix
+/// or size.
 pub fn rows() -> impl Iterator<Item = (&'static str, &'static Row)> {
     TABLE.iter().flat_map(|&(command, rows)| rows.iter().map(move |row| (command, row)))
 }
 
 impl Engine {
-    /// Writes the lines of those of `rows` that are shown at present.
+    /// Writes a line for each of `rows` whose condition holds.
     pub(super) fn say_rows(&self, rows: &[Row], lines: &mut StatLines<'_>, now: Tick) {
-        // Counters only grow, so the older value is read first.
+        // The older value is read first: counters only grow, so the difference is never negative.
         let base = self.statistics().base();
         let numbers = Numbers::new(self, now);
         for row in rows.iter().filter(|row| row.is_shown(&numbers)) {
@@ -51,14 +51,14 @@ impl Engine {
         }
     }
 
-    /// `stats reset`: zeroes every counter, and forgets what is known of single prefixes and keys.
+    /// `stats reset`: zeroes every counter, and drops the statistics of single prefixes and keys.
     pub(super) fn reset_statistics(&self, now: Tick) {
         let numbers = Numbers::new(self, now);
         let counted = rows().filter_map(|(_, row)| Some((row.name, row.counted(&numbers)?))).collect();
         self.statistics().set_base(counted);
         self.store().forget_last_eviction();
         self.prefixes().reset();
-        self.hot().reset(now);
+        self.hot_keys().reset(now);
     }
 }
 

@@ -1,5 +1,5 @@
-//! The numbers of one moment, as rows read them. What takes a lock or a walk is asked for once, and only if a row needs
-//! it.
+//! The values behind the rows, all of one moment. A value that takes a lock or a walk is read once, and only if a row
+//! needs it.
 
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use crate::engine::watching::watch::WatchStats;
 use crate::settings::{Compat, Settings};
 use crate::store::{QueuesStats, StoreStats};
 
-/// The numbers of one moment.
+/// The values behind the rows at one moment.
 pub(super) struct Numbers<'e> {
     pub(super) engine: &'e Engine,
     pub(super) now: Tick,

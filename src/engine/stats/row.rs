@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::numbers::Numbers;
 use crate::protocol::StatLines;
 
-/// What a statistic tells.
+/// The kind of a statistic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// How often something has happened since the start or the last `stats reset`, or how much of it.
@@ -28,7 +28,7 @@ impl Kind {
     }
 }
 
-/// When a line is shown that is not always shown.
+/// When a row is shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Condition {
     /// For people, as in "with -o idle_timeout".
@@ -41,16 +41,16 @@ pub(super) struct Condition {
 pub struct Row {
     /// Its name, which begins its line.
     pub name: &'static str,
-    /// What it tells, in a sentence, with its unit.
+    /// What it means, in a sentence with its unit.
     pub help: &'static str,
     condition: Option<Condition>,
     source: Source,
 }
 
-/// Where a value comes from, and how it is worded.
+/// Where a value comes from, and how it is formatted.
 #[derive(Clone, Copy, Debug)]
 enum Source {
-    /// It only grows; what `stats reset` hides of it is taken off when it is shown.
+    /// It only grows. Its value at the last `stats reset` is subtracted when it is shown.
     Counter(fn(&Numbers<'_>) -> u64),
     Number(fn(&Numbers<'_>) -> u64),
     Ratio(fn(&Numbers<'_>) -> f64),
@@ -89,7 +89,7 @@ pub(super) const fn text(name: &'static str, read: fn(&Numbers<'_>) -> Cow<'stat
     row(name, Source::Text(read))
 }
 
-/// What memcached counts and never happens here.
+/// A counter of memcached's for something that never happens here.
 pub(super) const fn never(name: &'static str) -> Row {
     counter(name, |_| 0)
 }
@@ -99,7 +99,7 @@ const fn row(name: &'static str, source: Source) -> Row {
 }
 
 impl Row {
-    /// The same row, with what it tells.
+    /// The same row with its help text.
     pub(super) const fn says(self, help: &'static str) -> Row {
         Row { help, ..self }
     }
@@ -109,7 +109,7 @@ impl Row {
         Row { condition: Some(condition), ..self }
     }
 
-    /// What it tells.
+    /// Its kind.
     pub fn kind(&self) -> Kind {
         match self.source {
             Source::Counter(_) => Kind::Counter,
@@ -128,7 +128,7 @@ impl Row {
         self.condition.is_none_or(|condition| (condition.holds)(numbers))
     }
 
-    /// What was counted since the start; `None` if it is no counter.
+    /// The value since the start; `None` if it is no counter.
     pub(super) fn counted(&self, numbers: &Numbers<'_>) -> Option<u64> {
         match self.source {
             Source::Counter(read) => Some(read(numbers)),
@@ -136,7 +136,7 @@ impl Row {
         }
     }
 
-    /// Writes its line; of a counter, what is above `base`.
+    /// Writes its line. `base` is subtracted from a counter.
     pub(super) fn say(&self, numbers: &Numbers<'_>, base: u64, lines: &mut StatLines<'_>) {
         match self.source {
             Source::Counter(read) => lines.number(self.name, read(numbers).saturating_sub(base)),

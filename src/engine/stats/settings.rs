@@ -1,4 +1,4 @@
-//! The rows of `stats settings`: what was chosen, and what of it commands have changed since. Names and order are
+//! The rows of `stats settings`: the settings, as commands have changed them since the start. Names and order are
 //! memcached's.
 
 use std::borrow::Cow;

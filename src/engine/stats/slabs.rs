@@ -1,8 +1,9 @@
-//! The rows of `stats items` and `stats slabs`: what tools written for slab classes and LRU lists ask for.
+//! The rows of `stats items` and `stats slabs`, for tools that expect slab classes and LRU lists.
 //!
-//! There is one class, number 1, as soon as there is an item, and it holds everything. Its "chunk" is the mean item;
-//! its "pages" are what is taken from the memory limit, by the megabyte; its hot list is the queue where items come
-//! in, its warm list the one they go to once they have proved themselves. What only memcached's lists have is 0.
+//! There is one class, number 1, as soon as there is an item, and it holds all items. Its "chunk" has the size of the mean
+//! item; its "pages" are the megabytes taken from the memory limit; its hot list is the probation queue, where items
+//! begin, and its warm list the main queue, where they go once they were used. Rows that only memcached's lists could
+//! fill are 0.
 
 use super::general::NO_LISTS;
 use super::numbers::Numbers;

@@ -38,7 +38,7 @@ impl Engine {
             return self.turn_otherwise(session, input, owed, now);
         }
         let owed_before = owed.remaining();
-        session.observed_mut().note_watched(self.watch().watched());
+        session.watching_mut().note_watched(self.watch().watched());
         let mut consumed = 0;
         let mut requests = 0;
         let requests_max = self.settings().requests_per_event as usize;

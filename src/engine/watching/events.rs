@@ -1,7 +1,6 @@
-//! What happens, as `watch` shows it: a line of text for each event, in memcached's words.
+//! The events of the log that `watch` streams: a line of text each, in memcached's format.
 //!
-//! Rule: nothing is worded under a lock, and nothing at all unless somebody watches: then each request that finds
-//! `Observed` to be watched comes here.
+//! Rule: no line is formatted under a lock, and none while no client watches.
 
 use std::time::Duration;
 
@@ -64,7 +63,7 @@ impl Engine {
         });
     }
 
-    /// A store by `command` that ended in `outcome`, of what was to be `item`.
+    /// A store by `command` of `item`, which ended in `outcome`.
     #[cold]
     pub(in crate::engine) fn log_store(
         &self,
@@ -75,7 +74,7 @@ impl Engine {
         item: Seen,
         now: Tick,
     ) {
-        // What was dropped for it was dropped before.
+        // The evictions that made room for it come first.
         self.log_evictions(session.worker(), now);
         let Some(status) = status(outcome) else { return };
         self.log(session, Stream::Mutations, now, |line| {
@@ -104,7 +103,7 @@ impl Engine {
         });
     }
 
-    /// What was evicted since this was last called. Only thread number `thread` may say so.
+    /// The evictions since this was last called. To be called by thread number `thread` alone.
     pub(in crate::engine) fn log_evictions(&self, thread: usize, now: Tick) {
         if !self.watch().watched().has(Stream::Evictions) {
             return;
@@ -155,12 +154,12 @@ impl Engine {
         });
     }
 
-    fn log(&self, session: &Session, stream: Stream, now: Tick, word: impl FnOnce(&mut Line)) {
-        self.log_from(session.worker(), stream, now, word);
+    fn log(&self, session: &Session, stream: Stream, now: Tick, format: impl FnOnce(&mut Line)) {
+        self.log_from(session.worker(), stream, now, format);
     }
 
-    /// Has `word` word an event of `stream`, if anybody wants it.
-    fn log_from(&self, thread: usize, stream: Stream, now: Tick, word: impl FnOnce(&mut Line)) {
+    /// Has `format` write the line of an event of `stream`, if a watcher has room for it.
+    fn log_from(&self, thread: usize, stream: Stream, now: Tick, format: impl FnOnce(&mut Line)) {
         if !self.watch().wants(stream, thread) {
             return;
         }
@@ -173,13 +172,13 @@ impl Engine {
             line.text(b"0");
         });
         line.number(microseconds).text(b" gid=").number(self.watch().next_line()).text(b" type=");
-        word(&mut line);
+        format(&mut line);
         line.0.truncate(LINE_BYTES_MAX - 1);
         line.text(b"\n");
         self.watch().write(stream, &line.0);
     }
 
-    /// Unix time, as exact as whoever runs the engine can tell it.
+    /// Unix time: to the microsecond if the engine was given a clock, or else to the tick.
     fn wall_time(&self, now: Tick) -> Duration {
         match self.wall_clock() {
             Some(read) => read(),
@@ -192,22 +191,22 @@ impl Engine {
 
     /// Makes `session` a watcher of `streams`; `false` when there are too many.
     pub(in crate::engine) fn begin_to_watch(&self, session: &mut Session, streams: Streams) -> bool {
-        let watcher = self.watch().add(streams);
+        let registration = self.watch().add(streams);
         self.watch_evictions();
-        session.observed_mut().watch_as(watcher)
+        session.watching_mut().watch_as(registration)
     }
 
-    /// Makes the store list the keys that it evicts, as long as somebody watches evictions.
+    /// Makes the store list the keys that it evicts, as long as a client watches evictions.
     pub(in crate::engine) fn watch_evictions(&self) {
         self.store().watch_evictions(self.watch().watched().has(Stream::Evictions));
     }
 
     /// Moves the lines that wait for `session`, which watches, into `owed`; at most
-    /// [`crate::engine::watching::watch::WATCHER_BYTES_MAX`] bytes and a line that tells how many were skipped. `waker` is woken
-    /// when there are more.
+    /// [`crate::engine::watching::watch::WATCHER_BYTES_MAX`] bytes and a line that tells how many were skipped. `waker`
+    /// is woken when there are more.
     pub fn take_lines(&self, session: &Session, owed: &mut Owed, waker: &std::task::Waker) {
-        let Some(watcher) = session.observed().watcher() else { return };
-        let taken = self.watch().take(watcher, waker);
+        let Some(registration) = session.watching().registration() else { return };
+        let taken = self.watch().take(registration, waker);
         owed.say(&taken.lines);
         if taken.skipped > 0 {
             owed.say(b"skipped=");
@@ -218,7 +217,7 @@ impl Engine {
 
     /// Heeds what the client of `session`, which watches, has typed: whether it wants to quit.
     pub fn wants_to_quit(&self, session: &mut Session, input: &[u8]) -> bool {
-        session.observed_mut().says_quit(input)
+        session.watching_mut().says_quit(input)
     }
 }
 
@@ -229,7 +228,7 @@ impl Line {
     }
 }
 
-/// The word for how a store ended; `None` for what is not told.
+/// The status of a store in its event; `None` if it has no event.
 fn status(outcome: Outcome) -> Option<&'static str> {
     Some(match outcome {
         Outcome::Stored => "stored",

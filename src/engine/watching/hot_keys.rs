@@ -1,7 +1,7 @@
 //! Which keys and prefixes are asked for most: a sample of the requests, and a bounded sketch of the sample.
 //!
-//! Every worker looks at about one of its requests in [`SAMPLE_INTERVAL`](super::sampler::SAMPLE_INTERVAL), always. Of
-//! what it finds it keeps the most frequent, with the space-saving algorithm (Metwally, Agrawal, El Abbadi: "Efficient
+//! Every worker samples about one of its requests in [`SAMPLE_INTERVAL`](super::sampler::SAMPLE_INTERVAL), always. It
+//! keeps the most frequent keys of its sample with the space-saving algorithm (Metwally, Agrawal, El Abbadi: "Efficient
 //! computation of frequent and top-k elements in data streams", 2005), over the last one to two minutes.
 //!
 //! How far off the numbers are: of `n` samples, a sketch counts no name more than `n` / [`TRACKED_MAX`] too often,
@@ -25,21 +25,20 @@ pub const WINDOW_SECONDS: u32 = 60;
 /// How many keys or prefixes a reply names.
 pub const NAMED_MAX: usize = 20;
 
-/// What one worker has found.
+/// The sketches of one worker.
 #[derive(Debug, Default)]
-struct Found {
+struct WorkerSketches {
     keys: Windows,
     prefixes: Windows,
 }
 
-/// What all workers have found.
+/// The most used keys and prefixes, by all workers.
 #[derive(Debug)]
-pub(in crate::engine) struct Hot {
-    /// Each is locked by its own worker, for one request in [`SAMPLE_INTERVAL`](super::sampler::SAMPLE_INTERVAL), and for
-    /// `stats`.
-    workers: Box<[Mutex<Found>]>,
+pub(in crate::engine) struct HotKeys {
+    /// A worker locks its own for each request that it samples, and `stats` locks all of them.
+    workers: Box<[Mutex<WorkerSketches>]>,
     delimiter: u8,
-    /// The tick from which on was sampled.
+    /// When sampling began, or was last reset.
     since: AtomicU32,
 }
 
@@ -55,7 +54,7 @@ pub(in crate::engine) enum Subject {
 pub(in crate::engine) struct Ranking {
     /// How many seconds were sampled.
     pub(in crate::engine) seconds: f64,
-    /// How many requests were looked at.
+    /// How many requests were sampled.
     pub(in crate::engine) samples: u64,
     /// By how many samples a number may be too high, or a name that is missing too low.
     pub(in crate::engine) error: u64,
@@ -73,18 +72,18 @@ pub(in crate::engine) struct Ranked {
     pub(in crate::engine) hits: u64,
 }
 
-impl Hot {
-    pub(in crate::engine) fn new(delimiter: u8, workers: usize) -> Hot {
+impl HotKeys {
+    pub(in crate::engine) fn new(delimiter: u8, workers: usize) -> HotKeys {
         let workers = (0..workers).map(|_| Mutex::default()).collect();
-        Hot { workers, delimiter, since: AtomicU32::new(START.0) }
+        HotKeys { workers, delimiter, since: AtomicU32::new(START.0) }
     }
 
-    /// Notes that a request with `key` came to `worker` and was looked at.
+    /// Adds a request of `worker` with `key` to the sample.
     pub(in crate::engine) fn note(&self, worker: usize, key: &[u8], used: Use, now: Tick) {
-        let mut found = self.workers[worker].lock().unwrap_or_else(PoisonError::into_inner);
-        found.keys.at(now).note(key, used);
+        let mut sketches = self.workers[worker].lock().unwrap_or_else(PoisonError::into_inner);
+        sketches.keys.at(now).note(key, used);
         if let Some(prefix) = prefix(key, self.delimiter) {
-            found.prefixes.at(now).note(prefix, used);
+            sketches.prefixes.at(now).note(prefix, used);
         }
     }
 
@@ -94,10 +93,10 @@ impl Hot {
         let mut error = 0;
         let mut sums = HashMap::<Arc<[u8]>, Ranked>::new();
         for worker in &self.workers {
-            let mut found = worker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sketches = worker.lock().unwrap_or_else(PoisonError::into_inner);
             let windows = match subject {
-                Subject::Keys => &mut found.keys,
-                Subject::Prefixes => &mut found.prefixes,
+                Subject::Keys => &mut sketches.keys,
+                Subject::Prefixes => &mut sketches.prefixes,
             };
             windows.move_to(now);
             for sketch in [&windows.last, &windows.current] {
@@ -118,7 +117,7 @@ impl Hot {
         ranked.truncate(NAMED_MAX);
         let since =
             self.since.load(Ordering::Relaxed).max(window_start(now).0.saturating_sub(window_ticks()));
-        // At least one tick: nothing is divided by nothing.
+        // At least one tick, because rates are divided by it.
         let ticks = now.0.saturating_sub(since).max(1);
         Ranking { seconds: f64::from(ticks) / f64::from(TICKS_PER_SECOND), samples, error, ranked }
     }
@@ -126,7 +125,7 @@ impl Hot {
     /// Forgets everything.
     pub(in crate::engine) fn reset(&self, now: Tick) {
         for worker in &self.workers {
-            *worker.lock().unwrap_or_else(PoisonError::into_inner) = Found::default();
+            *worker.lock().unwrap_or_else(PoisonError::into_inner) = WorkerSketches::default();
         }
         self.since.store(now.0, Ordering::Relaxed);
     }
@@ -161,7 +160,7 @@ impl Windows {
 
     fn move_to(&mut self, now: Tick) {
         let start = window_start(now);
-        // Workers' clocks may be a moment apart: one that is behind is taken for the latest.
+        // Workers' clocks may be a tick apart: a worker that is behind adds to the current window.
         if start <= self.start {
             return;
         }
@@ -199,7 +198,7 @@ impl Sketch {
         }
     }
 
-    /// Finds a place for `name`; in the place of one that has the fewest samples, it takes these over.
+    /// Finds a place for `name`. If all are taken, it replaces a name that has the fewest samples, and inherits these.
     fn track(&mut self, name: Arc<[u8]>) -> usize {
         let place = if self.tracked.len() < TRACKED_MAX {
             self.tracked.push(Ranked { name: Arc::clone(&name), samples: 0, gets: 0, hits: 0 });
@@ -296,10 +295,10 @@ mod tests {
     #[test]
     fn windows_pass() {
         let at = |seconds: u32| Tick(seconds * TICKS_PER_SECOND);
-        let hot = Hot::new(b':', 2);
-        hot.reset(at(10));
+        let hot_keys = HotKeys::new(b':', 2);
+        hot_keys.reset(at(10));
         let names = |now| {
-            let Ranking { seconds, samples, ranked, error } = hot.ranking(Subject::Keys, now);
+            let Ranking { seconds, samples, ranked, error } = hot_keys.ranking(Subject::Keys, now);
             assert_eq!(error, 0, "there was room");
             let names: Vec<_> = ranked
                 .iter()
@@ -308,32 +307,32 @@ mod tests {
             (seconds, samples, names)
         };
         assert_eq!(names(at(10)), (0.1, 0, vec![]));
-        hot.note(0, b"a:1", HIT, at(20));
-        hot.note(1, b"a:1", MISS, at(20));
-        hot.note(1, b"plain", Use::Set, at(20));
+        hot_keys.note(0, b"a:1", HIT, at(20));
+        hot_keys.note(1, b"a:1", MISS, at(20));
+        hot_keys.note(1, b"plain", Use::Set, at(20));
         assert_eq!(names(at(30)), (20.0, 3, vec![("a:1".to_owned(), 2), ("plain".to_owned(), 1)]));
-        let prefixes = hot.ranking(Subject::Prefixes, at(30));
+        let prefixes = hot_keys.ranking(Subject::Prefixes, at(30));
         assert_eq!(prefixes.ranked, [Ranked { name: b"a"[..].into(), samples: 2, gets: 2, hits: 1 }]);
-        hot.note(0, b"a:2", HIT, at(70));
+        hot_keys.note(0, b"a:2", HIT, at(70));
         assert_eq!(
             names(at(90)),
             (80.0, 4, vec![("a:1".to_owned(), 2), ("a:2".to_owned(), 1), ("plain".to_owned(), 1)])
         );
         assert_eq!(names(at(130)), (70.0, 1, vec![("a:2".to_owned(), 1)]));
         assert_eq!(names(at(300)), (60.0, 0, vec![]));
-        hot.note(0, b"a:3", HIT, at(310));
-        hot.reset(at(320));
+        hot_keys.note(0, b"a:3", HIT, at(310));
+        hot_keys.reset(at(320));
         assert_eq!(names(at(330)), (10.0, 0, vec![]));
     }
 
     #[test]
     fn a_reply_names_no_more_than_it_may() {
-        let hot = Hot::new(b':', 1);
+        let hot_keys = HotKeys::new(b':', 1);
         for number in 0..1000 {
-            hot.note(0, format!("{}:", number % 100).as_bytes(), HIT, Tick(5));
+            hot_keys.note(0, format!("{}:", number % 100).as_bytes(), HIT, Tick(5));
         }
         for subject in [Subject::Keys, Subject::Prefixes] {
-            assert_eq!(hot.ranking(subject, Tick(9)).ranked.len(), NAMED_MAX);
+            assert_eq!(hot_keys.ranking(subject, Tick(9)).ranked.len(), NAMED_MAX);
         }
     }
 }

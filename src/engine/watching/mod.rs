@@ -1,7 +1,7 @@
-//! What people see of the requests that pass: the lines of [`watch`] and the [`events`] they tell of, the most used keys
-//! ([`hot_keys`]), and the counts of [`prefixes`].
+//! How operators observe requests: the log of [`events`] that [`watch`] streams, the most used keys ([`hot_keys`]), and
+//! counters by key prefix ([`prefixes`]).
 //!
-//! Rule: a request that nobody looks at pays one branch for it.
+//! Rule: while nothing is observed, a request pays one branch for it.
 
 pub mod events;
 pub mod hot_keys;
@@ -12,49 +12,49 @@ pub mod seen;
 pub mod watch;
 
 use crate::store::Lookup;
-use prefixes::Remembered;
+use prefixes::PrefixCache;
 use seen::Seen;
-use watch::{Streams, Typed, Watcher};
+use watch::{Registration, Streams, Typed};
 
-/// What people see of one session, and what it watches itself.
+/// The part of a session that has to do with `watch` and with counting by prefix.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Observed {
-    /// What anybody watches, as of the beginning of the turn.
+pub(in crate::engine) struct SessionWatching {
+    /// The streams that any client watches, as of the beginning of the turn.
     streams: Streams,
-    /// Its place among those who watch, once it is one of them.
-    watcher: Option<Watcher>,
-    /// What its client types while it watches.
+    /// Its registration as a watcher, after `watch`.
+    registration: Option<Registration>,
+    /// How much of `quit` its client has typed since.
     typed: Typed,
-    prefixes: Remembered,
+    prefixes: PrefixCache,
 }
 
-impl Observed {
-    /// Notes at the beginning of a turn what anybody watches.
+impl SessionWatching {
+    /// Takes over, at the beginning of a turn, which streams are watched.
     #[inline]
     pub(super) fn note_watched(&mut self, streams: Streams) {
         self.streams = streams;
     }
 
-    /// Whether anybody watches anything.
+    /// Whether any client watches any stream.
     #[inline]
-    pub(super) fn is_watched(&self) -> bool {
+    pub(super) fn anybody_watches(&self) -> bool {
         self.streams.are_any()
     }
 
-    /// What there is to tell of what was found, if anybody watches.
+    /// What the event of this lookup has to say, if any client watches.
     #[inline]
     pub(super) fn see(&self, found: &Lookup<'_>) -> Option<Seen> {
-        if self.is_watched() { Some(Seen::of(found)) } else { None }
+        if self.anybody_watches() { Some(Seen::of(found)) } else { None }
     }
 
-    /// Makes it a watcher, if there is a place; says whether there is.
-    fn watch_as(&mut self, watcher: Option<Watcher>) -> bool {
-        self.watcher = watcher;
-        self.watcher.is_some()
+    /// Makes the session a watcher; `false` if there was no registration to be had.
+    fn watch_as(&mut self, registration: Option<Registration>) -> bool {
+        self.registration = registration;
+        self.registration.is_some()
     }
 
-    fn watcher(&self) -> Option<&Watcher> {
-        self.watcher.as_ref()
+    fn registration(&self) -> Option<&Registration> {
+        self.registration.as_ref()
     }
 
     fn says_quit(&mut self, input: &[u8]) -> bool {

@@ -1,7 +1,6 @@
-//! Requests that are looked at beside their replies: for the prefixes of `stats detail`, and the sample behind
-//! `stats hotkeys` and `stats prefixes`.
+//! Requests that are counted by key prefix (`stats detail`) or sampled (`stats hotkeys` and `stats prefixes`).
 //!
-//! Rule: a request that nobody looks at pays one branch for it.
+//! Rule: a request that is neither pays one branch for it.
 
 use crate::clock::Tick;
 use crate::engine::stats::PREFIXES;
@@ -14,7 +13,7 @@ use crate::protocol::{KeyBuffer, Owed, Put, Request, StatLines, Style, reply, ur
 use crate::store::Hashed;
 
 impl Engine {
-    /// [`Engine::execute`], with a note of which key it was about and how it went.
+    /// [`Engine::execute`] that also counts the request by prefix, and samples it if `is_sampled`.
     #[cold]
     pub(in crate::engine) fn execute_observed(
         &self,
@@ -27,7 +26,7 @@ impl Engine {
     ) -> Option<Then> {
         let Executed { then, is_hit } = self.execute(session, request, hashed, owed, now);
         let used = match request {
-            _ if then == Some(Then::Retry) => return then, // it is counted once it has happened
+            _ if then == Some(Then::Retry) => return then, // it is counted when it is retried
             Request::Fetch(_) => Use::Get { is_hit },
             Request::Put(_) => Use::Set,
             Request::Delete(_) => Use::Delete,
@@ -38,7 +37,7 @@ impl Engine {
         let key = keyvalue::stored_key(request, buffer);
         self.count_by_prefix(session, key, used);
         if is_sampled {
-            self.hot().note(session.worker(), key, used, now);
+            self.hot_keys().note(session.worker(), key, used, now);
         }
         then
     }
@@ -46,11 +45,11 @@ impl Engine {
     fn count_by_prefix(&self, session: &mut Session, key: &[u8], used: Use) {
         if self.prefixes().is_on() {
             let worker = session.worker();
-            self.prefixes().count(&mut session.observed_mut().prefixes, worker, key, used);
+            self.prefixes().count(&mut session.watching_mut().prefixes, worker, key, used);
         }
     }
 
-    /// Notes a value that was refused before it came.
+    /// Counts a value that was refused before it came, as a set of its prefix.
     #[cold]
     pub(in crate::engine) fn observe_refused(&self, session: &mut Session, put: &Put<'_>) {
         let buffer = &mut KeyBuffer::new();
@@ -99,7 +98,7 @@ impl Engine {
             };
             return style.say_failed(words, owed);
         }
-        let Ranking { seconds, samples, error, ranked } = self.hot().ranking(subject, now);
+        let Ranking { seconds, samples, error, ranked } = self.hot_keys().ranking(subject, now);
         let per_second = |samples: u64| samples as f64 * f64::from(SAMPLE_INTERVAL) / seconds;
         let mut lines = StatLines::new(style, owed);
         lines.decimal("window_seconds", seconds, 1);

@@ -1,28 +1,29 @@
-//! Which requests are looked at for `stats hotkeys` and `stats prefixes`: a sample that each worker draws for itself.
+//! Which requests `stats hotkeys` and `stats prefixes` count: a sample that each worker draws for itself.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// One request in so many is looked at, on average. Looking at one costs about 200 ns, so all of them pay for
-/// it with less than one.
+/// One request in so many is sampled, on average. A sample costs about 200 ns, which is less than 1 ns for each
+/// request.
 pub const SAMPLE_INTERVAL: u32 = 256;
 
-/// Decides which requests are looked at. It is its worker's alone.
+/// Decides which requests are sampled. Only its own worker uses it.
 #[derive(Debug)]
 pub(in crate::engine) struct Sampler {
-    /// How many requests pass before the next one that is looked at.
+    /// How many requests pass before the next sample.
     left: AtomicU32,
-    dice: AtomicU32,
+    /// The state of the random numbers: a linear congruential generator (Numerical Recipes).
+    random: AtomicU32,
 }
 
 impl Default for Sampler {
     fn default() -> Sampler {
-        Sampler { left: AtomicU32::new(SAMPLE_INTERVAL / 2), dice: AtomicU32::new(1) }
+        Sampler { left: AtomicU32::new(SAMPLE_INTERVAL / 2), random: AtomicU32::new(1) }
     }
 }
 
 impl Sampler {
-    /// Which of the next `requests` is to be looked at; one that there is not, if none is. At most half of
-    /// [`SAMPLE_INTERVAL`] at once.
+    /// Which of the next `requests` is to be sampled; `usize::MAX` if none is. `requests` is at most half of
+    /// [`SAMPLE_INTERVAL`].
     #[inline]
     pub(in crate::engine) fn choose(&self, requests: usize) -> usize {
         let left = self.left.load(Ordering::Relaxed) as usize;
@@ -34,13 +35,14 @@ impl Sampler {
         left
     }
 
-    /// Draws how many requests pass until the next one, counted from the last, with `behind` gone since. Not
-    /// always the same number, or a client that repeats itself could be seen at one point of its round only.
+    /// Draws the gap between the last sample and the next, of which `behind` requests are over. The gap varies, or a
+    /// client that repeats a series of requests might be sampled at the same one each time.
     #[cold]
     fn begin_again(&self, behind: usize) {
-        let dice = self.dice.load(Ordering::Relaxed).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        self.dice.store(dice, Ordering::Relaxed);
-        let gap = SAMPLE_INTERVAL / 2 + (dice >> 16) % SAMPLE_INTERVAL;
+        let random = self.random.load(Ordering::Relaxed).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.random.store(random, Ordering::Relaxed);
+        // The upper bits: the lower ones of such a generator repeat soon.
+        let gap = SAMPLE_INTERVAL / 2 + (random >> 16) % SAMPLE_INTERVAL;
         debug_assert!(behind <= gap as usize, "a batch is no longer than the shortest gap");
         self.left.store(gap.saturating_sub(behind as u32), Ordering::Relaxed);
     }

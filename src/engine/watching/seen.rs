@@ -1,9 +1,9 @@
-//! What a request found under its key, or was to leave there, as `watch` tells of it.
+//! What `watch` shows of the item that a request has read or written.
 
 use crate::clock::Deadline;
 use crate::store::Lookup;
 
-/// What a request found under its key, or was to leave there.
+/// What `watch` shows of the item under a key, before or after a request.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Seen {
     pub(super) status: Status,
@@ -12,11 +12,12 @@ pub(in crate::engine) struct Seen {
 }
 
 impl Seen {
-    /// An item that is there.
+    /// Of an item with such a value.
     pub(in crate::engine) fn new(value_bytes: usize, deadline: Deadline) -> Seen {
         Seen { status: Status::Found, value_bytes, deadline }
     }
 
+    /// Of what a lookup has found.
     pub(in crate::engine) fn of(found: &Lookup<'_>) -> Seen {
         let status = match found {
             Lookup::Hit(item) => return Seen::new(item.value.len(), item.deadline),
@@ -26,12 +27,12 @@ impl Seen {
         Seen { status, value_bytes: 0, deadline: Deadline::NEVER }
     }
 
-    /// Whether it is one that is there.
+    /// Whether there is an item.
     pub(in crate::engine) fn is_found(self) -> bool {
         self.status == Status::Found
     }
 
-    /// The same item with so many more bytes of value.
+    /// The same item with a value that is so many bytes longer.
     pub(in crate::engine) fn joined(self, more_bytes: usize) -> Seen {
         Seen { value_bytes: self.value_bytes + more_bytes, ..self }
     }

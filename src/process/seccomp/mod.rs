@@ -1,9 +1,9 @@
-//! The system calls that are left once the server runs (`-o drop_privileges`).
+//! The system calls that a running server may make (`-o drop_privileges`).
 //!
 //! Rules:
-//! - A call is allowed because something that runs after the start uses it; the comments say what. Everything else
-//!   ends the process (SIGSYS), as in memcached: what a server never does is done by somebody who took it over, and
-//!   an error code would let them try the next thing.
+//! - A call is allowed because something that runs after the start uses it; the comments say what. Everything else ends
+//!   the process (SIGSYS), as in memcached: a call that the server never makes comes from an attacker who has taken it
+//!   over, and an error code would let them try the next.
 //! - Calls on the path of a request have no conditions: the kernel then remembers that they are allowed and does not
 //!   run the filter for them (its bitmap of constant actions, since Linux 5.11).
 //! - What makes files, sockets, processes or code is not allowed, with whatever arguments: no file is opened for
@@ -119,8 +119,8 @@ const OPEN_TO_WRITE: libc::c_int =
 /// `PR_SET_VMA` of prctl(2), by which glibc names its mappings; newer than what the crate has a name for everywhere.
 const PR_SET_VMA: libc::c_int = 0x5356_4d41;
 
-/// Takes every thread's other system calls away, for good. No privilege is needed, and none can be gained any more:
-/// the kernel asks for `no_new_privs` and it is set.
+/// Forbids every thread all other system calls, for good. That needs no privilege, and none can be gained afterwards:
+/// the kernel requires `no_new_privs`, which is set.
 pub(super) fn install() -> Result<(), seccompiler::Error> {
     // First, for afterwards installing a filter is itself not allowed.
     apply_filter_all_threads(&without_clone3()?)?;

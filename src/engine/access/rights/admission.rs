@@ -1,7 +1,7 @@
 //! What a request has to pass before it is executed.
 //!
-//! Rule: an admitted request has the key under which the store knows it, and every reply shows keys without the prefix;
-//! one that is not admitted has no effect but its refusal.
+//! Rule: an admitted request carries the key of the store, with the prefix of its user, and every reply shows keys
+//! without it. A request that is not admitted has no effect but its refusal.
 
 use crate::engine::{Session, keyvalue};
 use crate::protocol::{KEY_BYTES_MAX, KeyBuffer, Refusal, Request};
@@ -15,14 +15,14 @@ pub(in crate::engine) trait Admission<'a> {
     /// Whether it takes another request, whatever its key.
     fn takes_more(&self) -> bool;
 
-    /// `request` with the key under which the store knows it.
+    /// `request` with the key of the store.
     ///
     /// # Errors
     /// Why it has no effect.
     fn admit(&mut self, session: &Session, request: Request<'a>) -> Result<Request<'a>, Refusal>;
 }
 
-/// Every request is admitted as it came: that of a session without rights, which may do everything. Costs nothing.
+/// For sessions that may do everything: every request is admitted as it came. Costs nothing.
 pub(in crate::engine) struct Unrestricted;
 
 impl<'a> Admission<'a> for Unrestricted {
@@ -37,7 +37,7 @@ impl<'a> Admission<'a> for Unrestricted {
     }
 }
 
-/// Where the keys of a batch are put together with the prefix of their user.
+/// The buffer for the keys of a batch with the prefix of their user.
 pub(in crate::engine) struct PrefixedKeys([u8; KEYS_BYTES_MAX]);
 
 impl PrefixedKeys {
@@ -46,7 +46,7 @@ impl PrefixedKeys {
     }
 }
 
-/// Requests are admitted as their session's rights say. Administrative commands are left to their table.
+/// For sessions with limited rights. Administrative commands are not checked here, but by their table.
 pub(in crate::engine) struct ByRights<'a> {
     free: &'a mut [u8],
 }

@@ -1,25 +1,25 @@
-//! Who may use an administrative command: a column of their table, so that a new one has to say it.
+//! Who may use an administrative command: a column of the table of commands, so that each has to state it.
 
 use crate::engine::access::rights::Rights;
 use crate::protocol::{Refusal, Words};
 
-/// Whom a command is for.
+/// Who may use a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
-    /// Every user: it shows what is the user's own, or what is everybody's business.
+    /// Every user: it shows the user's own items, or what is no secret.
     Everyone,
-    /// Those who may write: it drops what is the user's own.
+    /// Users who may write: it drops the user's own items.
     Writers,
-    /// Those without a prefix: it shows what belongs to others.
+    /// Users without a prefix: it shows items or clients of others.
     Overseers,
-    /// Those without a prefix who may write: it changes the server for all.
+    /// Users without a prefix who may write: it changes the server for all.
     Operators,
-    /// It depends on the next word: these are known, `""` is none at all, and any other is for operators only.
+    /// It depends on the next word: `""` stands for none, and words that are not listed are for operators only.
     ByWord(&'static [(&'static str, Allowed)]),
 }
 
 impl Allowed {
-    /// The kinds of use that it tells apart: for each the words behind the command's name, and whom it is for, which is
+    /// The uses that it distinguishes: for each the words behind the command's name, and who may make it, which is
     /// never [`Allowed::ByWord`].
     pub fn kinds(self) -> Vec<(String, Allowed)> {
         let Allowed::ByWord(rows) = self else { return vec![(String::new(), self)] };
@@ -33,7 +33,7 @@ impl Allowed {
         all
     }
 
-    /// Whom a command is for that is used with `words`; never [`Allowed::ByWord`].
+    /// Who may use the command with these `words`; never [`Allowed::ByWord`].
     pub(in crate::engine) fn with(self, mut words: Words<'_>) -> Allowed {
         let mut allowed = self;
         while let Allowed::ByWord(rows) = allowed {
@@ -44,8 +44,8 @@ impl Allowed {
         allowed
     }
 
-    /// What a user with `rights` is told who may not; `None` if it may. [`Allowed::ByWord`] is taken for what its
-    /// unknown words are.
+    /// The refusal for a user with `rights`; `None` if the command is allowed. [`Allowed::ByWord`] counts as an unknown
+    /// word.
     pub fn refusal(self, rights: &Rights) -> Option<Refusal> {
         let (writes, oversees) = match self {
             Allowed::Everyone => (false, false),

@@ -1,11 +1,11 @@
-//! What a user may do: read or write, everything or only what is stored under a prefix of its own.
+//! What a user may do: only read or also write, all items or only those under a prefix of its own.
 //!
 //! A user with a prefix never sees it: `get k` of a user with `prefix=shop` looks up `shop:k` and answers `VALUE k`.
 //! The separator is put in by the server and no prefix may hold it, so no stored key belongs to two users, even if
 //! the prefix of one begins with that of another: `a` and `ab` store under `a:` and `ab:`, whatever bytes the keys
 //! behind have. The rejected alternatives: without a separator the users file would have to be searched for such
 //! pairs, and users of an older one that are still connected with it; and a separator that no key can hold would
-//! be one of the two bytes that none can be typed with, so that whoever sees all keys could name these only in base64.
+//! be a space or a line end, so that a user who sees all keys could name those with a prefix only in base64.
 //! The one taken is the delimiter of memcached's prefix statistics, so that `stats prefixes` and
 //! `stats detail` count users apart by themselves.
 
@@ -40,7 +40,7 @@ pub struct Rights {
     prefix: Box<[u8]>,
 }
 
-/// Why a list of rights is none.
+/// Why a list of rights cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RightsError {
     /// A word that is not one of them.
@@ -119,7 +119,7 @@ fn parse_prefix(given: &str) -> Result<Box<[u8]>, RightsError> {
     Ok(given.bytes().chain([SEPARATOR]).collect())
 }
 
-/// What a session's user may do, as its requests ask for it.
+/// The rights of a session's user, in a form that is quick to check.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Granted {
     /// `None` for everything.
@@ -145,12 +145,12 @@ impl Granted {
         self.limits().map_or(b"", Rights::prefix)
     }
 
-    /// Whether the user may change items. Only such a one is told to recache an item.
+    /// Whether the user may change items. Only such users are told to recache an item.
     pub(in crate::engine) fn may_write(&self) -> bool {
         self.limits().is_none_or(Rights::may_write)
     }
 
-    /// `key`, which the user may see, as the user knows it. No branch: this is on the way of every retrieval.
+    /// `key` without the user's prefix. It has no branch, because every retrieval calls it.
     #[inline]
     pub(in crate::engine) fn shown_key<'k>(&self, key: &'k [u8]) -> &'k [u8] {
         &key[self.prefix_bytes.min(key.len())..]

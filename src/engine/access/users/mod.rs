@@ -1,5 +1,5 @@
-//! Who may log in: the users of a file (`-Y`), or one user (`MEMCACHED_PASSWORD`); and whether what a client sends is one of
-//! their passwords.
+//! Who may log in: the users of a file (`-Y`), or one user (`MEMCACHED_PASSWORD`); and whether what a client sends is
+//! one of their passwords.
 //!
 //! A line of the file is `user:password` or `user:password:rights`. The first colon ends the user. What stands behind
 //! the last one is the [`Rights`] if it is exactly that, and otherwise the end of a password that holds colons. As in
@@ -7,7 +7,8 @@
 //!
 //! Rules:
 //! - a password is never kept as it was written, and no error shows one;
-//! - comparing takes as long whatever differs, and refusing takes as long whether there is such a user or not.
+//! - comparing takes the same time whichever byte differs, and a refusal takes the same time whether the user exists or
+//!   not.
 
 mod password;
 
@@ -44,7 +45,7 @@ pub enum UsersError {
     /// The file is longer than [`USERS_FILE_BYTES_MAX`].
     #[error("it has more than {USERS_FILE_BYTES_MAX} bytes, which is the most")]
     FileTooLong,
-    /// Nothing is in the file: nobody could log in. memcached says of that what it says of a wrong line.
+    /// The file is empty, so that nobody could log in. memcached has the words of a wrong line for it.
     #[error("has a malformed entry. Should be 'user:password'; it is empty")]
     Empty,
     /// The file has more lines than [`USERS_MAX`].
@@ -109,15 +110,15 @@ pub struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// The user, which the first space ends, and the word behind it; as in memcached, further ones have no meaning. `None`
-    /// if there is no such word. With a space in front the user has no name, so nobody is let in.
+    /// The user, which the first space ends, and the word behind it; as in memcached, further ones have no meaning.
+    /// `None` if there is no such word. With a space in front the user's name is empty, which no user has.
     pub fn parse(text: &'a [u8]) -> Option<Token<'a>> {
         let space = text.iter().position(|&byte| byte == b' ')?;
         Some(Token { user: &text[..space], password: crate::protocol::Words::new(&text[space..]).next()? })
     }
 
-    /// The two words, to be parsed again when there is time to. As each connection may have one waiting, none is large:
-    /// what is longer than any line of a file becomes nothing at all, which is nobody's password.
+    /// The two words, to be kept until they can be verified. Each connection may keep one, so they are bounded: a token
+    /// longer than any line of a file becomes the empty one, which no user has.
     pub(in crate::engine) fn kept(&self) -> Box<[u8]> {
         match self.user.len() + 1 + self.password.len() {
             ..=USER_LINE_BYTES_MAX => [self.user, b" ", self.password].concat().into(),
@@ -146,11 +147,11 @@ impl fmt::Debug for Token<'_> {
 /// ```
 #[derive(Default)]
 pub struct Users {
-    /// What a password opens: a user has one entry for each.
+    /// By user, an entry for each password.
     entries: HashMap<Box<[u8]>, Vec<Entry>>,
     passwords: usize,
     key: SessionKey,
-    /// What refusing takes: the cost of all the passwords of the user for whom that is most.
+    /// What a refusal has to cost: as much as all passwords of the user for whom that is most.
     cost_of_refusal: Cost,
 }
 
@@ -171,7 +172,7 @@ impl Users {
             return Err(UsersError::FileTooLong);
         }
         let mut users = Users { key: session_key(), ..Users::default() };
-        let mut rights_known = RightsKnown::default();
+        let mut rights_cache = RightsCache::default();
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         if text.is_empty() {
@@ -183,7 +184,7 @@ impl Users {
             }
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             users
-                .add(line, &mut rights_known)
+                .add(line, &mut rights_cache)
                 .map_err(|wrong| UsersError::Line { line: index + 1, wrong })?;
         }
         let costs = users.entries.values().map(|entries| cost(entries));
@@ -194,8 +195,8 @@ impl Users {
     /// The only user there is, who may do everything.
     ///
     /// # Errors
-    /// If the name or the password is empty, or if nobody could log in so: because of a space or a control character, or
-    /// because they are longer than a line of a file.
+    /// If the name or the password is empty, or if no client could send them: because of a space or a control
+    /// character, or because they are longer than a line of a file.
     pub fn of_one(user: &OneUser) -> Result<Users, LineError> {
         let OneUser { name, password } = user;
         check_words(name, password)?;
@@ -208,13 +209,13 @@ impl Users {
         Ok(Users { entries, passwords: 1, key, cost_of_refusal: Cost::default() })
     }
 
-    fn add<'a>(&mut self, line: &'a [u8], rights_known: &mut RightsKnown<'a>) -> Result<(), LineError> {
+    fn add<'a>(&mut self, line: &'a [u8], rights_cache: &mut RightsCache<'a>) -> Result<(), LineError> {
         if line.len() > USER_LINE_BYTES_MAX {
             return Err(LineError::TooLong);
         }
         let colon = line.iter().position(|&byte| byte == b':').ok_or(LineError::Malformed)?;
         let (user, rest) = (&line[..colon], &line[colon + 1..]);
-        let (password, rights) = split_rights(rest, rights_known);
+        let (password, rights) = split_rights(rest, rights_cache);
         check_words(user, password)?;
         let secret = Secret::parse(password, &self.key)?;
         let entries = self.entries.entry(user.into()).or_default();
@@ -236,14 +237,14 @@ impl Users {
         self.passwords == 0
     }
 
-    /// What the password of `token` lets its user do, if that can be told in microseconds: unless it is right and
-    /// hashed with argon2 and has not been seen before. `None` is not a refusal: only [`Users::verify`] refuses.
+    /// The rights that the password of `token` gives, if it can be verified in microseconds: if it is not hashed with
+    /// argon2, or was verified before. `None` is not a refusal: only [`Users::verify`] refuses.
     pub fn verify_at_once(&self, token: Token<'_>) -> Option<Arc<Rights>> {
         let matches = |entry: &&Entry| entry.secret.is_known_to_be(token.password, &self.key);
         self.of(token.user).iter().find(matches).map(|entry| Arc::clone(&entry.rights))
     }
 
-    /// What the password of `token` lets its user do; `None` if it is wrong or there is no such user. Takes as long as
+    /// The rights that the password of `token` gives; `None` if it is wrong or there is no such user. Takes as long as
     /// argon2 takes: with the parameters of the file, often tenths of a second.
     pub fn verify(&self, token: Token<'_>) -> Option<Arc<Rights>> {
         let known = self.verify_at_once(token);
@@ -273,28 +274,28 @@ fn cost(entries: &[Entry]) -> Cost {
     entries.iter().fold(Cost::default(), |sum, entry| sum.and(entry.secret.cost()))
 }
 
-/// The rights that lines had so far: users with the same ones share them.
+/// The rights of the lines so far, so that users with equal rights share them.
 #[derive(Default)]
-struct RightsKnown<'a> {
+struct RightsCache<'a> {
     all: Arc<Rights>,
     by_field: HashMap<&'a [u8], Arc<Rights>>,
 }
 
 /// The password and the rights of what stands behind a user's colon.
-fn split_rights<'a>(rest: &'a [u8], known: &mut RightsKnown<'a>) -> (&'a [u8], Arc<Rights>) {
+fn split_rights<'a>(rest: &'a [u8], cache: &mut RightsCache<'a>) -> (&'a [u8], Arc<Rights>) {
     if let Some(colon) = rest.iter().rposition(|&byte| byte == b':') {
         let (password, field) = (&rest[..colon], &rest[colon + 1..]);
-        if let Some(rights) = known.by_field.get(field) {
+        if let Some(rights) = cache.by_field.get(field) {
             return (password, Arc::clone(rights));
         }
         if let Some(Ok(rights)) = std::str::from_utf8(field).ok().map(Rights::parse) {
-            return (password, Arc::clone(known.by_field.entry(field).or_insert(Arc::new(rights))));
+            return (password, Arc::clone(cache.by_field.entry(field).or_insert(Arc::new(rights))));
         }
     }
-    (rest, Arc::clone(&known.all))
+    (rest, Arc::clone(&cache.all))
 }
 
-/// Something that nobody outside of this process knows.
+/// A random key that no other process knows.
 fn session_key() -> SessionKey {
     let random = RandomState::new();
     let mut key = SessionKey::default();

@@ -33,7 +33,7 @@ const SALTED_SHA256_MARK: &[u8] = b"{SSHA256}";
 /// What a hash in the PHC string format begins with, if argon2 made it.
 const ARGON2_MARK: &[u8] = b"$argon2";
 
-/// A key of this process, so that what is kept of a password is of no use in another.
+/// A random key of this process: hashes that were made with it are of no use in another process.
 pub(super) type SessionKey = [u8; 16];
 
 type Sha256Hash = [u8; SHA256_BYTES];
@@ -270,7 +270,7 @@ fn hash_and_salt(text: &[u8]) -> Option<(Sha256Hash, Box<[u8]>)> {
         &base64::alphabet::STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
-    // One group more than fits, so that what is too long is not taken for what is cut off.
+    // One group more than fits, so that a hash that is too long is not mistaken for one that was cut off.
     let mut bytes = [0; SHA256_BYTES + SALT_BYTES_MAX + 3];
     let length = BASE64.decode_slice(text, &mut bytes).ok()?;
     let (hash, salt) = bytes[..length].split_first_chunk::<SHA256_BYTES>()?;

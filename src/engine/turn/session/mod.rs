@@ -26,7 +26,7 @@ use crate::engine::Engine;
 use crate::engine::access::attempts::Attempts;
 use crate::engine::access::rights::{Granted, Rights};
 use crate::engine::stats::Counters;
-use crate::engine::watching::Observed;
+use crate::engine::watching::SessionWatching;
 use crate::protocol::{Decoder, Owed, Step};
 use crate::settings::Protocol;
 
@@ -56,7 +56,7 @@ pub struct Session {
     /// Why its connection will have been closed, if nothing else happens to it.
     reason: Reason,
     granted: Granted,
-    observed: Observed,
+    watching: SessionWatching,
 }
 
 /// What a session's next turn is for; the table at the head of this file tells how one becomes another.
@@ -168,14 +168,14 @@ impl Session {
         &self.granted
     }
 
-    /// What people see of it.
+    /// Its part in `watch` and in counting by prefix.
     #[inline]
-    pub(in crate::engine) fn observed(&self) -> &Observed {
-        &self.observed
+    pub(in crate::engine) fn watching(&self) -> &SessionWatching {
+        &self.watching
     }
 
-    pub(in crate::engine) fn observed_mut(&mut self) -> &mut Observed {
-        &mut self.observed
+    pub(in crate::engine) fn watching_mut(&mut self) -> &mut SessionWatching {
+        &mut self.watching
     }
 
     pub(super) fn decoder(&mut self) -> &mut Decoder {
@@ -279,7 +279,7 @@ impl Engine {
             descriptor: 0,
             reason: Reason::Normal,
             granted: Granted::default(),
-            observed: Observed::default(),
+            watching: SessionWatching::default(),
         }
     }
 

@@ -1,11 +1,10 @@
 //! Counters by key prefix, for `stats detail`.
 //!
 //! Rules:
-//! - counting takes no lock: a session remembers the prefixes it met last, and the registry is asked only for one that it
-//!   does not know;
-//! - what is met often shares no cache line: each worker has numbers of its own for it. Most prefixes are met seldom, and
-//!   for those all workers add to the same numbers;
-//! - what is forgotten is freed by the engine's tick, and goes back to the system.
+//! - counting takes no lock: a session caches the prefixes it met last, and looks up only others in the registry;
+//! - a prefix that is used often has counters for each worker, so that no cache line is shared. Most prefixes are used
+//!   seldom, and for those all workers add to the same counters;
+//! - a reset frees no memory itself: the engine's next tick does, and gives it back to the system.
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
@@ -23,28 +22,28 @@ use crate::engine::turn::long_reply::{LongReply, Progress};
 use crate::protocol::uri;
 use crate::protocol::{Owed, StatLines, Style, reply};
 
-/// How many prefixes are counted; what comes after them is not. Source: memcached. Full, the registry takes some 160 bytes
-/// for each of them, the prefixes themselves, and the numbers that workers have of their own.
+/// How many prefixes are counted; later ones are not. Source: memcached. A full registry takes some 160 bytes for each
+/// of them, the prefixes themselves, and the counters for each worker.
 pub const PREFIXES_MAX: usize = 65_536;
 
-/// After so many uses of one kind, and again after as many more, a prefix gets numbers for each worker if there are any
-/// left.
+/// After so many uses of one kind, a prefix gets counters for each worker, if there are any left; if not, that is tried
+/// again after as many more.
 const USES_UNTIL_OWN: u64 = 1024;
 
-/// How many numbers of their own all workers together have at most: 8 MB of them.
+/// How many counters for each worker all prefixes together have at most: 8 MB of them.
 const OWN_TALLIES_MAX: usize = 131_072;
 
-/// How many prefixes one slice of a dump tells: at most some 45 KiB, and mostly a tenth of that.
+/// How many prefixes one slice of a dump lists: at most some 45 KiB, and mostly a tenth of that.
 const SLICE_PREFIXES: usize = 128;
 
-/// How long the value of a packet gets that tells of prefixes, in bytes, before another packet goes on; in memcached
-/// there is never another.
+/// How long the value of a packet gets that lists prefixes, in bytes, before another packet goes on; in memcached there is
+/// never another.
 const DETAIL_BYTES_MAX: usize = 64 << 10;
 
-/// How many prefixes a session remembers, so that a client which uses a few of them in turn finds each at hand.
-const REMEMBERED_MAX: usize = 4;
+/// How many prefixes a session caches: enough for a client that uses a few of them in turn.
+const CACHED_MAX: usize = 4;
 
-/// A use of a key, as far as it is counted.
+/// What a request does with its key, as far as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Use {
     /// It was asked for.
@@ -66,13 +65,13 @@ pub(in crate::engine) fn prefix(key: &[u8], delimiter: u8) -> Option<&[u8]> {
     key.iter().position(|&byte| byte == delimiter).map(|end| &key[..end])
 }
 
-/// One prefix, and what was counted of it.
+/// One prefix with its counters.
 #[derive(Debug)]
 pub(in crate::engine) struct Prefix {
     name: Box<[u8]>,
-    /// By whoever met it while there were no numbers of its own for each worker.
+    /// Uses that were counted while there were no counters for each worker.
     shared: Tally,
-    /// By each worker since.
+    /// Uses by each worker since.
     own: OnceLock<Box<[OwnTally]>>,
 }
 
@@ -95,18 +94,18 @@ struct OwnTally {
     deletes: Counter,
 }
 
-/// The prefixes a session met last. They are its worker's to count in.
+/// The prefixes that a session met last. Only its worker counts in them.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Remembered {
+pub(in crate::engine) struct PrefixCache {
     generation: u32,
-    prefixes: ArrayVec<Arc<Prefix>, REMEMBERED_MAX>,
-    /// Which of them goes next.
+    prefixes: ArrayVec<Arc<Prefix>, CACHED_MAX>,
+    /// Which of them is replaced next.
     oldest: usize,
 }
 
-/// A prefix that is found by its name.
+/// A prefix, hashed and compared by its name.
 #[derive(Debug)]
-struct Known(Arc<Prefix>);
+struct ByName(Arc<Prefix>);
 
 /// All prefixes, in the order in which they came.
 #[derive(Debug, Default)]
@@ -116,25 +115,26 @@ struct Listed {
     own_tallies: usize,
 }
 
-/// All prefixes there are.
+/// The registry of all prefixes.
 #[derive(Debug)]
 pub(in crate::engine) struct Prefixes {
     is_on: AtomicBool,
     delimiter: u8,
     workers: usize,
-    known: DashSet<Known>,
+    known: DashSet<ByName>,
     /// All that are known. Held while one is added and while all are dropped.
     listed: Mutex<Listed>,
-    /// What was dropped and is not freed yet: that takes milliseconds, which no client is to wait for.
+    /// Prefixes that are no longer counted, to be freed by the next tick: it takes milliseconds, and no client is to
+    /// wait so long.
     dropped: Mutex<Vec<Arc<Prefix>>>,
-    /// Whether there are as many as may be.
+    /// Whether there are [`PREFIXES_MAX`] of them.
     is_full: AtomicBool,
-    /// Changes when all are dropped, so that sessions forget theirs.
+    /// Changes when all are dropped, so that sessions clear their caches.
     generation: AtomicU32,
 }
 
 impl Prefixes {
-    /// None yet, to be counted by so many workers, and whether counting is on from the start.
+    /// An empty registry for so many workers.
     pub(in crate::engine) fn new(delimiter: u8, workers: usize, is_on: bool) -> Prefixes {
         Prefixes {
             is_on: AtomicBool::new(is_on),
@@ -159,13 +159,13 @@ impl Prefixes {
     }
 
     /// Counts a use of `key` by `worker`, for one of its sessions.
-    pub(in crate::engine) fn count(&self, remembered: &mut Remembered, worker: usize, key: &[u8], used: Use) {
+    pub(in crate::engine) fn count(&self, cache: &mut PrefixCache, worker: usize, key: &[u8], used: Use) {
         if used == Use::Other {
             return;
         }
         let Some(name) = prefix(key, self.delimiter) else { return };
         let generation = self.generation.load(Ordering::Relaxed);
-        let Some(prefix) = self.find(remembered, generation, name) else { return };
+        let Some(prefix) = self.find(cache, generation, name) else { return };
         match prefix.own.get() {
             Some(own) => own[worker].add(used),
             None if prefix.shared.add(used).is_multiple_of(USES_UNTIL_OWN) => self.divide(prefix, generation),
@@ -173,15 +173,15 @@ impl Prefixes {
         }
     }
 
-    fn find<'r>(&self, remembered: &'r mut Remembered, generation: u32, name: &[u8]) -> Option<&'r Prefix> {
-        if remembered.generation != generation {
-            *remembered = Remembered { generation, ..Remembered::default() };
+    fn find<'r>(&self, cache: &'r mut PrefixCache, generation: u32, name: &[u8]) -> Option<&'r Prefix> {
+        if cache.generation != generation {
+            *cache = PrefixCache { generation, ..PrefixCache::default() };
         }
-        let place = match remembered.prefixes.iter().position(|prefix| *prefix.name == *name) {
+        let place = match cache.prefixes.iter().position(|prefix| *prefix.name == *name) {
             Some(place) => place,
-            None => remembered.learn(self.registered(name)?),
+            None => cache.add(self.registered(name)?),
         };
-        Some(&remembered.prefixes[place])
+        Some(&cache.prefixes[place])
     }
 
     /// Gives `prefix`, met while this was the `generation`, numbers for each worker, if there are any left.
@@ -212,13 +212,14 @@ impl Prefixes {
         }
         let prefix = Prefix { name: name.into(), shared: Tally::default(), own: OnceLock::new() };
         let prefix = Arc::new(prefix);
-        self.known.insert(Known(Arc::clone(&prefix)));
+        self.known.insert(ByName(Arc::clone(&prefix)));
         listed.prefixes.push(Arc::clone(&prefix));
         self.is_full.store(listed.prefixes.len() == PREFIXES_MAX, Ordering::Relaxed);
         Some(prefix)
     }
 
-    /// Forgets every prefix and what was counted of it. What a request under way still counts is lost.
+    /// Drops every prefix with its counters. Requests that are running may still count in a dropped prefix: those
+    /// counts are lost.
     pub(in crate::engine) fn reset(&self) {
         let mut listed = self.listed();
         self.known.clear();
@@ -227,13 +228,13 @@ impl Prefixes {
         self.generation.fetch_add(1, Ordering::Relaxed);
         drop(listed);
         let mut dropped = self.dropped();
-        // A reset before the next tick frees what the one before has made, so that it cannot pile up.
+        // A second reset before the next tick frees its prefixes at once, so that resets cannot pile up memory.
         if dropped.is_empty() {
             *dropped = forgotten;
         }
     }
 
-    /// Frees what was forgotten; `true` if there was anything.
+    /// Frees the prefixes that a reset has dropped; `true` if there were any.
     pub(in crate::engine) fn tidy(&self) -> bool {
         let dropped = std::mem::take(&mut *self.dropped());
         if !dropped.is_empty() {
@@ -250,7 +251,7 @@ impl Prefixes {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `stats detail dump`, as a job.
+    /// `stats detail dump`.
     pub(in crate::engine) fn dump(&self, style: Style<'static>) -> Dump {
         let generation = self.generation.load(Ordering::Relaxed);
         Dump { next: 0, generation, style, lines: Owed::default() }
@@ -298,41 +299,41 @@ impl LongReply for Dump {
     }
 }
 
-impl Remembered {
-    /// Takes `prefix` for one that was met, in the place of the oldest; says where it is.
-    fn learn(&mut self, prefix: Arc<Prefix>) -> usize {
+impl PrefixCache {
+    /// Adds `prefix`, in the place of the oldest if the cache is full; returns its index.
+    fn add(&mut self, prefix: Arc<Prefix>) -> usize {
         if let Err(full) = self.prefixes.try_push(prefix) {
             let place = self.oldest;
             self.prefixes[place] = full.element();
-            self.oldest = (place + 1) % REMEMBERED_MAX;
+            self.oldest = (place + 1) % CACHED_MAX;
             return place;
         }
         self.prefixes.len() - 1
     }
 }
 
-impl Borrow<[u8]> for Known {
+impl Borrow<[u8]> for ByName {
     fn borrow(&self) -> &[u8] {
         &self.0.name
     }
 }
 
-impl Hash for Known {
+impl Hash for ByName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.name.hash(state);
     }
 }
 
-impl PartialEq for Known {
-    fn eq(&self, other: &Known) -> bool {
+impl PartialEq for ByName {
+    fn eq(&self, other: &ByName) -> bool {
         self.0.name == other.0.name
     }
 }
 
-impl Eq for Known {}
+impl Eq for ByName {}
 
 impl Tally {
-    /// Counts a use; says how many of its kind there are now.
+    /// Counts a use; returns how many of its kind there are now.
     fn add(&self, used: Use) -> u64 {
         let add = |number: &AtomicU64| number.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         match used {

@@ -27,7 +27,7 @@ fn a_prefix_ends_before_the_first_delimiter() {
 #[test]
 fn workers_sessions_and_prefixes_add_up() {
     let prefixes = Prefixes::new(b':', 2, true);
-    let mut sessions = [Remembered::default(), Remembered::default(), Remembered::default()];
+    let mut sessions = [PrefixCache::default(), PrefixCache::default(), PrefixCache::default()];
     // More prefixes than a session remembers, so that every one is forgotten and found again.
     for round in 0..10 {
         for (number, session) in sessions.iter_mut().enumerate() {
@@ -49,7 +49,7 @@ fn workers_sessions_and_prefixes_add_up() {
 fn a_prefix_that_is_met_often_gets_numbers_for_each_worker_as_long_as_there_are_any() {
     const WORKERS: usize = OWN_TALLIES_MAX / 2;
     let prefixes = Prefixes::new(b':', WORKERS, true);
-    let mut sessions = [Remembered::default(), Remembered::default()];
+    let mut sessions = [PrefixCache::default(), PrefixCache::default()];
     let own = |prefixes: &Prefixes| {
         let listed = prefixes.listed();
         listed.prefixes.iter().map(|prefix| prefix.own.get().is_some()).collect::<Vec<_>>()
@@ -80,7 +80,7 @@ fn a_prefix_that_is_met_often_gets_numbers_for_each_worker_as_long_as_there_are_
 #[test]
 fn what_comes_after_the_last_prefix_is_not_counted() {
     let prefixes = Prefixes::new(b':', 1, true);
-    let mut session = Remembered::default();
+    let mut session = PrefixCache::default();
     for number in 0..PREFIXES_MAX + 10 {
         prefixes.count(&mut session, 0, format!("{number}:key").as_bytes(), Use::Set);
     }
@@ -96,7 +96,7 @@ fn what_comes_after_the_last_prefix_is_not_counted() {
 fn a_dump_of_all_there_may_be_comes_in_slices() {
     let (epoch, now) = Epoch::starting_at(1_700_000_000);
     let engine = Engine::new(Settings { detail_enabled: true, ..Settings::default() }, epoch);
-    let mut session = Remembered::default();
+    let mut session = PrefixCache::default();
     let tail = "x".repeat(240);
     for number in 0..PREFIXES_MAX {
         engine.prefixes().count(&mut session, 0, format!("{number}{tail}:").as_bytes(), HIT);
@@ -128,7 +128,7 @@ fn workers_that_add_at_once_keep_to_the_limit() {
         for worker in 0..4 {
             let prefixes = &prefixes;
             scope.spawn(move || {
-                let mut session = Remembered::default();
+                let mut session = PrefixCache::default();
                 for number in 0..PREFIXES_MAX * 5 / 4 {
                     let number = (number + worker * PREFIXES_MAX / 4) % (PREFIXES_MAX + 100);
                     prefixes.count(&mut session, worker, format!("{number}:").as_bytes(), HIT);

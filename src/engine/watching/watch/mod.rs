@@ -1,12 +1,12 @@
-//! Those who `watch`: what each of them wants to see, and what waits for them to be sent.
+//! The clients that `watch`: the streams each has asked for, and the buffer of lines that wait to be sent to it.
 //!
 //! Rules:
-//! - nobody waits for a watcher. Each has a buffer of [`WATCHER_BYTES_MAX`] bytes; when a line does not fit, it and
+//! - no request waits for a watcher. Each has a buffer of [`WATCHER_BYTES_MAX`] bytes; when a line does not fit, it and
 //!   all that follow are skipped, and counted, until the buffer has been taken;
-//! - an event that no watcher has room for is not even worded: its worker counts it, and goes on;
+//! - an event that no watcher has room for is not even formatted: its worker counts it, and goes on;
 //! - buffers are taken at each tick, or sooner when `WAKE_BYTES` wait, so that lines are sent many at a time;
-//! - sooner only until `EARLY_BYTES_MAX` were taken since the last tick, so that those who watch a busy server, however
-//!   many they are and however fast they read, cost its clients no more than a part of one processor.
+//! - sooner only until `EARLY_BYTES_MAX` were taken since the last tick: that bounds what all watchers of a busy server
+//!   together cost, to a part of one processor.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,8 +34,8 @@ const EARLY_BYTES_MAX: usize = 2 << 20;
 /// By how much a watcher's buffer grows at least, in bytes.
 const GROWTH_BYTES_MIN: usize = 4 << 10;
 
-/// How far the streams that somebody has room for are shifted in [`Watch::streams`].
-const OPEN_SHIFT: u32 = 16;
+/// Where in [`Watch::streams`] the bits of those streams are that some watcher has room for.
+const ROOM_SHIFT: u32 = 16;
 
 /// A kind of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +57,9 @@ pub(in crate::engine) struct Streams(u16);
 impl Streams {
     pub(in crate::engine) const NONE: Streams = Streams(0);
 
-    /// The stream that a word of the `watch` command names, or none where memcached has one in which nothing
-    /// happens here: requests as they come have not been logged by memcached itself since 1.5, what its system
-    /// events tell of (slabs that move, crawls through queues) does not exist, and there is no proxy.
+    /// The stream that a word of the `watch` command names; [`Streams::NONE`] for those of memcached's that have no
+    /// events here. Raw commands have not been logged by memcached itself since 1.5; its system events are about slabs
+    /// that move and crawls through queues; and there is no proxy.
     pub(in crate::engine) fn named(word: &[u8]) -> Option<Streams> {
         Some(match word {
             b"fetchers" => Streams::of(Stream::Fetchers),
@@ -97,9 +97,9 @@ impl Streams {
 /// What `stats` tells about watching.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct WatchStats {
-    /// Events that were lost before they could be worded.
+    /// Events that were lost before they could be formatted.
     pub(in crate::engine) dropped: u64,
-    /// Lines worded.
+    /// Lines formatted.
     pub(in crate::engine) written: u64,
     /// Lines that watchers did not get, each watcher counted.
     pub(in crate::engine) skipped: u64,
@@ -107,29 +107,28 @@ pub(in crate::engine) struct WatchStats {
     pub(in crate::engine) sent: u64,
 }
 
-/// All watchers, and what they have in common.
+/// All watchers, and the counters that they share.
 #[derive(Debug)]
 pub(in crate::engine) struct Watch {
-    /// The streams that anybody watches, and above them those for which somebody has room. Both follow from
-    /// `watchers` and are only there to be read without its lock; relaxed, for a line more or less at the moment
-    /// when somebody comes, goes or is full is all the same.
+    /// The streams that any client watches, and above them those for which one has room: a copy, to be read without the
+    /// lock of `watchers`. Relaxed: a line more or less while a watcher comes, goes or fills up does not matter.
     streams: AtomicU32,
     /// The number of the last line.
     last_line: AtomicU64,
-    /// What was not worded, by whom it would have been.
-    unworded: Box<[Unworded]>,
+    /// Events that were not formatted, by the thread that would have.
+    unformatted: Box<[Unformatted]>,
     watchers: Mutex<Watchers>,
 }
 
-/// Events of each stream that one thread has not worded because no watcher had room. Aligned so that two workers
+/// How many events of each stream one thread has not formatted because no watcher had room. Aligned so that two workers
 /// never share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Unworded([Counter; STREAMS]);
+struct Unformatted([Counter; STREAMS]);
 
 #[derive(Debug, Default)]
 struct Watchers {
-    open: Vec<Open>,
+    all: Vec<Watcher>,
     /// The number of the last watcher that came.
     last: u64,
     /// Bytes taken since the last tick.
@@ -139,36 +138,35 @@ struct Watchers {
 
 /// One watcher, as long as its connection is open.
 #[derive(Debug)]
-struct Open {
+struct Watcher {
     number: u64,
     streams: Streams,
     lines: Vec<u8>,
     lines_count: u64,
-    /// Lines that were worded, but not for this one.
+    /// Lines that others got, but this one had no room for.
     skipped: u64,
-    /// Whether a line did not fit, until all are taken.
+    /// Whether a line did not fit since the buffer was last taken.
     is_full: bool,
-    /// The unworded events of its streams that it knows of. More of them may turn up while it is not full, from a
-    /// thread that has asked just before who has room.
-    unworded_before: u64,
-    /// Whom to wake when there is something to take.
+    /// How many events of its streams had not been formatted when it last took its buffer.
+    unformatted_before: u64,
+    /// Woken when lines wait.
     waker: Option<Waker>,
 }
 
-/// A connection's place among the watchers; it is given up when this is dropped.
+/// A connection's entry among the watchers. Dropping it removes the watcher.
 #[derive(Debug)]
-pub(in crate::engine) struct Watcher {
+pub(in crate::engine) struct Registration {
     number: u64,
     watch: Arc<Watch>,
 }
 
-impl Drop for Watcher {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.watch.remove(self.number);
     }
 }
 
-/// What a watcher is given.
+/// The lines that a watcher takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Taken {
     pub(in crate::engine) lines: Vec<u8>,
@@ -177,31 +175,31 @@ pub(in crate::engine) struct Taken {
 }
 
 impl Watch {
-    /// Nobody watches; `threads` will log.
+    /// No watchers yet, and so many threads that log events.
     pub(in crate::engine) fn new(threads: usize) -> Watch {
         Watch {
             streams: AtomicU32::new(0),
             last_line: AtomicU64::new(0),
-            unworded: (0..threads).map(|_| Unworded::default()).collect(),
+            unformatted: (0..threads).map(|_| Unformatted::default()).collect(),
             watchers: Mutex::default(),
         }
     }
 
-    /// The streams that anybody watches.
+    /// The streams that any client watches.
     #[inline]
     pub(in crate::engine) fn watched(&self) -> Streams {
         Streams(self.streams.load(Ordering::Relaxed) as u16)
     }
 
-    /// Whether an event of `stream` is worth wording: somebody watches and has room. Otherwise it is counted for
-    /// those who watch; only thread number `thread` may say so.
+    /// Whether an event of `stream` is to be formatted: whether a watcher of it has room. If there are only full ones,
+    /// the event is counted as skipped. To be called by thread number `thread` alone.
     pub(in crate::engine) fn wants(&self, stream: Stream, thread: usize) -> bool {
         let streams = self.streams.load(Ordering::Relaxed);
-        if Streams((streams >> OPEN_SHIFT) as u16).has(stream) {
+        if Streams((streams >> ROOM_SHIFT) as u16).has(stream) {
             return true;
         }
         if Streams(streams as u16).has(stream) {
-            self.unworded[thread].0[stream as usize].add(1);
+            self.unformatted[thread].0[stream as usize].add(1);
         }
         false
     }
@@ -218,7 +216,7 @@ impl Watch {
         watchers.stats.written += 1;
         let may_wake = watchers.taken_bytes < EARLY_BYTES_MAX;
         let mut filled = false;
-        for watcher in watchers.open.iter_mut().filter(|watcher| watcher.streams.has(stream)) {
+        for watcher in watchers.all.iter_mut().filter(|watcher| watcher.streams.has(stream)) {
             if watcher.is_full {
                 watcher.skipped += 1;
             } else if watcher.lines.len() + line.len() > WATCHER_BYTES_MAX {
@@ -239,65 +237,65 @@ impl Watch {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Counts `count` events of `stream` that were lost before they could be worded.
+    /// Counts `count` events of `stream` that were lost before they could be formatted.
     pub(in crate::engine) fn lose(&self, stream: Stream, count: u64) {
         let mut watchers = self.lock();
         watchers.stats.dropped += count;
-        for watcher in watchers.open.iter_mut().filter(|watcher| watcher.streams.has(stream)) {
+        for watcher in watchers.all.iter_mut().filter(|watcher| watcher.streams.has(stream)) {
             watcher.skipped += count;
         }
     }
 
     /// One more watcher, of `streams`; `None` when there are [`WATCHERS_MAX`].
-    pub(in crate::engine) fn add(self: &Arc<Watch>, streams: Streams) -> Option<Watcher> {
+    pub(in crate::engine) fn add(self: &Arc<Watch>, streams: Streams) -> Option<Registration> {
         let mut watchers = self.lock();
-        if watchers.open.len() >= WATCHERS_MAX {
+        if watchers.all.len() >= WATCHERS_MAX {
             return None;
         }
         watchers.last += 1;
         let number = watchers.last;
-        watchers.open.push(Open {
+        watchers.all.push(Watcher {
             number,
             streams,
             lines: Vec::new(),
             lines_count: 0,
             skipped: 0,
             is_full: false,
-            unworded_before: self.unworded(streams),
+            unformatted_before: self.unformatted(streams),
             waker: None,
         });
         self.publish(&watchers);
-        Some(Watcher { number, watch: Arc::clone(self) })
+        Some(Registration { number, watch: Arc::clone(self) })
     }
 
     fn remove(&self, number: u64) {
         let mut watchers = self.lock();
-        let Some(at) = watchers.open.iter().position(|watcher| watcher.number == number) else { return };
-        let gone = watchers.open.remove(at);
+        let Some(at) = watchers.all.iter().position(|watcher| watcher.number == number) else { return };
+        let gone = watchers.all.remove(at);
         watchers.stats.skipped += self.skipped_by(&gone);
         self.publish(&watchers);
         drop(watchers);
-        // Outside the lock, as all that may run code of others.
+        // Outside the lock, because dropping a waker may run any code.
         drop(gone);
     }
 
-    /// What waits for `watcher`. When there is more, `waker` is woken.
-    pub(in crate::engine) fn take(&self, watcher: &Watcher, waker: &Waker) -> Taken {
+    /// Takes the lines that wait for a watcher. When there are more, `waker` is woken.
+    pub(in crate::engine) fn take(&self, registration: &Registration, waker: &Waker) -> Taken {
         let waker = waker.clone();
         let mut watchers = self.lock();
-        let Watchers { open, stats, taken_bytes, .. } = &mut *watchers;
-        let Some(open) = open.iter_mut().find(|open| open.number == watcher.number) else {
+        let Watchers { all, stats, taken_bytes, .. } = &mut *watchers;
+        let Some(watcher) = all.iter_mut().find(|watcher| watcher.number == registration.number) else {
             return Taken::default();
         };
-        let unworded = self.unworded(open.streams);
-        let skipped = std::mem::take(&mut open.skipped) + (unworded - open.unworded_before);
-        open.unworded_before = unworded;
-        let taken = Taken { lines: std::mem::take(&mut open.lines), skipped };
+        let unformatted = self.unformatted(watcher.streams);
+        let skipped = std::mem::take(&mut watcher.skipped) + (unformatted - watcher.unformatted_before);
+        watcher.unformatted_before = unformatted;
+        let taken = Taken { lines: std::mem::take(&mut watcher.lines), skipped };
         *taken_bytes += taken.lines.len();
-        stats.sent += std::mem::take(&mut open.lines_count);
+        stats.sent += std::mem::take(&mut watcher.lines_count);
         stats.skipped += taken.skipped;
-        let was_full = std::mem::take(&mut open.is_full);
-        let before = open.waker.replace(waker);
+        let was_full = std::mem::take(&mut watcher.is_full);
+        let before = watcher.waker.replace(waker);
         if was_full {
             self.publish(&watchers);
         }
@@ -306,52 +304,54 @@ impl Watch {
         taken
     }
 
-    /// Wakes all for whom something waits: to be called at each tick.
+    /// Wakes the watchers that have lines waiting: to be called at each tick.
     pub(in crate::engine) fn wake(&self) {
         if !self.watched().are_any() {
             return;
         }
         let mut watchers = self.lock();
         watchers.taken_bytes = 0;
-        let waited_for = watchers.open.iter_mut();
-        let waited_for = waited_for.filter(|open| !open.lines.is_empty() || self.skipped_by(open) > 0);
-        let wakers: ArrayVec<Waker, WATCHERS_MAX> = waited_for.filter_map(|open| open.waker.take()).collect();
+        let waited_for = watchers.all.iter_mut();
+        let waited_for =
+            waited_for.filter(|watcher| !watcher.lines.is_empty() || self.skipped_by(watcher) > 0);
+        let wakers: ArrayVec<Waker, WATCHERS_MAX> =
+            waited_for.filter_map(|watcher| watcher.waker.take()).collect();
         drop(watchers);
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// What was counted, and how many watch now.
+    /// The counters, and how many clients watch now.
     pub(in crate::engine) fn stats(&self) -> (WatchStats, usize) {
         let watchers = self.lock();
-        let skipped = watchers.open.iter().map(|open| self.skipped_by(open)).sum::<u64>();
+        let skipped = watchers.all.iter().map(|watcher| self.skipped_by(watcher)).sum::<u64>();
         let stats = WatchStats { skipped: watchers.stats.skipped + skipped, ..watchers.stats };
-        (stats, watchers.open.len())
+        (stats, watchers.all.len())
     }
 
-    /// What `watcher` has missed since it took what waited.
-    fn skipped_by(&self, watcher: &Open) -> u64 {
-        watcher.skipped + (self.unworded(watcher.streams) - watcher.unworded_before)
+    /// How many lines `watcher` has missed since it last took its buffer.
+    fn skipped_by(&self, watcher: &Watcher) -> u64 {
+        watcher.skipped + (self.unformatted(watcher.streams) - watcher.unformatted_before)
     }
 
-    /// Events of `streams` that were not worded, by all threads. Each only grows.
-    fn unworded(&self, streams: Streams) -> u64 {
-        let of = |unworded: &Unworded| {
-            let counters = unworded.0.iter().enumerate();
+    /// How many events of `streams` all threads have not formatted. Only grows.
+    fn unformatted(&self, streams: Streams) -> u64 {
+        let of = |unformatted: &Unformatted| {
+            let counters = unformatted.0.iter().enumerate();
             counters
                 .filter(|(bit, _)| streams.0 >> bit & 1 != 0)
                 .map(|(_, counter)| counter.value())
                 .sum::<u64>()
         };
-        self.unworded.iter().map(of).sum()
+        self.unformatted.iter().map(of).sum()
     }
 
-    /// Makes the streams that are read without the lock those of `watchers`.
+    /// Copies the streams of `watchers` to where they are read without the lock.
     fn publish(&self, watchers: &Watchers) {
-        let all = |streams: Streams, watcher: &Open| streams.with(watcher.streams);
-        let watched = watchers.open.iter().fold(Streams::NONE, all);
-        let open = watchers.open.iter().filter(|watcher| !watcher.is_full);
-        let open = open.fold(Streams::NONE, all);
-        self.streams.store(u32::from(open.0) << OPEN_SHIFT | u32::from(watched.0), Ordering::Relaxed);
+        let all = |streams: Streams, watcher: &Watcher| streams.with(watcher.streams);
+        let watched = watchers.all.iter().fold(Streams::NONE, all);
+        let with_room = watchers.all.iter().filter(|watcher| !watcher.is_full);
+        let with_room = with_room.fold(Streams::NONE, all);
+        self.streams.store(u32::from(with_room.0) << ROOM_SHIFT | u32::from(watched.0), Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Watchers> {
@@ -359,7 +359,7 @@ impl Watch {
     }
 }
 
-impl Open {
+impl Watcher {
     /// Adds `line`, which fits.
     fn add(&mut self, line: &[u8]) {
         let length = self.lines.len();
@@ -372,7 +372,7 @@ impl Open {
     }
 }
 
-/// What a watcher types: `quit` on a line of its own is heeded, the rest is not.
+/// What a watcher types: `quit` on a line of its own ends the connection, and all else is ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Typed {
     /// How many bytes of the word have come; `None` on a line that is another.

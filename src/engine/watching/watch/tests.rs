@@ -80,7 +80,7 @@ fn what_was_not_worded_is_counted_even_when_it_turns_up_late() {
     log(&watch, Stream::Fetchers, WATCHER_BYTES_MAX / LINE.len() + 3);
     assert_eq!(watch.take(&watcher, Waker::noop()).skipped, 3);
     // As a thread does that has found nobody to have room before all was taken.
-    watch.unworded[0].0[Stream::Fetchers as usize].add(2);
+    watch.unformatted[0].0[Stream::Fetchers as usize].add(2);
     let later = watch.add(fetchers()).unwrap();
     assert_eq!(watch.stats().0.skipped, 5);
     assert_eq!(watch.take(&watcher, Waker::noop()).skipped, 2);
