@@ -22,6 +22,7 @@ use ferrocached::config::{example, option_tables, options_in_brief};
 use ferrocached::engine::access::rights::{Allowed, Rights};
 use ferrocached::engine::admin::COMMANDS;
 use ferrocached::engine::admin::stats::SUBCOMMANDS;
+use ferrocached::engine::stats::rows;
 use ferrocached::manual::{TOPICS, man_page};
 
 /// README is read from top to bottom, once.
@@ -141,6 +142,26 @@ fn rights_table() -> String {
     table
 }
 
+/// The lines that `command` shows. Neighbours that mean the same share a row.
+fn statistics_table(command: &str) -> String {
+    let mut lines = Vec::<(Vec<String>, String)>::new();
+    for (_, row) in rows().filter(|(shown_by, _)| *shown_by == command) {
+        let condition = row.condition().map(|condition| format!(" Only {condition}."));
+        let text = format!("{} | {}{}", row.kind().name(), row.help, condition.unwrap_or_default());
+        // Without the class that it is about.
+        let name = format!("`{}`", row.name.rsplit(':').next().unwrap_or(row.name));
+        match lines.last_mut() {
+            Some((names, same)) if *same == text => names.push(name),
+            _ => lines.push((vec![name], text)),
+        }
+    }
+    let head = "| line | kind | meaning |\n|---|---|---|\n".to_owned();
+    head + &lines
+        .iter()
+        .map(|(names, text)| format!("| {} | {text} |\n", names.join(" ")))
+        .collect::<String>()
+}
+
 #[test]
 fn the_example_settings_file_is_up_to_date() {
     check("memcached.conf.example", &example());
@@ -153,6 +174,12 @@ fn generated_parts_are_up_to_date() {
         ("src/manual/commands.md", "commands", command_table()),
         ("src/manual/access.md", "rights", rights_table()),
         ("src/manual/options.md", "options", option_tables()),
+        ("src/manual/statistics.md", "stats", statistics_table("stats")),
+        ("src/manual/statistics.md", "stats settings", statistics_table("stats settings")),
+        ("src/manual/statistics.md", "stats items", statistics_table("stats items")),
+        ("src/manual/statistics.md", "stats slabs", statistics_table("stats slabs")),
+        ("src/manual/statistics.md", "stats network", statistics_table("stats network")),
+        ("src/manual/statistics.md", "stats prefixes", statistics_table("stats prefixes")),
         ("src/manual/nodes.md", "nutcracker", fenced("yaml", "tests/clients/nutcracker.yml")),
         ("src/manual/systemd.md", "service", fenced("ini", "tests/process/ferrocached.service")),
         ("src/manual/systemd.md", "socket", fenced("ini", "tests/process/ferrocached.socket")),

@@ -38,7 +38,8 @@ pub(in crate::engine) static STATS: &[Row] = &[
     gauge("pid", |_| u64::from(std::process::id())).says("Number of the server's process."),
     gauge("uptime", |n| u64::from(n.now.seconds_since(Tick(0)))).says("Seconds since the server started."),
     gauge("time", |n| n.engine.epoch().unix_seconds(n.now)).says("Unix time of the server, in seconds."),
-    text("version", |_| VERSION.into()).says("Version of the server."),
+    text("version", |_| VERSION.into())
+        .says("Version of memcached that the server speaks like, and its own."),
     text("libevent", |_| "tokio-1".into()).says("What waits for sockets in the place of libevent."),
     gauge("pointer_size", |_| u64::from(usize::BITS)).says("Size of a pointer, in bits."),
     seconds("rusage_user", |n| n.usage().user)
@@ -46,7 +47,7 @@ pub(in crate::engine) static STATS: &[Row] = &[
     seconds("rusage_system", |n| n.usage().system)
         .says("CPU time that the kernel has spent for the process, in seconds."),
     gauge("max_connections", |n| u64::from(n.settings().connections_max))
-        .says("The most clients that may be connected at once (-c)."),
+        .says("The most clients that may be connected at once: -c, or fewer if the system allows fewer."),
     gauge("curr_connections", |n| n.network(|c| &c.current)).says("Connections open now."),
     counter("total_connections", |n| n.network(|c| &c.total)).says("Connections opened."),
     counter("rejected_connections", |n| n.network(|c| &c.rejected))
@@ -108,13 +109,13 @@ pub(in crate::engine) static STATS: &[Row] = &[
     counter("bytes_read", |n| n.workers(|c| &c.bytes_read)).says("Bytes of requests."),
     counter("bytes_written", |n| n.workers(|c| &c.bytes_written)).says("Bytes of replies."),
     gauge("limit_maxbytes", |n| n.engine.store().memory_bytes())
-        .says("The most memory that items and their index may take, in bytes."),
+        .says("The most memory that items and their index may take, in bytes (-m, cache_memlimit)."),
     gauge("accepting_conns", |n| u64::from(n.network(|c| &c.listeners_paused) == 0))
         .says("1 while new connections are accepted, 0 while they have to wait."),
     counter("listen_disabled_num", |n| n.network(|c| &c.listen_disabled))
-        .says("How often new connections began to have to wait."),
+        .says("How often accepting connections was paused, for want of a place or of a file descriptor."),
     counter("time_in_listen_disabled_us", |n| n.network(|c| &c.listen_disabled_us))
-        .says("For how long they had to, in microseconds."),
+        .says("For how long it was paused in all, in microseconds."),
     gauge("threads", |n| n.settings().threads as u64).says("Threads that serve clients (-t)."),
     counter("conn_yields", |n| n.workers(|c| &c.conn_yields))
         .says("How often a connection had to let others go first, after as many requests as -R allows."),
@@ -145,9 +146,11 @@ pub(in crate::engine) static STATS: &[Row] = &[
     counter("log_worker_dropped", |n| n.watch().dropped)
         .says("Events for watch that were lost before they could be formatted."),
     counter("log_worker_written", |n| n.watch().written).says("Events for watch that were formatted."),
-    counter("log_watcher_skipped", |n| n.watch().skipped)
-        .says("Lines that a client of watch did not get because it read too slowly."),
-    counter("log_watcher_sent", |n| n.watch().sent).says("Lines sent to clients of watch."),
+    counter("log_watcher_skipped", |n| n.watch().skipped).says(
+        "Lines that a client of watch did not get because it read too slowly, counted for each client.",
+    ),
+    counter("log_watcher_sent", |n| n.watch().sent)
+        .says("Lines sent to clients of watch, counted for each client."),
     gauge("log_watchers", |n| n.watchers() as u64).says("Clients of watch now."),
     counter("ssl_new_sessions", |n| n.network(|c| &c.tls_sessions))
         .says("TLS sessions that were begun, not resumed.")
@@ -201,8 +204,9 @@ fn certificate_age_seconds(numbers: &Numbers<'_>) -> u64 {
 pub(in crate::engine) static NETWORK: &[Row] = &[
     counter("rejected_public_connections", |n| n.network(|c| &c.rejected_public))
         .says("Connections refused because the client's address was public and nothing allowed that."),
-    counter("rejected_datagrams", |n| n.network(|c| &c.rejected_datagrams))
-        .says("Datagrams dropped for the address they came from."),
+    counter("rejected_datagrams", |n| n.network(|c| &c.rejected_datagrams)).says(
+        "Datagrams dropped for the address they came from, or because they may be another server's answer.",
+    ),
     counter("malformed_datagrams", |n| n.network(|c| &c.malformed_datagrams))
         .says("Datagrams dropped because they were no request, or a part of one."),
     counter("dropped_datagrams", |n| n.network(|c| &c.dropped_datagrams))

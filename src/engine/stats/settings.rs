@@ -14,7 +14,7 @@ pub(in crate::engine) static SETTINGS: &[Row] = &[
     gauge("maxbytes", |n| n.engine.store().memory_bytes())
         .says("The most memory that items and their index may take, in bytes (-m, cache_memlimit)."),
     gauge("maxconns", |n| u64::from(n.settings().connections_max))
-        .says("The most clients that may be connected at once (-c)."),
+        .says("The most clients that may be connected at once: -c, or fewer if the system allows fewer."),
     gauge("tcpport", tcp_port).says("TCP port (-p); 0 is none, or one that the system chose."),
     gauge("udpport", |n| u64::from(n.settings().udp_port.unwrap_or(0)))
         .says("UDP port (-U); 0 is none, or one that the system chose."),

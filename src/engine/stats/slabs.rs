@@ -1,7 +1,7 @@
 //! The rows of `stats items` and `stats slabs`, for tools that expect slab classes and LRU lists.
 //!
-//! There is one class, number 1, as soon as there is an item, and it holds all items. Its "chunk" has the size of the mean
-//! item; its "pages" are the megabytes taken from the memory limit; its hot list is the probation queue, where items
+//! There is one class, number 1, as soon as there is an item, and it holds all items. Its "chunk" has the size of the
+//! mean item; its "pages" are the megabytes taken from the memory limit; its hot list is the probation queue, where items
 //! begin, and its warm list the main queue, where they go once they were used. Rows that only memcached's lists could
 //! fill are 0.
 
@@ -54,7 +54,7 @@ pub(in crate::engine) static ITEMS: &[Row] = &[
         .says("Of these, items with an exptime.")
         .when(ITEMS_THERE),
     gauge("items:1:evicted_time", |n| n.store().evicted_idle_seconds)
-        .says("Seconds for which the last evicted item had not been read; stats reset forgets it.")
+        .says("Seconds for which the last evicted item had not been read, the longest of all shards; stats reset forgets it.")
         .when(ITEMS_THERE),
     counter("items:1:outofmemory", |n| n.workers(|c| &c.store_no_memory))
         .says("Values refused because there was no memory for them.")
