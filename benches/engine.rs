@@ -55,10 +55,11 @@ struct Workload {
     write: fn(&mut Batch, &[Item], &Values),
 }
 
-const WORKLOADS: [Workload; 5] = [
+const WORKLOADS: [Workload; 6] = [
     Workload { name: "get", keys_per_turn: 1, write: gets },
     Workload { name: "gets, 64 pipelined", keys_per_turn: 64, write: gets },
     Workload { name: "meta gets, 64 pipelined", keys_per_turn: 64, write: meta_gets },
+    Workload { name: "binary gets, 64 pipelined", keys_per_turn: 64, write: binary_gets },
     Workload { name: "get of 50 keys, per key", keys_per_turn: 50, write: one_get },
     Workload { name: "sets, 16 pipelined", keys_per_turn: 16, write: sets },
 ];
@@ -75,14 +76,20 @@ fn meta_gets(batch: &mut Batch, items: &[Item], _: &Values) {
     batch.meta_get(items.iter().copied());
 }
 
+fn binary_gets(batch: &mut Batch, items: &[Item], _: &Values) {
+    batch.binary_get(items.iter().copied());
+}
+
 fn sets(batch: &mut Batch, items: &[Item], values: &Values) {
     items.iter().for_each(|&item| batch.set(item, 0, values));
 }
 
-/// An engine, and one who talks to it.
+/// An engine, and those who talk to it.
 struct Bare {
     engine: Engine,
     session: Session,
+    /// One that speaks the binary protocol.
+    binary_session: Session,
     owed: Owed,
     now: Tick,
     values: Values,
@@ -94,9 +101,9 @@ impl Bare {
         let (epoch, now) = Epoch::starting_at(1_700_000_000);
         let settings = Settings { memory_bytes: MEMORY_BYTES, threads: 1, ..Settings::default() };
         let engine = Engine::new(settings, epoch);
-        let session = engine.session(0);
-        let mut bare =
-            Bare { engine, session, owed: Owed::with_capacity(OWED_BYTES), now, values: Values::by_key() };
+        let (session, binary_session) = (engine.session(0), engine.session(0));
+        let owed = Owed::with_capacity(OWED_BYTES);
+        let mut bare = Bare { engine, session, binary_session, owed, now, values: Values::by_key() };
         for number in 0..keys {
             let mut batch = Batch::default();
             batch.set(Item::new(number, VALUE_BYTES), 0, &bare.values);
@@ -107,7 +114,11 @@ impl Bare {
 
     /// Has `batch` executed, and checks what is owed for it; says how long that is, in bytes.
     fn turn(&mut self, batch: &Batch) -> Result<usize> {
-        let turn = self.engine.turn(&mut self.session, &batch.requests, &mut self.owed, self.now);
+        let session = match batch.requests.starts_with(&[0x80]) {
+            true => &mut self.binary_session,
+            false => &mut self.session,
+        };
+        let turn = self.engine.turn(session, &batch.requests, &mut self.owed, self.now);
         if turn.consumed != batch.requests.len() {
             return Err("a turn that ended early".into());
         }
@@ -131,10 +142,14 @@ impl Bare {
             (workload.write)(&mut batch, &items, &self.values);
             batches.push(batch);
         }
+        let session = match batches[0].requests.starts_with(&[0x80]) {
+            true => &mut self.binary_session,
+            false => &mut self.session,
+        };
         let since = thread_nanoseconds()?;
         let mut owed_bytes = 0;
         for batch in &batches {
-            self.engine.turn(&mut self.session, &batch.requests, &mut self.owed, self.now);
+            self.engine.turn(session, &batch.requests, &mut self.owed, self.now);
             owed_bytes += self.owed.remaining();
             self.owed.clear();
         }

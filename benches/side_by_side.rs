@@ -81,8 +81,7 @@ struct Workload {
     sets_per_hundred: u64,
     value_bytes: u32,
     zipf: Option<f64>,
-    /// Asked for with `mg` instead of `get`.
-    meta: bool,
+    ask: fn(&mut Batch, &mut dyn Iterator<Item = Item>),
 }
 
 const GETS: Workload = Workload {
@@ -95,11 +94,11 @@ const GETS: Workload = Workload {
     sets_per_hundred: 0,
     value_bytes: 32,
     zipf: None,
-    meta: false,
+    ask: |batch, items| batch.get(items),
 };
 const MIX: Workload = Workload { depth: 16, sets_per_hundred: 10, value_bytes: 100, ..GETS };
 
-const WORKLOADS: [Workload; 9] = [
+const WORKLOADS: [Workload; 10] = [
     GETS,
     Workload { letter: "b", name: "gets, 64 pipelined", label: "get\n64 pipelined", depth: 64, ..GETS },
     Workload {
@@ -107,7 +106,15 @@ const WORKLOADS: [Workload; 9] = [
         name: "meta gets, 64 pipelined",
         label: "mg\n64 pipelined",
         depth: 64,
-        meta: true,
+        ask: |batch, items| batch.meta_get(items),
+        ..GETS
+    },
+    Workload {
+        letter: "n",
+        name: "binary gets, 64 pipelined",
+        label: "binary get\n64 pipelined",
+        depth: 64,
+        ask: |batch, items| batch.binary_get(items),
         ..GETS
     },
     Workload {
@@ -358,10 +365,9 @@ impl Script for Talk<'_> {
             let sets = self.workload.sets_per_hundred;
             if sets > 0 && self.random.u64(..100) < sets {
                 batch.set(self.item(), 0, self.values);
-            } else if self.workload.meta {
-                batch.meta_get([self.item()]);
             } else {
-                batch.get((0..self.workload.keys_per_get).map(|_| self.item()));
+                let Workload { ask, keys_per_get, .. } = self.workload;
+                ask(batch, &mut (0..*keys_per_get).map(|_| self.item()));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Requests that are sent together, and what must come back for them.
 
 use crate::common::items::{Item, Values};
-use crate::common::replies::Expected;
+use crate::common::replies::{Expected, PACKET_HEADER_BYTES};
 
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -29,6 +29,21 @@ impl Batch {
             item.append_key(&mut self.requests);
             self.requests.extend_from_slice(b" v\r\n");
             self.expected.push(Expected::MetaValue(item));
+        }
+    }
+
+    /// One get of the binary protocol for each of the items.
+    pub(crate) fn binary_get(&mut self, items: impl IntoIterator<Item = Item>) {
+        for item in items {
+            let header = self.requests.len();
+            self.requests.extend_from_slice(&[0; PACKET_HEADER_BYTES]);
+            item.append_key(&mut self.requests);
+            let key_bytes = self.requests.len() - header - PACKET_HEADER_BYTES;
+            let header = &mut self.requests[header..];
+            header[0] = 0x80;
+            header[2..4].copy_from_slice(&(key_bytes as u16).to_be_bytes());
+            header[8..12].copy_from_slice(&(key_bytes as u32).to_be_bytes());
+            self.expected.push(Expected::BinaryValue(item));
         }
     }
 

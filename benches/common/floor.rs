@@ -15,6 +15,11 @@ use crate::common::server::PORT_FILE_VARIABLE;
 /// A turn of 64 gets fits, so that a read is short and tokio need not ask whether there is more.
 const BUFFER_BYTES: usize = 4096;
 
+/// The first byte of a packet of the binary protocol, the length of its header, and that of the flags of a hit.
+const PACKET_MAGIC: u8 = 0x80;
+const PACKET_HEADER_BYTES: usize = 24;
+const PACKET_FLAGS_BYTES: usize = 4;
+
 /// Serves until the process is killed.
 pub(crate) fn serve(value_bytes: u32) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -69,6 +74,9 @@ async fn converse(mut stream: TcpStream, block: Arc<[u8]>) -> io::Result<()> {
 /// Answers all whole requests, and says how many bytes they were.
 fn answer(received: &[u8], block: &[u8], reply: &mut Vec<u8>) -> usize {
     let mut at = 0;
+    if received.first() == Some(&PACKET_MAGIC) {
+        return answer_packets(received, block, reply);
+    }
     while let Some(newline) = memchr(b'\n', &received[at..]) {
         let line = &received[at..at + newline - usize::from(newline > 0)];
         let mut end = at + newline + 1;
@@ -91,6 +99,26 @@ fn answer(received: &[u8], block: &[u8], reply: &mut Vec<u8>) -> usize {
             reply.extend_from_slice(b"STORED\r\n");
         }
         at = end;
+    }
+    at
+}
+
+/// The same for packets of the binary protocol, each a get.
+fn answer_packets(received: &[u8], block: &[u8], reply: &mut Vec<u8>) -> usize {
+    // What stands between the line end of a classic reply's first line and the one at its end.
+    let value = &block[memchr(b'\n', block).map_or(0, |end| end + 1)..block.len() - 2];
+    let mut at = 0;
+    while let Some(header) = received[at..].first_chunk::<PACKET_HEADER_BYTES>() {
+        let key_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        if received.len() - at < PACKET_HEADER_BYTES + key_bytes {
+            break;
+        }
+        reply.extend_from_slice(&[0x81, header[1], 0, 0, PACKET_FLAGS_BYTES as u8, 0, 0, 0]);
+        reply.extend_from_slice(&((PACKET_FLAGS_BYTES + value.len()) as u32).to_be_bytes());
+        reply.extend_from_slice(&header[12..16]);
+        reply.extend_from_slice(&[0; 8 + PACKET_FLAGS_BYTES]);
+        reply.extend_from_slice(value);
+        at += PACKET_HEADER_BYTES + key_bytes;
     }
     at
 }

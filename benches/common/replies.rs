@@ -6,6 +6,9 @@ const END: &[u8] = b"END\r\n";
 const STORED: &[u8] = b"STORED\r\n";
 const REFUSED: &[u8] = b"SERVER_ERROR";
 
+/// The length of the header of a packet of the binary protocol.
+pub(crate) const PACKET_HEADER_BYTES: usize = 24;
+
 /// One piece of a reply. A `get` of three keys expects three `Value`s and an `End`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -13,6 +16,8 @@ pub(crate) enum Expected {
     Value(Item),
     /// The item as `mg` shows it, or `EN`.
     MetaValue(Item),
+    /// The item as a packet of the binary protocol shows it, or one that says that there is none.
+    BinaryValue(Item),
     End,
     /// `STORED`, or a refusal for want of memory.
     Stored,
@@ -71,7 +76,7 @@ pub(crate) fn check(
             Piece::Whole(length) => {
                 bytes += length;
                 match piece {
-                    Expected::Value(_) | Expected::MetaValue(_) => tally.hits += 1,
+                    Expected::Value(_) | Expected::MetaValue(_) | Expected::BinaryValue(_) => tally.hits += 1,
                     Expected::Stored => tally.stored += 1,
                     Expected::End => {}
                 }
@@ -111,6 +116,7 @@ fn examine(piece: Expected, received: &[u8], values: &Values) -> Piece {
     match piece {
         Expected::Value(item) => examine_value(item, received, values),
         Expected::MetaValue(item) => examine_meta_value(item, received, values),
+        Expected::BinaryValue(item) => examine_packet(item, received, values),
         Expected::End => examine_word(END, received),
         Expected::Stored if received.starts_with(REFUSED) => match memchr::memchr(b'\n', received) {
             Some(newline) => Piece::Refused(newline + 1),
@@ -149,6 +155,22 @@ fn examine_meta_value(item: Item, received: &[u8], values: &Values) -> Piece {
         }
     }
     Piece::Whole(at)
+}
+
+/// Any CAS id will do, and nothing else but what was asked for.
+fn examine_packet(item: Item, received: &[u8], values: &Values) -> Piece {
+    const FLAGS: [u8; 4] = [0; 4];
+    let Some(header) = received.first_chunk::<PACKET_HEADER_BYTES>() else { return Piece::Cut };
+    let body_bytes = u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize;
+    let Some(body) = received[PACKET_HEADER_BYTES..].get(..body_bytes) else { return Piece::Cut };
+    let length = PACKET_HEADER_BYTES + body_bytes;
+    match header[..8] {
+        [0x81, 0, 0, 0, 4, 0, 0, 0] if body[..4] == FLAGS && body[4..] == *values.of(&item) => {
+            Piece::Whole(length)
+        }
+        [0x81, 0, 0, 0, 0, 0, 0, 1] => Piece::Absent(item, length),
+        _ => Piece::Wrong,
+    }
 }
 
 /// A block of another key means that this one is absent: the server leaves out what it does not have, and keeps the order.
