@@ -65,7 +65,8 @@
 //!
 //! # Where does it go?
 //!
-//! - *A new administrative command:* a row in `COMMANDS` and a function (`engine/admin/mod.rs`); a dialogue.
+//! - *A new administrative command:* a row in `COMMANDS` and a function (`engine/admin/mod.rs`); a dialogue,
+//!   and a row of `tests/rights.rs`.
 //! - *A new key-value command:* a row in its dialect's decoder (`protocol/classic`, `protocol/meta`), a decision in
 //!   `engine/keyvalue`, and an arm in `engine/turn/batch.rs` if no [`protocol::Request`] fits.
 //! - *A new option:* a row in `config/options.rs` (`-o`: `config/suboptions.rs`) and a field of [`settings::Settings`].
@@ -73,6 +74,9 @@
 //!   and the line that counts.
 //! - *A new dialect:* a folder beside `protocol/classic`, and an arm in each method of [`protocol::Style`].
 //! - *A new metric:* the same row as a counter; exporters read the table.
+//!
+//! The tables in README, the manual and `memcached.conf.example` are generated from these rows:
+//! `FERROCACHED_WRITE=1 cargo test --test documents`.
 //!
 //! # Words that are ours
 //!
