@@ -34,6 +34,10 @@ enum Meaning {
     Username,
     /// The password that clients have to give.
     Password,
+    /// The file of those who may log in by SASL.
+    SaslPwdb,
+    /// What Cyrus SASL would read.
+    SaslConfPath,
     /// Nothing here: it is for scripts that start the server.
     Nothing,
     /// Options of any kind.
@@ -41,7 +45,7 @@ enum Meaning {
 }
 
 /// All variables, from the weakest to the strongest.
-pub(super) const VARIABLES: [Variable; 12] = [
+pub(super) const VARIABLES: [Variable; 14] = [
     variable("MEMCACHED_CACHE_SIZE", Meaning::Value("-m"), "The value of `-m`."),
     variable("MEMCACHED_THREADS", Meaning::Value("-t"), "The value of `-t`."),
     variable("MEMCACHED_MAX_CONNECTIONS", Meaning::Value("-c"), "The value of `-c`."),
@@ -62,8 +66,14 @@ pub(super) const VARIABLES: [Variable; 12] = [
     variable(
         "MEMCACHED_PASSWORD",
         Meaning::Password,
-        "Serve only clients that log in, as with `-Y`, with this password, which is taken as it is.",
+        "Serve only clients that log in with this password, which is taken as it is: text clients as with `-Y`, binary ones as with `-S`.",
     ),
+    variable(
+        "MEMCACHED_SASL_PWDB",
+        Meaning::SaslPwdb,
+        "With `-S`, the file of those who may log in: lines `user:password`.",
+    ),
+    variable("SASL_CONF_PATH", Meaning::SaslConfPath, "Accepted without effect: Cyrus SASL is not used."),
     variable(
         "MEMCACHED_MAX_TIMEOUT",
         Meaning::Nothing,
@@ -115,6 +125,10 @@ pub(super) fn sources(
             }
             Meaning::Username => {
                 username = Some(VariableValue { by, value });
+                continue;
+            }
+            Meaning::SaslPwdb | Meaning::SaslConfPath => {
+                config.note_sasl_variable(meaning == Meaning::SaslPwdb, value);
                 continue;
             }
             Meaning::Password => user(username.take(), VariableValue { by, value })?,

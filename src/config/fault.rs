@@ -45,7 +45,7 @@ pub(super) enum Fault {
     UnknownProtocol(String),
     #[error(
         "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.: -Y (--auth-file) and \
-         MEMCACHED_PASSWORD want -B (--protocol) ascii, or no -B"
+         MEMCACHED_PASSWORD want -B (--protocol) ascii, or no -B; or -S (--enable-sasl), by which binary clients log in"
     )]
     AuthFileWithBinary,
     #[error(
@@ -53,6 +53,20 @@ pub(super) enum Fault {
          MEMCACHED_PASSWORD"
     )]
     AuthFileWithUdp,
+    #[error(
+        "ERROR: You cannot allow the ASCII protocol while using SASL.: -S (--enable-sasl) wants -B (--protocol) binary, or \
+         -Y (--auth-file) or MEMCACHED_PASSWORD beside it, as whose users text clients log in with -B auto"
+    )]
+    SaslWithAscii,
+    #[error(
+        "Cannot enable UDP while using binary SASL authentication.: leave out -U (--udp-port), or -S (--enable-sasl)"
+    )]
+    SaslWithUdp,
+    #[error(
+        "-S (--enable-sasl) needs users: give -Y (--auth-file), or MEMCACHED_SASL_PWDB with the name of a file of lines \
+         user:password, or MEMCACHED_USERNAME and MEMCACHED_PASSWORD; Cyrus SASL and its sasldb are not used"
+    )]
+    SaslWithoutUsers,
     #[error("{flag}: {remark}")]
     Refused { flag: String, remark: String },
     #[error(
@@ -96,6 +110,9 @@ impl Fault {
             | Fault::UnknownProtocol(_)
             | Fault::AuthFileWithBinary
             | Fault::AuthFileWithUdp
+            | Fault::SaslWithAscii
+            | Fault::SaslWithUdp
+            | Fault::SaslWithoutUsers
             | Fault::Refused { .. }
             | Fault::ItemExceedsHalf { .. }
             | Fault::MemoryTooSmall { .. }

@@ -13,6 +13,7 @@ mod environment;
 mod fault;
 mod given;
 mod listen;
+mod logins;
 mod options;
 mod row;
 mod sources;
@@ -28,7 +29,7 @@ use thiserror::Error;
 pub use documents::{example, help, option_tables, options_in_brief};
 pub use row::{Group, Row, Verdict};
 
-use crate::settings::{OneUser, Protocol, Settings, TcpPort, TlsPrefix, TlsSettings, VERSION, VerifyMode};
+use crate::settings::{OneUser, Settings, TcpPort, TlsPrefix, TlsSettings, VERSION, VerifyMode};
 use fault::Fault;
 use sources::Source;
 
@@ -67,6 +68,10 @@ pub struct Config {
     /// `MEMCACHED_PASSWORD`: the only user who may log in. Not part of the settings, which stay in memory while the
     /// server runs.
     pub user: Option<OneUser>,
+    /// `MEMCACHED_SASL_PWDB`, until it is known whether it has an effect.
+    pub sasl_pwdb: Option<PathBuf>,
+    /// Whether there is a `SASL_CONF_PATH`.
+    pub sasl_conf_path_is_set: bool,
     /// Options that were accepted and have no effect, to be logged at `-v`.
     pub notes: Vec<String>,
     /// To be logged always.
@@ -203,24 +208,6 @@ pub fn suboption_table() -> &'static [Row] {
 }
 
 impl Config {
-    /// Makes the users of this file the only ones who may log in.
-    fn admit_users_of(&mut self, file: PathBuf) {
-        if self.user.take().is_some() {
-            let warning = "MEMCACHED_PASSWORD has no effect: -Y (--auth-file) is given as well, and wins";
-            self.warnings.push(warning.to_owned());
-        }
-        self.settings.auth_file = Some(file);
-    }
-
-    /// Makes this user the only one who may log in.
-    fn admit_user(&mut self, user: OneUser) {
-        if self.settings.auth_file.take().is_some() {
-            let warning = "-Y (--auth-file) of the settings file has no effect: MEMCACHED_PASSWORD is given as well, and wins";
-            self.warnings.push(warning.to_owned());
-        }
-        self.user = Some(user);
-    }
-
     /// Without `-p`, TCP listens on the port of UDP; with `-s` on none.
     fn follow_udp_port(&mut self) {
         match self.settings.udp_port.filter(|_| self.settings.unix_socket.is_none()) {
@@ -246,16 +233,8 @@ impl Config {
             return Err(Fault::HotAndWarm { percent: hot_and_warm });
         }
 
-        settings.has_one_user = self.user.is_some();
-        if settings.asks_for_password() {
-            if self.protocol_is_given && settings.protocol != Protocol::Ascii {
-                return Err(Fault::AuthFileWithBinary);
-            }
-            if settings.udp_port.is_some() {
-                return Err(Fault::AuthFileWithUdp);
-            }
-            settings.protocol = Protocol::Ascii;
-        }
+        self.reconcile_logins()?;
+        let settings = &mut self.settings;
 
         if settings.unix_socket.is_some() {
             if settings.udp_port.take().is_some() {

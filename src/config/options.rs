@@ -153,9 +153,9 @@ pub(super) static OPTIONS: &[Row] = &[
     option('W', "disable-watch", Group::Permissions)
         .says("Refuse the watch command.")
         .switches(|config| config.settings.watch_enabled = false),
-    option('S', "enable-sasl", Group::Permissions).refused(
-        "This server is not built with SASL support; leave it out, and have clients log in with -Y, by the text protocol.",
-    ),
+    option('S', "enable-sasl", Group::Permissions)
+        .says("Have clients of the binary protocol log in by SASL (PLAIN, CRAM-MD5) as the users of -Y, MEMCACHED_SASL_PWDB or MEMCACHED_PASSWORD.")
+        .switches(|config| config.settings.sasl_enabled = true),
     option('Y', "auth-file", Group::Permissions)
         .takes("PATH")
         .sample("/etc/memcached.users")

@@ -228,7 +228,8 @@ fn prepare_process(
         // In the background the working directory is another one. If it cannot be determined, the path stays relative.
         *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
     }
-    let users = settings.auth_file.as_deref().map(users::read).transpose()?;
+    let parse = users::parse_of(settings);
+    let users = settings.auth_file.as_deref().map(|path| users::read(path, parse)).transpose()?;
     if process.daemonize {
         process::daemonize(settings.verbosity > 0, process.coredumps)?;
     }

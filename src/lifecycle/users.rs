@@ -18,6 +18,7 @@ use tracing::warn;
 use super::reload::Reload;
 use crate::engine::Engine;
 use crate::engine::access::users::{USERS_FILE_BYTES_MAX, Users, UsersError};
+use crate::settings::Settings;
 
 /// The permission bits that let others than owner and group read a file, or write to it.
 const OTHERS: u32 = 0o006;
@@ -32,7 +33,7 @@ const SETTLING_TIMES_MAX: usize = 10;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UsersFileError {
     #[error(
-        "Could not open authfile [{path}] for reading: {error}; -Y (--auth-file) must name a file that the user of -u can read",
+        "Could not open authfile [{path}] for reading: {error}; -Y (--auth-file) or MEMCACHED_SASL_PWDB must name a file that the user of -u can read",
         path = path.display()
     )]
     Unreadable { path: PathBuf, error: io::Error },
@@ -42,16 +43,28 @@ pub(super) enum UsersFileError {
     Unfinished { path: PathBuf },
 }
 
+/// How the text of a file of users is read: [`Users::parse`], or [`Users::parse_pwdb`].
+pub(super) type Parse = fn(&[u8]) -> Result<Users, UsersError>;
+
+/// How the file of users that `settings` name is read.
+pub(super) fn parse_of(settings: &Settings) -> Parse {
+    if settings.auth_file_is_pwdb { Users::parse_pwdb } else { Users::parse }
+}
+
 /// The users in the file or pipe at `path`, and what else an operator should know about it.
-pub(super) fn read(path: &Path) -> Result<(Users, Vec<String>), UsersFileError> {
+pub(super) fn read(path: &Path, parse: Parse) -> Result<(Users, Vec<String>), UsersFileError> {
     let (text, mode) = text(path)?;
-    parse(path, &text, mode)
+    checked(path, &text, mode, parse)
 }
 
 /// [`read`] for a regular file that may just be written; `wait` lets time pass. Half a line must not be used: without
 /// the rights at its end, its user could do everything. And a file that is being replaced is empty for a moment, which
 /// is no error.
-fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<String>), UsersFileError> {
+fn read_settled(
+    path: &Path,
+    parse: Parse,
+    mut wait: impl FnMut(),
+) -> Result<(Users, Vec<String>), UsersFileError> {
     // A pipe is good for the start, but has no content the second time.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         let error = io::Error::other("it is no regular file and can be read once only");
@@ -60,12 +73,12 @@ fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<(Users, Vec<Strin
     let (mut before, mut mode) = text(path)?;
     for _ in 0..SETTLING_TIMES_MAX {
         if before.ends_with(b"\n") {
-            return parse(path, &before, mode);
+            return checked(path, &before, mode, parse);
         }
         wait();
         let now = text(path)?;
         if now.0 == before {
-            return parse(path, &before, mode);
+            return checked(path, &before, mode, parse);
         }
         (before, mode) = now;
     }
@@ -91,8 +104,13 @@ fn text(path: &Path) -> Result<(Vec<u8>, u32), UsersFileError> {
     read().map_err(|error| UsersFileError::Unreadable { path: path.to_owned(), error })
 }
 
-fn parse(path: &Path, text: &[u8], mode: u32) -> Result<(Users, Vec<String>), UsersFileError> {
-    let users = Users::parse(text).map_err(|error| UsersFileError::Wrong { path: path.to_owned(), error })?;
+fn checked(
+    path: &Path,
+    text: &[u8],
+    mode: u32,
+    parse: Parse,
+) -> Result<(Users, Vec<String>), UsersFileError> {
+    let users = parse(text).map_err(|error| UsersFileError::Wrong { path: path.to_owned(), error })?;
     let mut warnings = Vec::new();
     if mode & OTHERS != 0 {
         warnings.push(format!(
@@ -105,9 +123,10 @@ fn parse(path: &Path, text: &[u8], mode: u32) -> Result<(Users, Vec<String>), Us
 
 /// The reload of the file at `path`.
 pub(super) fn reload(engine: Arc<Engine>, path: PathBuf) -> Reload {
+    let parse = parse_of(engine.settings());
     let again = move || {
         let (users, warnings) =
-            read_settled(&path, || sleep(SETTLING_TIME)).map_err(|error| error.to_string())?;
+            read_settled(&path, parse, || sleep(SETTLING_TIME)).map_err(|error| error.to_string())?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let count = users.len();
         engine.set_users(users);
@@ -129,7 +148,7 @@ mod tests {
         let mut file = File::create(&path).unwrap();
         file.write_all(b"ann:x\nbob:y").unwrap();
         let mut waited = 0;
-        let read = read_settled(&path, || {
+        let read = read_settled(&path, Users::parse, || {
             file.write_all(parts.get(waited).map_or(b"", |part| part.as_bytes())).unwrap();
             waited += 1;
         });

@@ -6,10 +6,12 @@
 
 mod binary;
 mod classic;
+mod exptime;
 mod login;
 mod meta;
 mod owed;
 mod replies;
+mod request;
 mod stat_lines;
 mod style;
 mod tokens;
@@ -17,11 +19,13 @@ pub(crate) mod uri;
 
 use crate::settings::Protocol;
 
-pub use binary::{Control, Packet, REQUEST_MAGIC, Status};
+pub use binary::{Packet, REQUEST_MAGIC, Status};
+pub use exptime::Exptime;
 pub use login::{LoginStep, login_step};
 pub use meta::{Flags, KeyBuffer, Letters, SecondsLeft, Shown, decode_key, encode_key};
 pub use owed::Owed;
 pub use replies::{Hit, Outcome, Refusal, reply};
+pub use request::{Control, Count, Created, Delete, Fetch, Put, PutMode, Request, Touch};
 pub use stat_lines::StatLines;
 pub use style::Style;
 pub use tokens::{Words, cut_exptime, signed, unsigned};
@@ -33,199 +37,6 @@ pub const KEY_BYTES_MAX: usize = 250;
 pub const LINE_BYTES_MAX: usize = 2048;
 /// The greatest announced length of a value, in bytes. Source: memcached (`INT_MAX - 2`).
 pub const VALUE_BYTES_MAX: u32 = i32::MAX as u32 - 2;
-
-/// What a client asks. Keys are as they came: [`Flags::plain_key`] is what the store knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request<'a> {
-    /// Show an item.
-    Fetch(Fetch<'a>),
-    /// Store an item.
-    Put(Put<'a>),
-    /// Add to a number or take from it.
-    Count(Count<'a>),
-    /// Set a new exptime.
-    Touch(Touch<'a>),
-    /// Remove an item.
-    Delete(Delete<'a>),
-    /// Anything else: a line for the table of administrative commands.
-    Admin {
-        /// The line, without its end.
-        line: &'a [u8],
-    },
-    /// A packet of the binary protocol that is not about one key.
-    Control {
-        /// What the reply repeats.
-        packet: Packet,
-        /// What it asks for.
-        control: Control<'a>,
-    },
-}
-
-/// One key of a retrieval line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fetch<'a> {
-    /// Which item.
-    pub key: &'a [u8],
-    /// Whether the CAS id is to be told.
-    pub with_cas: bool,
-    /// The exptime to set on the way (`gat`, flag `T`).
-    pub exptime: Option<i64>,
-    /// Whether it is the last key of its line, after which the client waits for END.
-    pub is_last: bool,
-    /// Whose words.
-    pub style: Style<'a>,
-}
-
-/// How a [`Put`] depends on what is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PutMode {
-    /// Store in any case.
-    Set,
-    /// Store only what is not there.
-    Add,
-    /// Store only what is there.
-    Replace,
-    /// Put the value behind the one there is.
-    Append,
-    /// Put the value before the one there is.
-    Prepend,
-}
-
-/// A request to store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Put<'a> {
-    /// Under which condition.
-    pub mode: PutMode,
-    /// Under which key.
-    pub key: &'a [u8],
-    /// The client's flags.
-    pub flags: u32,
-    /// When it is to die.
-    pub exptime: i64,
-    /// The value; `None` if the bytes after it were not CRLF, or if it has not arrived yet.
-    pub value: Option<&'a [u8]>,
-    /// How long the value was announced to be, in bytes.
-    pub value_bytes: u32,
-    /// Whether to store only if the item's CAS id is still `cas`.
-    pub compares: bool,
-    /// The CAS id to compare with.
-    pub cas: u64,
-    /// Whether no reply is wanted.
-    pub quiet: bool,
-    /// Whose words.
-    pub style: Style<'a>,
-}
-
-/// A request to count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count<'a> {
-    /// Which item.
-    pub key: &'a [u8],
-    /// By how much.
-    pub delta: u64,
-    /// Whether to take away.
-    pub down: bool,
-    /// The CAS id that the item must have; 0 is any.
-    pub cas: u64,
-    /// What to store if there is no such item; `None` is nothing.
-    pub created: Option<Created>,
-    /// Whether no reply is wanted.
-    pub quiet: bool,
-    /// Whose words.
-    pub style: Style<'a>,
-}
-
-/// The counter that a request to count stores where there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Created {
-    /// Its number; the delta does not count.
-    pub number: u64,
-    /// When it is to die.
-    pub exptime: i64,
-}
-
-/// A request to set a new exptime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Touch<'a> {
-    /// Which item.
-    pub key: &'a [u8],
-    /// When it is to die.
-    pub exptime: i64,
-    /// Whether no reply is wanted.
-    pub quiet: bool,
-}
-
-/// A request to remove.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delete<'a> {
-    /// Which item.
-    pub key: &'a [u8],
-    /// The CAS id that the item must have; `None` is any.
-    pub cas: Option<u64>,
-    /// Whether no reply is wanted.
-    pub quiet: bool,
-    /// Whose words.
-    pub style: Style<'a>,
-}
-
-/// The flags of `mg` that may change the item, or tell the client that it is the one to change it.
-const CHANGING: Letters = Letters::of(b"NRT");
-
-impl<'a> Request<'a> {
-    /// In whose words it was made.
-    pub fn style(&self) -> Style<'a> {
-        match self {
-            Request::Fetch(fetch) => fetch.style,
-            Request::Put(put) => put.style,
-            Request::Count(count) => count.style,
-            Request::Delete(delete) => delete.style,
-            Request::Touch(_) | Request::Admin { .. } => Style::Classic,
-            Request::Control { packet, .. } => Style::Binary(*packet),
-        }
-    }
-
-    /// Whether it may change an item. A read-only user may send no request that does.
-    pub fn changes(&self) -> bool {
-        match self {
-            Request::Fetch(fetch) => fetch.changes(),
-            Request::Put(_) | Request::Count(_) | Request::Touch(_) | Request::Delete(_) => true,
-            Request::Admin { .. } | Request::Control { .. } => false,
-        }
-    }
-
-    /// Whether its client wants to hear neither how it ended nor of an error. A meta or binary request hides only
-    /// success.
-    pub fn is_silent(&self) -> bool {
-        match self {
-            Request::Put(put) => put.quiet && put.style == Style::Classic,
-            Request::Count(count) => count.quiet && count.style == Style::Classic,
-            Request::Delete(delete) => delete.quiet && delete.style == Style::Classic,
-            Request::Touch(touch) => touch.quiet,
-            Request::Fetch(_) | Request::Admin { .. } | Request::Control { .. } => false,
-        }
-    }
-}
-
-impl Fetch<'_> {
-    /// Whether it may change the item, so that a look at it is not enough.
-    #[inline]
-    pub fn changes(&self) -> bool {
-        self.exptime.is_some() || self.style.flags().has_any(CHANGING)
-    }
-}
-
-impl<'a> Put<'a> {
-    /// This request with its value, if that is at the head of `after`, the input behind its line.
-    #[inline(always)]
-    fn with_value(self, after: &'a [u8], line_bytes: usize) -> (Step<'a>, usize) {
-        let length = self.value_bytes as usize; // at most VALUE_BYTES_MAX, which is 31 bits
-        let Some(data) = after.get(..length + 2) else {
-            return (Step::Announced { put: self, bytes: line_bytes + length + 2 }, 0);
-        };
-        let value = data.strip_suffix(b"\r\n");
-        (Step::Request(Request::Put(Put { value, ..self })), line_bytes + length + 2)
-    }
-}
 
 /// What the decoder found at its place in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,11 +127,19 @@ impl Decoder {
     #[inline(always)]
     pub fn plain_fetch<'a>(&mut self, input: &'a [u8]) -> Option<(Fetch<'a>, usize)> {
         let plain = classic::plain_key(&mut self.mode, input);
-        match self.mode {
-            Mode::Line if plain.is_none() => meta::plain_fetch(input),
-            Mode::Packet => binary::plain_fetch(input),
-            _ => plain,
-        }
+        if plain.is_none() && self.mode == Mode::Line { meta::plain_fetch(input) } else { plain }
+    }
+
+    /// The same for a packet.
+    #[inline(always)]
+    pub fn plain_packet<'a>(&self, input: &'a [u8]) -> Option<(Fetch<'a>, usize)> {
+        if self.is_at_packet() { binary::plain_fetch(input) } else { None }
+    }
+
+    /// Whether a packet starts here.
+    #[inline]
+    pub fn is_at_packet(&self) -> bool {
+        self.mode == Mode::Packet
     }
 
     fn begin<'a>(&mut self, input: &'a [u8]) -> (Step<'a>, usize) {
@@ -330,6 +149,15 @@ impl Decoder {
             Some(_) => Mode::Line,
         };
         self.step(input)
+    }
+
+    /// Whether the client speaks the binary protocol, as far as `input` tells, which is what stands here.
+    pub fn speaks_packets(&self, input: &[u8]) -> bool {
+        match self.mode {
+            Mode::Start => input.first() == Some(&REQUEST_MAGIC),
+            Mode::Packet | Mode::RefusedBody(_) => true,
+            Mode::Line | Mode::Keys(_) | Mode::RefusedLine | Mode::RefusedValue(_) => false,
+        }
     }
 
     /// Throws the store of `bytes` at the head of the input away as it arrives, of which [`Step::Announced`] has told.

@@ -155,6 +155,33 @@ impl<'a> Style<'a> {
         }
     }
 
+    /// Words that the client has logged in.
+    pub fn say_logged_in(self, owed: &mut Owed) {
+        match self {
+            Style::Classic | Style::Meta(_) => owed.say(reply::STORED),
+            Style::Binary(packet) => owed.say_success(packet, 0, b"Authenticated"),
+        }
+    }
+
+    /// Words that a login is refused.
+    pub fn say_login_refused(self, owed: &mut Owed) {
+        match self {
+            Style::Classic | Style::Meta(_) => owed.say(reply::AUTH_FAILURE),
+            Style::Binary(packet) => owed.say_status(packet, Status::AuthError, None),
+        }
+    }
+
+    /// Words that a login was not looked at, because too many clients log in at once.
+    pub fn say_too_many_logins(self, owed: &mut Owed) {
+        match self {
+            Style::Classic | Style::Meta(_) => owed.say(reply::TOO_MANY_LOGINS),
+            Style::Binary(packet) => {
+                let text = "Too many clients log in at once, try again later";
+                owed.say_status(packet, Status::AuthError, Some(text));
+            }
+        }
+    }
+
     /// Words why a request has no effect.
     pub fn say_refusal(self, refusal: Refusal, owed: &mut Owed) {
         match self {

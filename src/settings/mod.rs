@@ -77,6 +77,10 @@ pub struct Settings {
     /// `-Y`: the file of those who may log in. With it, who has not logged in may do nothing else; until
     /// [`Engine::set_users`](crate::engine::Engine::set_users) is called, that is nobody.
     pub auth_file: Option<PathBuf>,
+    /// Whether `auth_file` is that of `MEMCACHED_SASL_PWDB`, with passwords in the open and no rights.
+    pub auth_file_is_pwdb: bool,
+    /// `-S`: clients of the binary protocol log in by SASL.
+    pub sasl_enabled: bool,
     /// `MEMCACHED_PASSWORD`: the same for one user, whose name and password are not here. There is no file then.
     pub has_one_user: bool,
     /// Off with `-F`.
@@ -163,7 +167,7 @@ pub struct Compat {
 impl Settings {
     /// Whether clients have to log in before they may do anything else.
     pub fn asks_for_password(&self) -> bool {
-        self.auth_file.is_some() || self.has_one_user
+        self.auth_file.is_some() || self.has_one_user || self.sasl_enabled
     }
 
     /// The most that the buffers of all connections may take in all, in bytes; 0 is no limit.
@@ -218,6 +222,8 @@ impl Default for Settings {
             protocol: Protocol::Auto,
             item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
             auth_file: None,
+            auth_file_is_pwdb: false,
+            sasl_enabled: false,
             has_one_user: false,
             flush_enabled: true,
             dump_enabled: true,

@@ -51,7 +51,7 @@ pub(crate) struct Bare {
 impl Bare {
     pub(crate) fn new(mut settings: Settings, users: &[String], cut: Cut) -> Bare {
         let (epoch, now) = Epoch::starting_at(START_UNIX_SECONDS);
-        if !users.is_empty() {
+        if !users.is_empty() && !settings.sasl_enabled {
             settings.protocol = Protocol::Ascii;
         }
         settings.auth_file = (!users.is_empty()).then(|| "users".into());
@@ -205,6 +205,7 @@ pub(crate) fn settings(options: &[String]) -> Settings {
             "-I" => settings.item_bytes_max = size(value()),
             "-M" => settings.evictions_enabled = false,
             "-R" => settings.requests_per_event = value().parse().expect("-R is a number"),
+            "-S" => settings.sasl_enabled = true,
             "-W" => settings.watch_enabled = false,
             "-X" => settings.dump_enabled = false,
             "-o" => value().split(',').for_each(|suboption| match suboption {

@@ -44,8 +44,12 @@ fn the_example_file_says_what_debians_says() {
 fn every_line_of_the_example_file_is_right_when_it_is_made_active() {
     let mut lines = 0;
     for option in example().lines().filter_map(|line| line.strip_prefix("# -")) {
-        // TLS cannot be had without a certificate, whose line is further down.
-        let besides = if option == "Z" { " -o ssl_chain_cert=/c.pem" } else { "" };
+        // TLS cannot be had without a certificate, nor SASL without users, whose lines are further down.
+        let besides = match option {
+            "S" => " -Y /etc/users",
+            "Z" => " -o ssl_chain_cert=/c.pem",
+            _ => "",
+        };
         let config = config(&format!("-{option}{besides}"));
         assert!(config.notes.is_empty(), "-{option}: {:?}", config.notes);
         assert!(option.split(' ').count() <= 2, "-{option} is a sentence that looks like an option");

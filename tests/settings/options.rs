@@ -189,11 +189,12 @@ fn udp_is_off_unless_asked_for_and_tcp_goes_along_with_it() {
 }
 
 #[test]
-fn what_is_not_there_yet_stops_the_start() {
+fn what_does_not_go_together_or_is_not_there_stops_the_start() {
     for (line, words) in [
-        ("-B binary", "-B (--protocol) binary: The binary protocol is not there yet"),
         ("-Y /etc/auth -U 11211", "Cannot use UDP with ascii authentication enabled (-U 0 to disable)"),
-        ("-S", "-S (--enable-sasl): This server is not built with SASL support"),
+        ("-S", "-S (--enable-sasl) needs users"),
+        ("-S -Y /etc/auth -B ascii", "ERROR: You cannot allow the ASCII protocol while using SASL."),
+        ("-Y /etc/auth -l proto[binary]:127.0.0.1", "ERROR: You cannot allow the BINARY protocol"),
         (
             "-Y /etc/auth -B auto",
             "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.",
@@ -205,6 +206,26 @@ fn what_is_not_there_yet_stops_the_start() {
         assert_eq!(stop.exit_code, 64, "{line}");
         assert!(stop.message.starts_with(words), "{line}: {stop}");
     }
+}
+
+#[test]
+fn users_and_sasl_say_which_protocols_there_are() {
+    for (line, protocol, sasl_enabled) in [
+        ("", Protocol::Auto, false),
+        ("-B binary", Protocol::Binary, false),
+        ("-Y /etc/auth", Protocol::Ascii, false),
+        ("-S -Y /etc/auth", Protocol::Auto, true),
+        ("-S -Y /etc/auth -B auto", Protocol::Auto, true),
+        ("-S -Y /etc/auth -B binary", Protocol::Binary, true),
+    ] {
+        let settings = config(line).settings;
+        assert_eq!((settings.protocol, settings.sasl_enabled), (protocol, sasl_enabled), "{line}");
+    }
+    let listen = config(
+        "-l proto[binary]:127.0.0.1,notls:proto[negotiating]:[::1]:9,127.0.0.2 -Z -o ssl_chain_cert=/c",
+    );
+    let protocols: Vec<_> = listen.settings.listen.iter().map(|entry| entry.protocol).collect();
+    assert_eq!(protocols, [Some(Protocol::Binary), Some(Protocol::Auto), None]);
 }
 
 #[test]
@@ -223,6 +244,7 @@ fn every_row_does_what_its_verdict_says() {
             (true, Some(_)) => format!("-o {}={}", row.name, value(row)),
             (true, None) => format!("-o {}", row.name),
             (false, Some(_)) => format!("--{} {}", row.name, value(row)),
+            (false, None) if row.name == "enable-sasl" => "-S -Y /etc/auth".to_owned(),
             (false, None) if row.name == "enable-ssl" => "-Z -o ssl_chain_cert=/c.pem".to_owned(),
             (false, None) => format!("--{}", row.name),
         };

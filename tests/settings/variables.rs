@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use ferrocached::config::{Config, Parsed, Stop, parse, parse_reading};
-use ferrocached::settings::{OneUser, TcpPort};
+use ferrocached::settings::{OneUser, Protocol, TcpPort};
 
 use super::{ConfFile, config_with, hosts, stop_with};
 
@@ -140,17 +140,49 @@ fn of_a_file_of_users_and_a_password_the_stronger_source_wins_with_a_warning() {
 }
 
 #[test]
-fn with_a_password_there_is_neither_udp_nor_the_choice_of_a_protocol() {
-    let password = [("MEMCACHED_PASSWORD", "sesame")];
-    for options in ["-U 11211", "-B auto"] {
-        let stop = stop_with(options, &password);
-        assert_eq!(stop.exit_code, 64);
-        assert!(stop.message.contains("MEMCACHED_PASSWORD") && !stop.message.contains("sesame"), "{stop}");
-    }
+fn with_a_password_there_is_no_udp() {
+    let stop = stop_with("-U 11211", &[("MEMCACHED_PASSWORD", "sesame")]);
+    assert_eq!(stop.exit_code, 64);
+    assert!(stop.message.contains("MEMCACHED_PASSWORD") && !stop.message.contains("sesame"), "{stop}");
 }
 
 #[test]
 fn no_description_of_what_was_chosen_shows_a_password() {
     let config = config_with("", &[("MEMCACHED_PASSWORD", "sesame")]);
     assert!(!format!("{config:?}").contains("sesame"), "{config:?}");
+}
+
+#[test]
+fn a_password_file_of_sasl_counts_with_s() {
+    let file = ("MEMCACHED_SASL_PWDB", "/run/pwdb");
+    let with = config_with("-S", &[file]);
+    assert_eq!(with.settings.auth_file.as_deref(), Some(Path::new("/run/pwdb")));
+    assert!(with.settings.auth_file_is_pwdb && with.settings.sasl_enabled && with.warnings.is_empty());
+    assert_eq!(with.settings.protocol, Protocol::Binary);
+    let without = config_with("", &[file]);
+    assert!(!without.settings.asks_for_password());
+    assert!(without.warnings[0].starts_with("MEMCACHED_SASL_PWDB has no effect without -S"), "{without:?}");
+    let besides = config_with("-S -Y /etc/auth", &[file, ("SASL_CONF_PATH", "/etc/sasl")]);
+    assert_eq!(besides.settings.auth_file.as_deref(), Some(Path::new("/etc/auth")));
+    assert!(!besides.settings.auth_file_is_pwdb);
+    assert!(besides.warnings[0].starts_with("MEMCACHED_SASL_PWDB has no effect: -Y"), "{besides:?}");
+    assert!(besides.warnings[1].starts_with("SASL_CONF_PATH has no effect"), "{besides:?}");
+    for (line, words) in [
+        ("-S -B auto", "ERROR: You cannot allow the ASCII protocol while using SASL."),
+        ("-S -B ascii", "ERROR: You cannot allow the ASCII protocol while using SASL."),
+        ("-S -U 11211", "Cannot enable UDP while using binary SASL authentication."),
+    ] {
+        let stop = stop_with(line, &[file]);
+        assert!(stop.message.starts_with(words) && stop.exit_code == 64, "{line}: {stop}");
+    }
+}
+
+#[test]
+fn a_password_is_for_both_protocols_unless_there_is_text_only() {
+    for (line, protocol, sasl_enabled) in
+        [("", Protocol::Auto, true), ("-B ascii", Protocol::Ascii, false), ("-S", Protocol::Auto, true)]
+    {
+        let settings = config_with(line, &[("MEMCACHED_PASSWORD", "sesame")]).settings;
+        assert_eq!((settings.protocol, settings.sasl_enabled), (protocol, sasl_enabled), "{line}");
+    }
 }

@@ -7,4 +7,6 @@ pub(in crate::engine) struct Attempts {
     pub(super) refusals: u32,
     /// How many bytes of a value that is too long are still to be discarded.
     pub(super) discard_bytes: u64,
+    /// What the client was asked by CRAM-MD5 and has not answered.
+    pub(super) challenge: Option<String>,
 }

@@ -14,11 +14,11 @@ use std::time::Duration;
 use bytes::Buf;
 
 use crate::engine::access::rights::Rights;
-use crate::engine::access::users::{Token, Users};
+use crate::engine::access::users::{Credentials, Users};
 use crate::engine::turn::blocking::{BlockingTask, Kind};
 use crate::engine::turn::then::Reason;
 use crate::engine::{Engine, OWED_BYTES_MAX, Session, Then};
-use crate::protocol::{LoginStep, Owed, login_step, reply};
+use crate::protocol::{LoginStep, Owed, Style, login_step, reply};
 
 /// How long the first refusal on a connection takes: too short to annoy a person who mistypes, and long enough that a
 /// client that waits for its replies has ten guesses a second at most.
@@ -41,13 +41,16 @@ impl Engine {
         *self.users().write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
     }
 
-    /// A turn of a session that has not logged in. Returns how many bytes of input it has used up, and what comes next.
+    /// A turn of a session that has not logged in, by the protocol that it speaks. Returns how many bytes of input it has used up, and what comes next.
     pub(in crate::engine) fn turn_of_login(
         &self,
         session: &mut Session,
         input: &[u8],
         owed: &mut Owed,
     ) -> (usize, Then) {
+        if session.decoder().speaks_packets(input) {
+            return self.turn_of_sasl(session, input, owed);
+        }
         let owed_max = owed.remaining() + OWED_BYTES_MAX;
         let mut consumed = 0;
         for _ in 0..self.settings().requests_per_event {
@@ -74,11 +77,13 @@ impl Engine {
                     login.discard_bytes = bytes + 2;
                     owed.say(reply::AUTH_TOKEN_TOO_LONG);
                 }
-                LoginStep::Token(text) => {
-                    if let Some(then) = self.log_in(session, text, owed) {
+                LoginStep::Token(text) => match Credentials::of_text(text) {
+                    None => owed.say(reply::BAD_AUTH_TOKEN),
+                    Some(credentials) => {
+                        let then = self.log_in(session, Some(credentials), Style::Classic, owed);
                         return (consumed, then);
                     }
-                }
+                },
             }
             if owed.remaining() >= owed_max {
                 break;
@@ -87,39 +92,56 @@ impl Engine {
         (consumed, if consumed < input.len() { Then::Again } else { Then::Read { bytes_min: 1 } })
     }
 
-    /// Logs the session in with `text`, or starts the task that verifies it.
-    fn log_in(&self, session: &mut Session, text: &[u8], owed: &mut Owed) -> Option<Then> {
-        let Some(token) = Token::parse(text) else {
-            owed.say(reply::BAD_AUTH_TOKEN);
-            return None;
-        };
-        session.counters().auth_cmds.add(1);
-        let text = token.kept();
-        let users = current(self.users());
-        if let Some(rights) = Token::parse(&text).and_then(|token| users.verify_at_once(token)) {
-            admit(session, rights, owed);
-            return None;
+    /// Logs the session in with `credentials`, or starts the task that verifies them; `None` are refused. Answers in
+    /// `style`.
+    pub(super) fn log_in(
+        &self,
+        session: &mut Session,
+        credentials: Option<Credentials>,
+        style: Style<'static>,
+        owed: &mut Owed,
+    ) -> Then {
+        let credentials = credentials.unwrap_or_default();
+        if let Some(rights) = current(self.users()).verify_at_once(&credentials) {
+            return self.admit(session, rights, style, owed);
         }
+        session.counters().auth_cmds.add(1);
         let users = Arc::clone(self.users());
         let refusals = session.login().map_or(0, |login| login.refusals);
-        Some(session.block_on(Attempt { users, text, refusals, verdict: Verdict::Undecided }))
+        session.block_on(Attempt { users, credentials, style, refusals, verdict: Verdict::Undecided })
+    }
+
+    /// Logs the session in with `rights`, and says so in `style`.
+    pub(super) fn admit(
+        &self,
+        session: &mut Session,
+        rights: Arc<Rights>,
+        style: Style<'static>,
+        owed: &mut Owed,
+    ) -> Then {
+        session.counters().auth_cmds.add(1);
+        admit(session, rights, style, owed);
+        Then::Again
     }
 }
 
-fn current(users: &RwLock<Arc<Users>>) -> Arc<Users> {
+/// Those who may log in now.
+pub(super) fn current(users: &RwLock<Arc<Users>>) -> Arc<Users> {
     Arc::clone(&users.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Tells the client of `session` that it is logged in.
-fn admit(session: &mut Session, rights: Arc<Rights>, owed: &mut Owed) {
+fn admit(session: &mut Session, rights: Arc<Rights>, style: Style<'static>, owed: &mut Owed) {
     session.admit(rights);
-    owed.say(reply::STORED);
+    style.say_logged_in(owed);
 }
 
 /// An attempt to log in that takes time.
 struct Attempt {
     users: CurrentUsers,
-    text: Box<[u8]>,
+    credentials: Credentials,
+    /// In whose words it is answered.
+    style: Style<'static>,
     /// How many on this connection were refused before.
     refusals: u32,
     verdict: Verdict,
@@ -131,11 +153,11 @@ enum Verdict {
     Admitted(Arc<Rights>),
 }
 
-/// Verifies `text` with the users there are at the end; `users` returns those there are now.
-fn verdict(text: &[u8], users: impl Fn() -> Arc<Users>) -> Verdict {
+/// Verifies `credentials` with the users there are at the end; `users` returns those there are now.
+fn verdict(credentials: &Credentials, users: impl Fn() -> Arc<Users>) -> Verdict {
     for _ in 0..VERIFICATIONS_MAX {
         let found = users();
-        let rights = Token::parse(text).and_then(|token| found.verify(token));
+        let rights = found.verify(credentials);
         // Verifying takes long: a password that was removed meanwhile must not be accepted.
         if Arc::ptr_eq(&found, &users()) {
             return rights.map_or(Verdict::Refused, Verdict::Admitted);
@@ -150,7 +172,7 @@ impl BlockingTask for Attempt {
     }
 
     fn run(&mut self) {
-        self.verdict = verdict(&self.text, || current(&self.users));
+        self.verdict = verdict(&self.credentials, || current(&self.users));
     }
 
     fn pause(&self) -> Duration {
@@ -165,13 +187,13 @@ impl BlockingTask for Attempt {
 
     fn finish(self: Box<Self>, _: &Engine, session: &mut Session, owed: &mut Owed) {
         match self.verdict {
-            Verdict::Admitted(rights) => return admit(session, rights, owed),
-            Verdict::Undecided => owed.say(reply::TOO_MANY_LOGINS),
+            Verdict::Admitted(rights) => return admit(session, rights, self.style, owed),
+            Verdict::Undecided => self.style.say_too_many_logins(owed),
             Verdict::Refused => {
                 if let Some(login) = session.login() {
                     login.refusals = login.refusals.saturating_add(1);
                 }
-                owed.say(reply::AUTH_FAILURE);
+                self.style.say_login_refused(owed);
             }
         }
         session.counters().auth_errors.add(1);
@@ -199,7 +221,8 @@ mod tests {
     fn each_refusal_takes_twice_as_long_up_to_the_longest() {
         let pause = |refusals| {
             let users = CurrentUsers::default();
-            Attempt { users, text: Box::default(), refusals, verdict: Verdict::Refused }.pause()
+            let (credentials, style) = (Credentials::default(), Style::Classic);
+            Attempt { users, credentials, style, refusals, verdict: Verdict::Refused }.pause()
         };
         for (refusals, milliseconds) in
             [(0, 100), (1, 200), (4, 1600), (5, 3200), (6, 3200), (u32::MAX, 3200)]
@@ -264,7 +287,8 @@ mod tests {
             looks.set(looks.get() + 1);
             Arc::new(Users::parse(b"ann:sesame").unwrap())
         };
-        assert!(matches!(verdict(b"ann sesame", another), Verdict::Undecided));
+        let credentials = Credentials::of_text(b"ann sesame").unwrap();
+        assert!(matches!(verdict(&credentials, another), Verdict::Undecided));
         assert_eq!(looks.get(), 2 * VERIFICATIONS_MAX);
     }
 }

@@ -6,4 +6,5 @@
 pub(super) mod attempts;
 pub mod login;
 pub mod rights;
+pub mod sasl;
 pub mod users;

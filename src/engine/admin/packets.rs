@@ -3,7 +3,7 @@
 use crate::engine::admin::{COMMANDS, Call, flush, stats};
 use crate::engine::turn::then::Reason;
 use crate::engine::{Engine, Session, Then};
-use crate::protocol::{Control, Owed, Packet, Status, Style, Words};
+use crate::protocol::{Control, Owed, Packet, Style, Words};
 use crate::settings::VERSION;
 
 use crate::clock::Tick;
@@ -37,8 +37,7 @@ impl Engine {
                 return None;
             }
             Control::SaslList | Control::SaslAuth { .. } | Control::SaslStep { .. } => {
-                owed.say_status(packet, Status::UnknownCommand, None);
-                return None;
+                return self.sasl(session, packet, control, owed);
             }
             Control::Refused { status, closes } => {
                 owed.say_status(packet, status, None);

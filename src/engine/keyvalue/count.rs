@@ -33,7 +33,7 @@ fn decide_count<'c>(
         let draft = Draft {
             content: Content::Whole(text),
             flags: 0,
-            deadline: deadline(exptime),
+            deadline: deadline(exptime.number()),
             cas: exact(flags),
             marks: key_mark(count.style, count.key),
         };
@@ -80,7 +80,7 @@ impl Engine {
         now: Tick,
     ) {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(self.store(), count.style, hashed, buffer);
+        let hashed = plain(self.store(), count.style.flags(), hashed, buffer);
         let key = hashed.key();
         let deadline = |exptime| self.epoch().deadline(exptime, now);
         let text = &mut ArrayVec::new();
@@ -108,7 +108,8 @@ impl Engine {
             self.log_lookup(session, key, seen, now);
             if let (Outcome::Number(number), None) = (outcome, before) {
                 // memcached logs a number that was created as an `add`.
-                let created = count.created.map_or(Deadline::NEVER, |created| deadline(created.exptime));
+                let created =
+                    count.created.map_or(Deadline::NEVER, |created| deadline(created.exptime.number()));
                 let item = Seen::new(itoa::Buffer::new().format(number).len(), created);
                 self.log_store(session, key, "add", Outcome::Stored, item, now);
             }

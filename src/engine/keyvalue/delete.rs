@@ -54,7 +54,7 @@ impl Engine {
     ) {
         let buffer = &mut KeyBuffer::new();
         let flags = delete.style.flags();
-        let hashed = plain(self.store(), delete.style, hashed, buffer);
+        let hashed = plain(self.store(), delete.style.flags(), hashed, buffer);
         let key = hashed.key();
         let touched = flags.exptime(b'T').map(|exptime| self.epoch().deadline(exptime, now));
         let mut seen = None;

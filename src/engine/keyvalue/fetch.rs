@@ -3,7 +3,7 @@
 use super::{exact, plain};
 use crate::clock::{Deadline, Tick};
 use crate::engine::{Engine, Session};
-use crate::protocol::{Fetch, Flags, Hit, KeyBuffer, Owed, Packet, SecondsLeft, Shown, Style};
+use crate::protocol::{Exptime, Fetch, Flags, Hit, KeyBuffer, Owed, SecondsLeft, Shown, Style};
 use crate::store::{Access, Cas, Change, Content, Draft, Hashed, Item, Lookup, Marks};
 
 /// What the flags `h` and `l` show: the marks and last access from before this retrieval.
@@ -32,7 +32,8 @@ fn decide_fetch(
     let Some(item) = found else {
         let Some(created) = flags.exptime(b'N') else { return (Change::Keep, false) };
         // The later of the two decides.
-        let exptime = fetch.exptime.filter(|_| flags.has_in_order(b'N', b'T')).unwrap_or(created);
+        let touched = fetch.exptime.map(Exptime::number);
+        let exptime = touched.filter(|_| flags.has_in_order(b'N', b'T')).unwrap_or(created);
         let draft = Draft {
             content: Content::Whole(b""),
             flags: 0,
@@ -42,7 +43,7 @@ fn decide_fetch(
         };
         return (Change::Put(draft), true);
     };
-    let after = fetch.exptime.map_or(item.deadline, &deadline);
+    let after = fetch.exptime.map_or(item.deadline, |exptime| deadline(exptime.number()));
     let wins = flags.exptime(b'R').is_some_and(|exptime| {
         let until = if flags.has_in_order(b'R', b'T') { item.deadline } else { after };
         exptime > 0 && until != Deadline::NEVER && until < deadline(exptime)
@@ -83,44 +84,18 @@ impl Engine {
         now: Tick,
     ) -> bool {
         match fetch.style {
-            Style::Classic => self.fetch_classic(session, fetch, hashed, owed, now),
-            Style::Binary(packet) => self.fetch_binary(session, fetch, packet, hashed, owed, now),
-            Style::Meta(flags) => self.fetch_meta(session, fetch, flags, hashed, owed, now),
+            Style::Classic => self.fetch_plain::<false>(session, fetch, hashed, owed, now),
+            Style::Binary(_) => self.fetch_plain::<true>(session, fetch, hashed, owed, now),
+            Style::Meta(_) => self.fetch_meta(session, fetch, hashed, owed, now),
         }
     }
 
+    /// A retrieval in the classic style, or in the binary one: a copy for each.
     #[inline(never)] // inlined, its registers would slow the meta style down
-    fn fetch_classic(
+    fn fetch_plain<const IS_BINARY: bool>(
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed<'_>,
-        owed: &mut Owed,
-        now: Tick,
-    ) -> bool {
-        self.fetch_plain(session, fetch, Style::Classic, hashed, owed, now)
-    }
-
-    #[inline(never)]
-    fn fetch_binary(
-        &self,
-        session: &Session,
-        fetch: &Fetch<'_>,
-        packet: Packet,
-        hashed: Hashed<'_>,
-        owed: &mut Owed,
-        now: Tick,
-    ) -> bool {
-        self.fetch_plain(session, fetch, Style::Binary(packet), hashed, owed, now)
-    }
-
-    /// A retrieval in a style without flags: a copy for each.
-    #[inline(always)]
-    fn fetch_plain(
-        &self,
-        session: &Session,
-        fetch: &Fetch<'_>,
-        style: Style<'_>,
         hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
@@ -131,7 +106,7 @@ impl Engine {
         if session.watching().anybody_watches() {
             return self.fetch_watched(session, fetch, hashed, owed, now);
         }
-        self.read(session, fetch, style, hashed, owed, now, |_| ()).0
+        self.read::<IS_BINARY, _>(session, fetch, hashed, owed, now, |_| ()).0
     }
 
     #[cold]
@@ -143,8 +118,11 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
-        let (is_hit, seen) =
-            self.read(session, fetch, fetch.style, hashed, owed, now, |found| session.watching().see(found));
+        let see = |found: &Lookup<'_>| session.watching().see(found);
+        let (is_hit, seen) = match fetch.style {
+            Style::Binary(_) => self.read::<true, _>(session, fetch, hashed, owed, now, see),
+            Style::Classic | Style::Meta(_) => self.read::<false, _>(session, fetch, hashed, owed, now, see),
+        };
         if let Some(seen) = seen {
             self.log_lookup(session, fetch.key, seen, now);
         }
@@ -153,16 +131,11 @@ impl Engine {
 
     /// Looks the item up and writes the reply. Returns whether it was a hit, and what `see` returns of the lookup: a
     /// parameter, so that a get which nobody watches does not pay for it.
-    #[inline(always)]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the style is apart from the fetch to be constant in each copy"
-    )]
-    fn read<R>(
+    #[inline]
+    fn read<const IS_BINARY: bool, R>(
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        style: Style<'_>,
         hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
@@ -171,6 +144,7 @@ impl Engine {
         let counters = session.counters();
         counters.cmd_get.add(1);
         self.store().read(hashed, now, Access::Use, |found| {
+            let style = if IS_BINARY { fetch.style } else { Style::Classic };
             match &found {
                 Lookup::Hit(item) => {
                     counters.get_hits.add(1);
@@ -196,15 +170,16 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        flags: Flags<'_>,
         hashed: Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
+        // By reference: a copy would be made on the stack, for the closure below.
+        let Style::Meta(flags) = &fetch.style else { unreachable!("the others are told apart before") };
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(self.store(), fetch.style, hashed, buffer);
+        let hashed = plain(self.store(), *flags, hashed, buffer);
         let key = hashed.key();
-        if fetch.changes() {
+        if fetch.changes_by(*flags) {
             return self.fetch_and_change(session, fetch, None, hashed, owed, now);
         }
         let access = if flags.has(b'u') { Access::Peek } else { Access::Use };
@@ -223,7 +198,7 @@ impl Engine {
                     session.counters().get_hits.add(1);
                     let shown =
                         || self.shown(session.granted().shown_key(key), item, left_of(item, now), now);
-                    Style::Meta(flags).say_hit(&self.meta_hit(flags, item), shown, owed);
+                    Style::Meta(*flags).say_hit(&self.meta_hit(*flags, item), shown, owed);
                 }
                 Lookup::Miss => miss(session, fetch.style, key, false, owed),
                 Lookup::Expired => miss(session, fetch.style, key, true, owed),
@@ -253,9 +228,9 @@ impl Engine {
         let key = hashed.key();
         let deadline = |exptime| self.epoch().deadline(exptime, now);
         let seconds_left = |exptime: i64| deadline(exptime).seconds_left(now);
+        let touched = fetch.exptime.map(Exptime::number);
         let flags = fetch.style.flags();
-        let mut left =
-            SecondsLeft { touched: fetch.exptime.and_then(seconds_left), ..SecondsLeft::default() };
+        let mut left = SecondsLeft { touched: touched.and_then(seconds_left), ..SecondsLeft::default() };
         let mut seen = None;
         let (ending, stored) = self.store().update(hashed, now, |found| {
             seen = session.watching().see(&found);

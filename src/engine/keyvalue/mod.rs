@@ -53,8 +53,7 @@ pub(super) fn stored_key<'k>(request: &Request<'k>, buffer: &'k mut KeyBuffer) -
 /// The key to look up, decoded into `buffer` if it came in base64. `hashed` is the key as it came, so a decoded one is
 /// hashed again, without hints: few are.
 #[inline]
-fn plain<'k>(store: &Store, style: Style<'_>, hashed: Hashed<'k>, buffer: &'k mut KeyBuffer) -> Hashed<'k> {
-    let flags = style.flags();
+fn plain<'k>(store: &Store, flags: Flags<'_>, hashed: Hashed<'k>, buffer: &'k mut KeyBuffer) -> Hashed<'k> {
     if !flags.has_encoded_key() {
         return hashed;
     }
@@ -86,7 +85,7 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) {
-        let deadline = self.epoch().deadline(touch.exptime, now);
+        let deadline = self.epoch().deadline(touch.exptime.number(), now);
         let mut seen = None;
         let (outcome, stored) = self.store().update(hashed, now, |found| {
             seen = session.watching().see(&found);

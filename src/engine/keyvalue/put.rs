@@ -115,7 +115,7 @@ impl Engine {
         now: Tick,
     ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(self.store(), put.style, hashed, buffer);
+        let hashed = plain(self.store(), put.style.flags(), hashed, buffer);
         self.put_styled::<true, ()>(session, put, hashed, owed, now, |_| ()).map(drop)
     }
 
@@ -129,7 +129,7 @@ impl Engine {
         now: Tick,
     ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(self.store(), put.style, hashed, buffer);
+        let hashed = plain(self.store(), put.style.flags(), hashed, buffer);
         let key = hashed.key();
         let written = self.put_styled::<true, _>(session, put, hashed, owed, now, Seen::of)?;
         let (Some((outcome, seen)), Some(value)) = (written, put.value) else { return Ok(()) };
@@ -139,7 +139,7 @@ impl Engine {
             seen.joined(value.len())
         } else {
             let created = put.style.flags().exptime(b'N').filter(|_| joins);
-            Seen::new(value.len(), self.epoch().deadline(created.unwrap_or(put.exptime), now))
+            Seen::new(value.len(), self.epoch().deadline(created.unwrap_or(put.exptime.number()), now))
         };
         self.log_store(session, key, command(put), outcome, item, now);
         Ok(())
@@ -177,7 +177,7 @@ impl Engine {
             style,
             // Without CAS ids none can match.
             cas: if self.settings().cas_enabled { put.cas } else { 0 },
-            deadline: self.epoch().deadline(put.exptime, now),
+            deadline: self.epoch().deadline(put.exptime.number(), now),
             created: flags.exptime(b'N').map(|exptime| self.epoch().deadline(exptime, now)),
         };
         let fits = |item: &Item<'_>| {
@@ -265,7 +265,7 @@ impl Engine {
         let shown = Shown { key: session.granted().shown_key(key), ..Shown::default() };
         put.style.say_stored(put.quiet, Outcome::TooLarge, &shown, owed);
         if session.watching().anybody_watches() {
-            let item = Seen::new(put.value_bytes as usize, self.epoch().deadline(put.exptime, now));
+            let item = Seen::new(put.value_bytes as usize, self.epoch().deadline(put.exptime.number(), now));
             self.log_store(session, key, command(put), Outcome::TooLarge, item, now);
         }
     }

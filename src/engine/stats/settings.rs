@@ -44,7 +44,8 @@ pub(in crate::engine) static SETTINGS: &[Row] = &[
     gauge("tcp_backlog", |n| u64::from(n.settings().backlog))
         .says("How many connections may wait to be accepted (-b)."),
     text("binding_protocol", protocol).says("Which protocols are spoken (-B)."),
-    text("auth_enabled_sasl", |_| "no".into()).says("Always no: there is no SASL."),
+    flag("auth_enabled_sasl", |numbers| numbers.settings().sasl_enabled)
+        .says("Whether clients of the binary protocol log in by SASL (`-S`)."),
     text("auth_enabled_ascii", user_file)
         .says("The file of those who may log in (-Y), MEMCACHED_PASSWORD, or no: nobody has to log in."),
     gauge("item_size_max", |n| n.settings().item_bytes_max).says("The most an item may take, in bytes (-I)."),

@@ -79,7 +79,11 @@ impl Engine {
         let start = *session.decoder();
         let mut work = ArrayVec::new();
         let mut end = None;
-        let consumed = self.decode(session, input, &mut admission, &mut work, &mut end);
+        let consumed = if session.decoder().is_at_packet() {
+            self.decode_packets(session, input, &mut admission, &mut work, &mut end)
+        } else {
+            self.decode::<false, A>(session, input, &mut admission, &mut work, &mut end)
+        };
         self.hint(&mut work);
         let sampled = session.counters().sampler.choose(work.len());
         for (index, (step, hashed)) in work.iter().enumerate() {
@@ -112,7 +116,7 @@ impl Engine {
     /// Decodes and admits steps into `work`; says how many bytes of input that took, and in `end` what
     /// ended it.
     #[inline(always)]
-    fn decode<'a, A: Admission<'a>>(
+    fn decode<'a, const ARE_PACKETS: bool, A: Admission<'a>>(
         &self,
         session: &mut Session,
         input: &'a [u8],
@@ -126,7 +130,13 @@ impl Engine {
                 return consumed;
             }
             // Apart from the other steps: made a `Step` first, most of what a cache is asked would be copied once more.
-            if let Some((fetch, used)) = session.decoder().plain_fetch(&input[consumed..]) {
+            let rest = &input[consumed..];
+            let plain = if ARE_PACKETS {
+                session.decoder().plain_packet(rest)
+            } else {
+                session.decoder().plain_fetch(rest)
+            };
+            if let Some((fetch, used)) = plain {
                 consumed += used;
                 match admission.admit(session, Request::Fetch(fetch)) {
                     Ok(admitted) => {
@@ -158,6 +168,19 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// [`Engine::decode`] of packets: out of line, so that text pays one branch a batch for them.
+    #[inline(never)]
+    fn decode_packets<'a, A: Admission<'a>>(
+        &self,
+        session: &mut Session,
+        input: &'a [u8],
+        admission: &mut A,
+        work: &mut Steps<'a>,
+        end: &mut Option<End<'a>>,
+    ) -> usize {
+        self.decode::<true, A>(session, input, admission, work, end)
     }
 
     /// Does what is to be done about `end`; says what comes then, if the turn is over.

@@ -10,7 +10,9 @@ pub use packet::{Packet, REQUEST_MAGIC};
 
 pub use replies::Status;
 
-use super::{Count, Created, Delete, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style};
+use super::{
+    Control, Count, Created, Delete, Exptime, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style,
+};
 use packet::{BODY_BYTES_MAX, HEADER_BYTES, Header, Operation};
 
 /// The longest data of a step of SASL, in bytes. It is what a text login may have, too.
@@ -21,50 +23,6 @@ const MECHANISM_BYTES_MAX: usize = 32;
 
 /// The exptime of an increment that is not to create the item.
 const DO_NOT_CREATE: u32 = u32::MAX;
-
-/// A packet that is not about one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control<'a> {
-    /// Drop everything stored so far, when `exptime` is reached.
-    Flush {
-        /// As in `flush_all`; 0 is now.
-        exptime: u32,
-    },
-    /// Answer, so that the client knows that all before it is answered.
-    Noop,
-    /// Close the connection.
-    Quit,
-    /// Show what was counted.
-    Stat {
-        /// What would follow `stats` in text.
-        words: &'a [u8],
-    },
-    /// Tell the version.
-    Version,
-    /// Tell the mechanisms of SASL.
-    SaslList,
-    /// Begin to log in.
-    SaslAuth {
-        /// The name of the mechanism.
-        mechanism: &'a [u8],
-        /// What the client begins with.
-        data: &'a [u8],
-    },
-    /// Go on with a login.
-    SaslStep {
-        /// The name of the mechanism.
-        mechanism: &'a [u8],
-        /// What the client answers.
-        data: &'a [u8],
-    },
-    /// Nothing that can be done.
-    Refused {
-        /// Why.
-        status: Status,
-        /// Whether the connection is to be closed, since nobody knows where the next packet begins.
-        closes: bool,
-    },
-}
 
 /// A retrieval without extras at the head of `input`, if it is one that memcached would serve; `None` for everything
 /// else, which [`step`] decodes as well as this.
@@ -105,7 +63,9 @@ pub(super) fn step<'a>(mode: &mut Mode, input: &'a [u8]) -> (Step<'a>, usize) {
         return (refuse(packet, Status::InvalidArguments, true), HEADER_BYTES);
     }
     if let Some(status) = refusal(&header) {
-        *mode = Mode::RefusedBody(header.body_bytes.into());
+        if header.body_bytes > 0 {
+            *mode = Mode::RefusedBody(header.body_bytes.into());
+        }
         return (refuse(packet, status, false), HEADER_BYTES);
     }
     let head_bytes = header.extras_bytes + header.key_bytes;
@@ -145,7 +105,7 @@ fn refusal(header: &Header) -> Option<Status> {
 }
 
 #[inline(always)]
-fn fetch(packet: Packet, key: &[u8], exptime: Option<i64>) -> Fetch<'_> {
+fn fetch(packet: Packet, key: &[u8], exptime: Option<Exptime>) -> Fetch<'_> {
     Fetch { key, with_cas: true, exptime, is_last: false, style: Style::Binary(packet) }
 }
 
@@ -163,11 +123,12 @@ fn put<'a>(header: &Header, extras: &[u8], key: &'a [u8], value: Option<&'a [u8]
     };
     let joins = matches!(mode, PutMode::Append | PutMode::Prepend);
     let (flags, exptime) = if joins { (0, 0) } else { (number(extras, 0), number(extras, 4)) };
+    let exptime = Exptime::unsigned(exptime);
     Some(Put {
         mode,
         key,
         flags,
-        exptime: exptime.into(),
+        exptime,
         value,
         value_bytes: header.value_bytes(),
         compares: header.cas != 0 && !joins,
@@ -183,7 +144,7 @@ fn request<'a>(header: &Header, extras: &[u8], key: &'a [u8], value: &'a [u8]) -
     let control = match packet.operation {
         Operation::Get | Operation::GetK => return Request::Fetch(fetch(packet, key, None)),
         Operation::Touch | Operation::Gat | Operation::GatK => {
-            return Request::Fetch(fetch(packet, key, Some(number(extras, 0).into())));
+            return Request::Fetch(fetch(packet, key, Some(Exptime::unsigned(number(extras, 0)))));
         }
         Operation::Increment | Operation::Decrement => return Request::Count(count(header, extras, key)),
         Operation::Delete => {
@@ -220,7 +181,7 @@ fn count<'a>(header: &Header, extras: &[u8], key: &'a [u8]) -> Count<'a> {
         down: header.packet.operation == Operation::Decrement,
         cas: header.cas,
         created: (exptime != DO_NOT_CREATE)
-            .then(|| Created { number: long_number(extras, 8), exptime: exptime.into() }),
+            .then(|| Created { number: long_number(extras, 8), exptime: Exptime::unsigned(exptime) }),
         quiet: header.packet.quiet,
         style: Style::Binary(header.packet),
     }

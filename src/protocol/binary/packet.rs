@@ -123,6 +123,14 @@ impl Packet {
         Packet { opcode, operation, quiet, opaque }
     }
 
+    /// Whether a client may send it before it has logged in. Source: memcached.
+    pub fn may_precede_login(self) -> bool {
+        matches!(
+            self.operation,
+            Operation::SaslList | Operation::SaslAuth | Operation::SaslStep | Operation::Version
+        )
+    }
+
     /// Whether it is a store in any case, which drops what there was when it is refused. Source: memcached.
     pub(in crate::protocol) fn is_set(self) -> bool {
         self.operation == Operation::Set

@@ -87,6 +87,11 @@ impl Owed {
         self.say_packet(packet, status, Fields::default(), text.as_bytes());
     }
 
+    /// Says that a login goes on, with the server's `challenge`.
+    pub fn say_challenge(&mut self, packet: Packet, challenge: &[u8]) {
+        self.say_packet(packet, Status::AuthContinue, Fields::default(), challenge);
+    }
+
     /// Says one of the packets that a `Stat` is answered with.
     pub(in crate::protocol) fn say_packet_stat(&mut self, packet: Packet, name: &[u8], value: &[u8]) {
         self.say_packet(packet, Status::Success, Fields { key: name, ..Fields::default() }, value);

@@ -11,8 +11,8 @@ mod replies;
 use super::reply;
 use super::tokens::{Words, cut_exptime, cut_flags, plain_word, unsigned, value_bytes, word_end};
 use super::{
-    Count, Delete, Fetch, KEY_BYTES_MAX, LINE_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style, Touch,
-    meta,
+    Count, Delete, Exptime, Fetch, KEY_BYTES_MAX, LINE_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style,
+    Touch, meta,
 };
 
 /// A shorter line, its end included, is not looked at for a command, in bytes; but `mn` may end in LF alone. Source:
@@ -35,7 +35,7 @@ enum WantedExptime {
     /// Still to come.
     Awaited,
     /// This one.
-    Set(i64),
+    Set(Exptime),
     /// It was no number; the client is told as soon as a key shows the line to be long enough.
     Invalid,
 }
@@ -189,7 +189,7 @@ pub(super) fn keys<'a>(mode: &mut Mode, mut retrieval: Retrieval, input: &'a [u8
                 *mode = Mode::RefusedLine;
                 return (Step::Say(reply::BAD_EXPTIME), at);
             }
-            let exptime = cut_exptime(word).map(i64::from);
+            let exptime = cut_exptime(word).map(Exptime::signed);
             retrieval.exptime = exptime.map_or(WantedExptime::Invalid, WantedExptime::Set);
             at += word.len();
             continue;
@@ -265,7 +265,7 @@ fn put<'a>(
         return (refuse(is_quiet(&all), reply::BAD_LINE), line_bytes);
     };
     let style = Style::Classic;
-    let exptime = exptime.into();
+    let exptime = Exptime::signed(exptime);
     let put =
         Put { mode: put_mode, key, flags, exptime, value: None, value_bytes, compares, cas, quiet, style };
     put.with_value(after, line_bytes)
@@ -295,7 +295,7 @@ fn touch<'a>(mut words: Words<'a>) -> Step<'a> {
         return refuse(quiet, reply::BAD_LINE);
     }
     let Some(exptime) = cut_exptime(when) else { return refuse(is_quiet(&all), reply::BAD_EXPTIME) };
-    Step::Request(Request::Touch(Touch { key, exptime: exptime.into(), quiet }))
+    Step::Request(Request::Touch(Touch { key, exptime: Exptime::signed(exptime), quiet }))
 }
 
 fn delete<'a>(mut words: Words<'a>) -> Step<'a> {

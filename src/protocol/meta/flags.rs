@@ -8,36 +8,46 @@ const LINE_WORDS_MAX: usize = 20;
 /// The longest opaque, its letter included, in bytes. Source: memcached (`MFLAG_MAX_OPAQUE_LENGTH`).
 const OPAQUE_BYTES_MAX: usize = 32;
 
+/// The flags that memcached knows; a request may have any, whether they mean something to it or not.
+const KNOWN: &[u8] = b"bcfhklqstuvxCDEFIJLMNOPRT";
+
+/// For the low six bits of each known letter, which tell it from all others, a bit of its own.
+const BITS: [u32; 64] = {
+    let mut bits = [0; 64];
+    let mut at = 0;
+    while at < KNOWN.len() {
+        bits[(KNOWN[at] & 63) as usize] = 1 << at;
+        at += 1;
+    }
+    bits
+};
+
 /// A set of flag letters, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Letters(u64);
+pub struct Letters(u32);
 
 impl Letters {
-    /// All that memcached knows; a request may have any, whether they mean something to it or not.
-    const KNOWN: Letters = Letters::of(b"bcfhklqstuvxCDEFIJLMNOPRT");
     /// Those whose arguments are looked at by the decoder.
     const WITH_ARGUMENT: Letters = Letters::of(b"CDEFJNORT");
-
-    /// No letter, but a mark: the key came in base64, and was decoded since.
-    const DECODED: Letters = Letters(1);
 
     /// Those that say all by being there, but for `b`.
     const PLAIN: Letters = Letters::of(b"cfhklqstuvx");
 
-    /// The set of these ASCII letters.
+    /// The set of these letters, each of them known.
     pub const fn of(letters: &[u8]) -> Letters {
         let mut bits = 0;
         let mut at = 0;
         while at < letters.len() {
+            assert!(Letters::bit(letters[at]) != 0, "no request has such a flag");
             bits |= Letters::bit(letters[at]);
             at += 1;
         }
         Letters(bits)
     }
 
-    /// The low six bits of a letter tell it from all others, lower case from upper case too.
-    const fn bit(letter: u8) -> u64 {
-        1 << (letter & 63)
+    /// The bit of an ASCII letter; 0 if it is not known.
+    const fn bit(letter: u8) -> u32 {
+        BITS[(letter & 63) as usize]
     }
 
     #[inline]
@@ -50,8 +60,11 @@ impl Letters {
 /// twice, and what has to be a number is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags<'a> {
-    letters: Letters,
     text: &'a [u8],
+    letters: Letters,
+    /// Whether the key came in base64, and was decoded since. No letter, because a `bool` has room for the other kinds of
+    /// `Style`, which so stays as short as this: a batch holds 64 of them.
+    is_key_decoded: bool,
 }
 
 impl<'a> Flags<'a> {
@@ -65,7 +78,7 @@ impl<'a> Flags<'a> {
         let mut count = words;
         for word in Words::new(text) {
             let letter = word[0];
-            let is_known = letter.is_ascii_alphabetic() && Letters::KNOWN.has(letter);
+            let is_known = letter.is_ascii_alphabetic() && Letters::bit(letter) != 0;
             count += 1;
             if !is_known || letters.has(letter) || count > LINE_WORDS_MAX {
                 return Err(fault(text, words, letter, is_known));
@@ -77,7 +90,7 @@ impl<'a> Flags<'a> {
                 return Err(if is_too_long(text, words) { reply::TOO_MANY_FLAGS } else { wrong });
             }
         }
-        Ok(Flags { letters, text })
+        Ok(Flags { text, letters, is_key_decoded: false })
     }
 
     /// The flags at the head of `input`, where each is a letter that wants no argument and is no `b`, one space goes
@@ -93,20 +106,23 @@ impl<'a> Flags<'a> {
             letters.0 |= Letters::bit(letter);
             at += 2;
         }
-        input[at..].starts_with(b"\r\n").then_some(Flags { letters, text: &input[..at] })
+        input[at..].starts_with(b"\r\n").then_some(Flags {
+            text: &input[..at],
+            letters,
+            is_key_decoded: false,
+        })
     }
 
     /// Whether the key of the request is to be decoded before it is looked up.
     #[inline]
     pub fn has_encoded_key(self) -> bool {
-        let encoded = Letters::of(b"b").0;
-        self.letters.0 & (encoded | Letters::DECODED.0) == encoded
+        self.has(b'b') && !self.is_key_decoded
     }
 
     /// The same flags, of a request whose key was decoded if it came in base64.
     #[must_use]
     pub fn with_decoded_key(self) -> Flags<'a> {
-        Flags { letters: Letters(self.letters.0 | Letters::DECODED.0), ..self }
+        Flags { is_key_decoded: true, ..self }
     }
 
     /// How many bytes they take on their line.
@@ -280,8 +296,7 @@ mod tests {
         assert!(decoded.each().eq(flags.each()));
         let plain = Flags::parse(b"v", 2).unwrap();
         assert!(!plain.has_encoded_key() && !plain.with_decoded_key().has_encoded_key());
-        let marks = Letters::of(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ").0;
-        assert_eq!(marks & Letters::DECODED.0, 0, "no letter is taken for the mark");
+        assert_eq!(Letters::of(KNOWN).0.count_ones() as usize, KNOWN.len(), "each has its own bit");
     }
 
     #[test]

@@ -13,7 +13,9 @@ pub use replies::{SecondsLeft, Shown};
 
 use super::replies::reply;
 use super::tokens::{Words, plain_word, value_bytes};
-use super::{Count, Created, Delete, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style};
+use super::{
+    Count, Created, Delete, Exptime, Fetch, KEY_BYTES_MAX, Mode, Put, PutMode, Request, Step, Style,
+};
 
 impl<'a> Flags<'a> {
     /// `key` as it is looked up: decoded into `buffer` if it came in base64.
@@ -47,7 +49,7 @@ pub(super) fn fetch<'a>(words: Words<'a>) -> Step<'a> {
         Ok(both) => both,
         Err(said) => return Step::Say(said),
     };
-    let exptime = flags.exptime(b'T');
+    let exptime = flags.exptime(b'T').map(exptime_of);
     let style = Style::Meta(flags);
     Step::Request(Request::Fetch(Fetch { key, with_cas: false, exptime, is_last: false, style }))
 }
@@ -81,7 +83,9 @@ pub(super) fn count<'a>(mut words: Words<'a>) -> Step<'a> {
     let created = flags.exptime(b'N').map(|created| Created {
         number: flags.number(b'J').unwrap_or(0),
         // The later of the two decides.
-        exptime: flags.exptime(b'T').filter(|_| flags.has_in_order(b'N', b'T')).unwrap_or(created),
+        exptime: exptime_of(
+            flags.exptime(b'T').filter(|_| flags.has_in_order(b'N', b'T')).unwrap_or(created),
+        ),
     });
     Step::Request(Request::Count(Count {
         key,
@@ -115,7 +119,7 @@ pub(super) fn put<'a>(
                     mode: put_mode,
                     key,
                     flags: flags.number(b'F').and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
-                    exptime: flags.exptime(b'T').unwrap_or(0),
+                    exptime: exptime_of(flags.exptime(b'T').unwrap_or(0)),
                     compares: flags.has(b'C'),
                     cas: flags.number(b'C').unwrap_or(0),
                     value: None,
@@ -131,6 +135,11 @@ pub(super) fn put<'a>(
     };
     *mode = Mode::RefusedValue(u64::from(value_bytes) + 2);
     (Step::Say(said), line_bytes)
+}
+
+/// The exptime of a flag, which the decoder has found to be of 32 bits.
+fn exptime_of(number: i64) -> Exptime {
+    Exptime::signed(i32::try_from(number).expect("the decoder has tried it"))
 }
 
 fn put_mode(flags: Flags<'_>) -> Option<PutMode> {
@@ -171,7 +180,7 @@ mod tests {
     #[test]
     fn meta_does_not_make_requests_much_longer() {
         // A batch holds 64 of them on the stack; before there were flags they had 72 bytes each.
-        assert!(size_of::<Request<'_>>() <= 104, "{}", size_of::<Request<'_>>());
+        assert!(size_of::<Request<'_>>() <= 88, "{}", size_of::<Request<'_>>());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use ferrocached::engine::access::rights::{PREFIX_BYTES_MAX, Rights, SEPARATOR};
 use ferrocached::engine::access::users::{
-    PASSWORDS_PER_USER_MAX, Token, USER_LINE_BYTES_MAX, Users, UsersError,
+    Credentials, PASSWORDS_PER_USER_MAX, USER_LINE_BYTES_MAX, Users, UsersError,
 };
 
 /// The longest message: longer ones would be showing something of the file.
@@ -69,8 +69,8 @@ fn check_login(users: &Users, lines: &[Line<'_>], line: &Line<'_>) {
             .iter()
             .find(|other| !other.is_hash && other.user == line.user && other.password == password);
         let token = [line.user, b" ", password].concat();
-        let token = Token::parse(&token).expect("it is two words");
-        let rights = users.verify_at_once(token);
+        let credentials = Credentials::of_text(&token).expect("it is two words");
+        let rights = users.verify_at_once(&credentials);
         assert_eq!(rights.as_deref(), wanted.map(|line| &line.rights), "{:?}", line.user.escape_ascii());
     };
     check(line.password);

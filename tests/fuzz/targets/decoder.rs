@@ -138,7 +138,7 @@ fn take<'a>(
 fn one_step<'a>(decoder: &mut Decoder, input: &'a [u8]) -> (Step<'a>, usize) {
     let mut other = *decoder;
     let before = *decoder;
-    let plain = other.plain_fetch(input);
+    let plain = if other.is_at_packet() { other.plain_packet(input) } else { other.plain_fetch(input) };
     let (step, used) = decoder.step(input);
     match plain {
         Some((fetch, plain_used)) => {

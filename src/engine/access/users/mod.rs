@@ -102,44 +102,54 @@ fn check_words(user: &[u8], password: &[u8]) -> Result<(), LineError> {
     }
 }
 
-/// What a client sends to log in: `user password`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Token<'a> {
-    user: &'a [u8],
-    password: &'a [u8],
+/// What a client sends to log in: a user and a password. By default those of nobody.
+///
+/// As each connection may have one waiting, none is large: what is longer than any line of a file becomes the default.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    user: Box<[u8]>,
+    password: Box<[u8]>,
 }
 
-impl<'a> Token<'a> {
-    /// The user, which the first space ends, and the word behind it; as in memcached, further ones have no meaning.
-    /// `None` if there is no such word. With a space in front the user's name is empty, which no user has.
-    pub fn parse(text: &'a [u8]) -> Option<Token<'a>> {
+impl Credentials {
+    /// Those of a text login: the user, which the first space ends, and the word behind it; as in memcached, further ones
+    /// have no meaning. `None` if there is no such word. With a space in front the user has no name, so nobody is let in.
+    pub fn of_text(text: &[u8]) -> Option<Credentials> {
         let space = text.iter().position(|&byte| byte == b' ')?;
-        Some(Token { user: &text[..space], password: crate::protocol::Words::new(&text[space..]).next()? })
+        let password = crate::protocol::Words::new(&text[space..]).next()?;
+        Some(Credentials::new(&text[..space], password))
     }
 
-    /// The two words, to be kept until they can be verified. Each connection may keep one, so they are bounded: a token
-    /// longer than any line of a file becomes the empty one, which no user has.
-    pub(in crate::engine) fn kept(&self) -> Box<[u8]> {
-        match self.user.len() + 1 + self.password.len() {
-            ..=USER_LINE_BYTES_MAX => [self.user, b" ", self.password].concat().into(),
-            _ => Box::default(),
+    /// Those of the mechanism PLAIN: whom to act for, the user and the password, with NULs between them (RFC 4616).
+    /// `None` if they are not that, or if a user wants to act for another.
+    pub fn of_plain(data: &[u8]) -> Option<Credentials> {
+        let mut parts = data.splitn(3, |&byte| byte == 0);
+        let (acts_for, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_own = acts_for.is_empty() || acts_for == user;
+        (is_own && !password.contains(&0)).then(|| Credentials::new(user, password))
+    }
+
+    fn new(user: &[u8], password: &[u8]) -> Credentials {
+        match user.len() + 1 + password.len() {
+            ..=USER_LINE_BYTES_MAX => Credentials { user: user.into(), password: password.into() },
+            _ => Credentials::default(),
         }
     }
 }
 
-impl fmt::Debug for Token<'_> {
+impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Token").finish_non_exhaustive()
+        formatter.debug_struct("Credentials").finish_non_exhaustive()
     }
 }
 
 /// The users of a file, or the only user there is, by name.
 ///
 /// ```
-/// use ferrocached::engine::access::users::{Token, Users};
+/// use ferrocached::engine::access::users::{Credentials, Users};
 ///
 /// let users = Users::parse(b"ann:sesame\nbob:a:b:ro\n")?;
-/// let may_write = |login: &'static [u8]| users.verify(Token::parse(login)?).map(|rights| rights.may_write());
+/// let may_write = |login: &[u8]| users.verify(&Credentials::of_text(login)?).map(|rights| rights.may_write());
 /// assert_eq!(may_write(b"ann sesame"), Some(true));
 /// assert_eq!(may_write(b"bob a:b"), Some(false));
 /// assert_eq!(may_write(b"ann a:b"), None);
@@ -209,6 +219,58 @@ impl Users {
         Ok(Users { entries, passwords: 1, key, cost_of_refusal: Cost::default() })
     }
 
+    /// The users in `text`, which is that of the file of `MEMCACHED_SASL_PWDB`: lines `user:password`, and perhaps more
+    /// behind a second colon. A password is taken as it is written, and all users may do everything. Source: memcached.
+    ///
+    /// # Errors
+    /// As [`Users::parse`]; but a blank line is skipped, and there may be spaces in names and passwords.
+    pub fn parse_pwdb(text: &[u8]) -> Result<Users, UsersError> {
+        if text.len() > USERS_FILE_BYTES_MAX {
+            return Err(UsersError::FileTooLong);
+        }
+        let mut users = Users { key: session_key(), ..Users::default() };
+        let rights = Arc::<Rights>::default();
+        for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
+            let line = line.trim_ascii_end();
+            if index == USERS_MAX {
+                return Err(UsersError::TooManyUsers);
+            }
+            if !line.is_empty() {
+                users
+                    .add_plain(line, &rights)
+                    .map_err(|wrong| UsersError::Line { line: index + 1, wrong })?;
+            }
+        }
+        if users.is_empty() { Err(UsersError::Empty) } else { Ok(users) }
+    }
+
+    fn add_plain(&mut self, line: &[u8], rights: &Arc<Rights>) -> Result<(), LineError> {
+        if line.len() > USER_LINE_BYTES_MAX {
+            return Err(LineError::TooLong);
+        }
+        let mut fields = line.split(|&byte| byte == b':');
+        let (Some(user), Some(password)) = (fields.next(), fields.next()) else {
+            return Err(LineError::Malformed);
+        };
+        if user.is_empty() {
+            return Err(LineError::UserEmpty);
+        }
+        if password.is_empty() {
+            return Err(LineError::PasswordEmpty);
+        }
+        self.push(user, Secret::plain(password, &self.key), Arc::clone(rights))
+    }
+
+    fn push(&mut self, user: &[u8], secret: Secret, rights: Arc<Rights>) -> Result<(), LineError> {
+        let entries = self.entries.entry(user.into()).or_default();
+        if entries.len() == PASSWORDS_PER_USER_MAX {
+            return Err(LineError::TooManyPasswords);
+        }
+        entries.push(Entry { secret, rights });
+        self.passwords += 1;
+        Ok(())
+    }
+
     fn add<'a>(&mut self, line: &'a [u8], rights_cache: &mut RightsCache<'a>) -> Result<(), LineError> {
         if line.len() > USER_LINE_BYTES_MAX {
             return Err(LineError::TooLong);
@@ -218,13 +280,7 @@ impl Users {
         let (password, rights) = split_rights(rest, rights_cache);
         check_words(user, password)?;
         let secret = Secret::parse(password, &self.key)?;
-        let entries = self.entries.entry(user.into()).or_default();
-        if entries.len() == PASSWORDS_PER_USER_MAX {
-            return Err(LineError::TooManyPasswords);
-        }
-        entries.push(Entry { secret, rights });
-        self.passwords += 1;
-        Ok(())
+        self.push(user, secret, rights)
     }
 
     /// How many passwords there are.
@@ -237,26 +293,50 @@ impl Users {
         self.passwords == 0
     }
 
-    /// The rights that the password of `token` gives, if it can be verified in microseconds: if it is not hashed with
+    /// The rights that `credentials` give, if they can be verified in microseconds: if the password is not hashed with
     /// argon2, or was verified before. `None` is not a refusal: only [`Users::verify`] refuses.
-    pub fn verify_at_once(&self, token: Token<'_>) -> Option<Arc<Rights>> {
-        let matches = |entry: &&Entry| entry.secret.is_known_to_be(token.password, &self.key);
-        self.of(token.user).iter().find(matches).map(|entry| Arc::clone(&entry.rights))
+    pub fn verify_at_once(&self, credentials: &Credentials) -> Option<Arc<Rights>> {
+        let matches = |entry: &&Entry| entry.secret.is_known_to_be(&credentials.password, &self.key);
+        self.of(&credentials.user).iter().find(matches).map(|entry| Arc::clone(&entry.rights))
     }
 
-    /// The rights that the password of `token` gives; `None` if it is wrong or there is no such user. Takes as long as
+    /// The rights that `credentials` give; `None` if the password is wrong or there is no such user. Takes as long as
     /// argon2 takes: with the parameters of the file, often tenths of a second.
-    pub fn verify(&self, token: Token<'_>) -> Option<Arc<Rights>> {
-        let known = self.verify_at_once(token);
+    pub fn verify(&self, credentials: &Credentials) -> Option<Arc<Rights>> {
+        let known = self.verify_at_once(credentials);
         if known.is_some() {
             return known;
         }
-        let entries = self.of(token.user);
-        let found = entries.iter().find(|entry| entry.secret.is(token.password, &self.key));
+        let entries = self.of(&credentials.user);
+        let found = entries.iter().find(|entry| entry.secret.is(&credentials.password, &self.key));
         if found.is_none() {
-            self.cost_of_refusal.less(cost(entries)).spend(token.password);
+            self.cost_of_refusal.less(cost(entries)).spend(&credentials.password);
         }
         found.map(|entry| Arc::clone(&entry.rights))
+    }
+
+    /// Whether every password is known as it was written, so that CRAM-MD5 works for each user.
+    pub fn know_passwords(&self) -> bool {
+        self.entries.values().flatten().all(|entry| entry.secret.is_plain())
+    }
+
+    /// Something to be signed by CRAM-MD5, another one each time (RFC 2195).
+    pub fn challenge() -> String {
+        let random = RandomState::new();
+        format!("<{:016x}{:016x}@ferrocached>", random.hash_one(0), random.hash_one(1))
+    }
+
+    /// The rights of `user`, if `digest` is what CRAM-MD5 makes of `challenge` and a password of that user.
+    pub fn verify_digest(&self, user: &[u8], challenge: &[u8], digest: &[u8]) -> Option<Arc<Rights>> {
+        let entries = self.of(user);
+        if entries.is_empty() {
+            // To take as long as for a user that there is.
+            std::hint::black_box(Secret::plain(b"", &self.key).signs(challenge, digest));
+        }
+        // All are tried, whichever is right.
+        entries.iter().fold(None, |found, entry| {
+            entry.secret.signs(challenge, digest).then(|| Arc::clone(&entry.rights)).or(found)
+        })
     }
 
     fn of(&self, user: &[u8]) -> &[Entry] {

@@ -6,6 +6,8 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
@@ -74,14 +76,24 @@ pub enum SecretError {
 
 /// One password.
 pub(super) enum Secret {
-    /// As [`keyed`] makes it: the file has it in the open.
-    Plain(Sha256Hash),
+    /// The file has it in the open.
+    Plain(Box<PlainSecret>),
     Sha256 {
         hash: Sha256Hash,
         salt: Box<[u8]>,
     },
     Argon2(Box<Argon2Secret>),
 }
+
+/// What is kept of a password that the file has in the open.
+pub(super) struct PlainSecret {
+    /// As [`keyed`] makes it.
+    hash: Sha256Hash,
+    /// What signs the challenges of CRAM-MD5. Nobody can tell the password from it.
+    signer: Signer,
+}
+
+type Signer = Hmac<Md5>;
 
 pub(super) struct Argon2Secret {
     algorithm: Algorithm,
@@ -114,13 +126,31 @@ impl Secret {
 
     /// This very password, whatever it looks like.
     pub(super) fn plain(password: &[u8], key: &SessionKey) -> Secret {
-        Secret::Plain(keyed(key, password))
+        let signer = Signer::new_from_slice(password).expect("a password of any length will do");
+        Secret::Plain(Box::new(PlainSecret { hash: keyed(key, password), signer }))
+    }
+
+    /// Whether it is known as it was written.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Secret::Plain(_))
+    }
+
+    /// Whether CRAM-MD5 makes `digest` of `challenge` and this password.
+    pub(super) fn signs(&self, challenge: &[u8], digest: &[u8]) -> bool {
+        match self {
+            Secret::Plain(secret) => {
+                let mut signer = secret.signer.clone();
+                signer.update(challenge);
+                signer.verify_slice(digest).is_ok()
+            }
+            Secret::Sha256 { .. } | Secret::Argon2(_) => false,
+        }
     }
 
     /// Whether it is `password`, as far as that can be told in microseconds.
     pub(super) fn is_known_to_be(&self, password: &[u8], key: &SessionKey) -> bool {
         match self {
-            Secret::Plain(hash) => is_same(hash, &keyed(key, password)),
+            Secret::Plain(secret) => is_same(&secret.hash, &keyed(key, password)),
             Secret::Sha256 { hash, salt } => is_same(hash, &sha256(&[password, salt])),
             Secret::Argon2(secret) => {
                 secret.seen.get().is_some_and(|seen| is_same(seen, &keyed(key, password)))

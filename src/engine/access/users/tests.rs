@@ -13,7 +13,7 @@ const SALTED: &str = "eje4XIkY6sGakInA+loqtNzj+QUo3N7sEIsj3fNge5lzYWx0";
 
 fn rights(file: &str, token: &str) -> Option<Arc<Rights>> {
     let users = Users::parse(file.as_bytes()).unwrap_or_else(|error| panic!("{file:?}: {error}"));
-    users.verify(Token::parse(token.as_bytes()).expect("two words"))
+    users.verify(&Credentials::of_text(token.as_bytes()).expect("two words"))
 }
 
 fn opens(file: &str, token: &str) {
@@ -117,13 +117,13 @@ fn passwords_are_hashed_as_their_marks_say() {
 #[test]
 fn an_argon2_password_is_known_at_once_when_it_comes_again() {
     let users = Users::parse(format!("ann:{ARGON2ID}").as_bytes()).unwrap();
-    let token = |text: &'static [u8]| Token::parse(text).unwrap();
-    assert!(users.verify_at_once(token(b"ann password")).is_none());
-    assert!(users.verify(token(b"ann other")).is_none());
-    assert!(users.verify_at_once(token(b"ann other")).is_none());
-    assert!(users.verify(token(b"ann password")).is_some());
-    assert!(users.verify_at_once(token(b"ann password")).is_some());
-    assert!(users.verify_at_once(token(b"ann other")).is_none());
+    let token = |text: &[u8]| Credentials::of_text(text).unwrap();
+    assert!(users.verify_at_once(&token(b"ann password")).is_none());
+    assert!(users.verify(&token(b"ann other")).is_none());
+    assert!(users.verify_at_once(&token(b"ann other")).is_none());
+    assert!(users.verify(&token(b"ann password")).is_some());
+    assert!(users.verify_at_once(&token(b"ann password")).is_some());
+    assert!(users.verify_at_once(&token(b"ann other")).is_none());
 }
 
 #[test]
@@ -209,14 +209,11 @@ fn everything_has_a_limit() {
 
 #[test]
 fn a_token_is_two_words() {
-    let token = |text: &'static [u8]| Token::parse(text).map(|token| (token.user, token.password));
-    assert_eq!(token(b"ann sesame"), Some((&b"ann"[..], &b"sesame"[..])));
-    assert_eq!(token(b"ann  sesame and more"), Some((&b"ann"[..], &b"sesame"[..])));
-    assert_eq!(
-        token(b" ann sesame"),
-        Some((&b""[..], &b"ann"[..])),
-        "a user without a name, and there is none"
-    );
+    let token = Credentials::of_text;
+    assert_eq!(token(b"ann sesame"), Some(Credentials::new(b"ann", b"sesame")));
+    assert_eq!(token(b"ann  sesame and more"), Some(Credentials::new(b"ann", b"sesame")));
+    let nobody = Credentials::new(b"", b"ann");
+    assert_eq!(token(b" ann sesame"), Some(nobody), "a user without a name, and there is none");
     for text in [&b""[..], b" ", b"  ", b"ann", b"ann "] {
         assert_eq!(token(text), None);
     }
@@ -225,18 +222,65 @@ fn a_token_is_two_words() {
 #[test]
 fn nothing_shows_a_password() {
     let users = Users::parse(b"ann:sesame\n").unwrap();
-    let token = Token::parse(b"ann sesame").unwrap();
-    assert!(!format!("{users:?} {token:?}").contains("sesame"));
+    let credentials = Credentials::of_text(b"ann sesame").unwrap();
+    assert!(!format!("{users:?} {credentials:?}").contains("sesame"));
 }
 
 #[test]
 fn what_waits_to_be_verified_is_no_longer_than_a_line() {
-    let kept = |text: &str| Token::parse(text.as_bytes()).unwrap().kept().len();
+    let kept = |text: &str| {
+        let credentials = Credentials::of_text(text.as_bytes()).unwrap();
+        credentials.user.len() + 1 + credentials.password.len()
+    };
     assert_eq!(kept(&format!("ann   sesame {}", "x".repeat(10_000))), "ann sesame".len());
     let longest = "x".repeat(USER_LINE_BYTES_MAX - "ann ".len());
     assert_eq!(kept(&format!("ann {longest}")), USER_LINE_BYTES_MAX);
-    assert_eq!(kept(&format!("ann {longest}x")), 0);
-    assert!(Token::parse(b"").is_none());
+    assert_eq!(Credentials::of_text(format!("ann {longest}x").as_bytes()), Some(Credentials::default()));
+    assert!(Credentials::of_text(b"").is_none());
+}
+
+#[test]
+fn plain_credentials_are_whom_to_act_for_user_and_password() {
+    let ann = Some(Credentials::new(b"ann", b"se same"));
+    assert_eq!(Credentials::of_plain(b"\0ann\0se same"), ann);
+    assert_eq!(Credentials::of_plain(b"ann\0ann\0se same"), ann);
+    for wrong in [&b""[..], b"\0", b"ann", b"\0ann", b"bob\0ann\0se same", b"\0ann\0se\0same"] {
+        assert_eq!(Credentials::of_plain(wrong), None, "{}", wrong.escape_ascii());
+    }
+}
+
+#[test]
+fn a_password_file_of_sasl_has_plain_passwords_and_no_rights() {
+    let users = Users::parse_pwdb(b"ann:sesame\r\n\nbob:{SHA256}x:more\nc d:e f:\n").unwrap();
+    let verify = |login: &[u8]| users.verify(&Credentials::of_plain(login).unwrap());
+    for login in [&b"\0ann\0sesame"[..], b"\0bob\0{SHA256}x", b"\0c d\0e f"] {
+        assert_eq!(verify(login).as_deref(), Some(&Rights::default()), "{}", login.escape_ascii());
+    }
+    for login in [&b"\0ann\0sesame:"[..], b"\0bob\0{SHA256}x:more", b"\0\0", b"\0ann\0"] {
+        assert!(verify(login).is_none(), "{}", login.escape_ascii());
+    }
+    for (text, line, wrong) in [
+        (&b"ann"[..], 1, LineError::Malformed),
+        (b"ann:x\n:y", 2, LineError::UserEmpty),
+        (b"\nann::x", 2, LineError::PasswordEmpty),
+    ] {
+        assert_eq!(Users::parse_pwdb(text).unwrap_err(), UsersError::Line { line, wrong });
+    }
+    assert_eq!(Users::parse_pwdb(b"\n\n").unwrap_err(), UsersError::Empty);
+}
+
+/// The example of RFC 2195.
+#[test]
+fn a_digest_of_cram_md5_is_verified_with_each_password_of_a_user() {
+    let users = Users::parse(b"tim:other:ro\ntim:tanstaaftanstaaf\n").unwrap();
+    let challenge = b"<1896.697170952@postoffice.reston.mci.net>";
+    let digest = 0xb913_a602_c7ed_a7a4_95b4_e6e7_334d_3890_u128.to_be_bytes();
+    assert!(users.know_passwords());
+    assert!(users.verify_digest(b"tim", challenge, &digest).is_some_and(|rights| rights.are_all()));
+    assert!(users.verify_digest(b"tom", challenge, &digest).is_none());
+    assert!(users.verify_digest(b"tim", b"<another>", &digest).is_none());
+    assert!(!Users::parse(format!("tim:x\nann:{ARGON2ID}").as_bytes()).unwrap().know_passwords());
+    assert_ne!(Users::challenge(), Users::challenge());
 }
 
 fn one(name: &str, password: &str) -> Result<Users, LineError> {
@@ -248,7 +292,7 @@ fn one_user_logs_in_with_the_very_password() {
     // None of these is a hash, whatever it looks like, and none has rights at its end.
     for password in ["sesame", "a:b", "a:ro", "{SHA256}x", ARGON2ID, ":"] {
         let users = one("an:n", password).unwrap();
-        let opens = |token: &str| users.verify(Token::parse(token.as_bytes()).expect("two words"));
+        let opens = |token: &str| users.verify(&Credentials::of_text(token.as_bytes()).expect("two words"));
         assert!(opens(&format!("an:n {password}")).expect(password).are_all());
         for wrong in [format!("ann {password}"), format!("an:n {password}x"), "an:n b".to_owned()] {
             assert!(opens(&wrong).is_none(), "{wrong}");

@@ -44,7 +44,7 @@ pub struct Session {
     decoder: Decoder,
     counters: Arc<Counters>,
     /// Its attempts to log in, until one succeeds.
-    login: Option<Attempts>,
+    login: Option<Box<Attempts>>,
     /// Whether it was logging in during the turn.
     is_secret: bool,
     /// Whether its stores may be retried.
@@ -178,13 +178,13 @@ impl Session {
         &mut self.watching
     }
 
-    pub(super) fn decoder(&mut self) -> &mut Decoder {
+    pub(in crate::engine) fn decoder(&mut self) -> &mut Decoder {
         &mut self.decoder
     }
 
     /// Its attempts to log in; `None` once it may do something else.
     pub(in crate::engine) fn login(&mut self) -> Option<&mut Attempts> {
-        self.login.as_mut()
+        self.login.as_deref_mut()
     }
 }
 
@@ -195,6 +195,14 @@ impl Session {
         self.set_rights(rights);
         self.login = None;
         self.stage = Stage::Serving;
+    }
+
+    /// Logged out: serves nothing until it has logged in again. What it sends now is secret.
+    pub(in crate::engine) fn log_out(&mut self) {
+        self.granted = Granted::default();
+        self.login.get_or_insert_default();
+        self.stage = Stage::LoggingIn;
+        self.is_secret = true;
     }
 
     /// Words `reply` in the turns to come, before it serves again.
@@ -223,7 +231,7 @@ impl Session {
     }
 
     /// What comes after `step`, which has found no whole request.
-    pub(super) fn wait_or_close(&mut self, step: Step<'_>) -> Then {
+    pub(in crate::engine) fn wait_or_close(&mut self, step: Step<'_>) -> Then {
         match step {
             Step::Incomplete { bytes_min } => Then::Read { bytes_min },
             Step::Hopeless => self.close(Reason::Error),
@@ -267,7 +275,7 @@ impl Engine {
     /// # Panics
     /// If there is no such worker: their number is that of `-t`.
     pub fn session(&self, worker: usize) -> Session {
-        let login = self.settings().asks_for_password().then(Attempts::default);
+        let login = self.settings().asks_for_password().then(Box::default);
         Session {
             stage: if login.is_some() { Stage::LoggingIn } else { Stage::Serving },
             decoder: Decoder::new(self.settings().protocol),
