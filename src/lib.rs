@@ -67,8 +67,8 @@
 //!
 //! - *A new administrative command:* a row in `COMMANDS` and a function (`engine/admin/mod.rs`); a dialogue,
 //!   and a row of `tests/rights.rs`.
-//! - *A new key-value command:* a row in its dialect's decoder (`protocol/classic`, `protocol/meta`), a decision in
-//!   `engine/keyvalue`, and an arm in `engine/turn/batch.rs` if no [`protocol::Request`] fits.
+//! - *A new key-value command:* a row in its dialect's decoder (`protocol/classic`, `protocol/meta`, `protocol/binary`), a
+//!   decision in `engine/keyvalue`, and an arm in `engine/turn/batch.rs` if no [`protocol::Request`] fits.
 //! - *A new option:* a row in `config/options.rs` (`-o`: `config/suboptions.rs`) and a field of [`settings::Settings`].
 //! - *A new counter:* a field of `Counters` (`engine/stats/counters.rs`), a row that reads it (`engine/stats/general.rs`),
 //!   and the line that counts.

@@ -15,6 +15,7 @@ mod needs;
 mod network;
 mod privileges;
 mod protected;
+mod sasl;
 mod server;
 mod start;
 mod systemd;

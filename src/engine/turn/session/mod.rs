@@ -3,7 +3,7 @@
 //! | stage | its turn | then | becomes |
 //! |---|---|---|---|
 //! | `LoggingIn` | looks for a login, and nothing else | `Read`, `Again` or `Close`; `Wait` to verify a slow hash | `Serving` once logged in; `Blocked` |
-//! | `Serving` | decodes and executes requests | as they say, see [`Then`] | `Replying`, `Blocked`, `Retrying` by what a request begins |
+//! | `Serving` | decodes and executes requests | as they say, see [`Then`] | `Replying`, `Blocked`, `Retrying` by what a request begins; `LoggingIn` by a second login |
 //! | `Replying` | words the next slice of a `LongReply` and uses up no input | `Again` | `Serving` after the last slice |
 //! | `Blocked` | nothing: a [`BlockingTask`] has been left for the connection to run | `Wait` | `Answering` by [`Session::give_back`] |
 //! | `Answering` | words the answer of the task | `Again` | `Serving`, or `LoggingIn` while nobody is logged in |
