@@ -100,7 +100,7 @@ impl Engine {
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
-        if fetch.changes() {
+        if fetch.changes_by(Flags::default()) {
             return self.fetch_and_change(session, fetch, None, hashed, owed, now);
         }
         if session.watching().anybody_watches() {
