@@ -120,23 +120,47 @@ def test_what_memcached_tool_dumps_fills_another_server(server, client, memcache
     assert re.search(r"^key=mortal exp=\d+ ", said, re.MULTILINE)
 
 
-def test_libmemcached_tools_do_what_they_are_for(server, client, libmemcached, tmp_path):
-    assert f"curr_items: {len(ITEMS) + 1}" in libmemcached(server, "memcstat")
-    assert libmemcached(server, "memccat", "plain") == "value\n"
-    libmemcached(server, "memccat", "missing", status=1)
-    libmemcached(server, "memcping")
-    libmemcached(server, "memcexist", "plain")
-    libmemcached(server, "memcexist", "missing", status=1)
-    libmemcached(server, "memctouch", "--expire=1000", "plain")
-    libmemcached(server, "memctouch", "--expire=1000", "missing", status=1)
-    libmemcached(server, "memcrm", "plain")
+@pytest.mark.parametrize("protocol", [[], ["--binary"]], ids=["text", "packets"])
+def test_libmemcached_tools_do_what_they_are_for(server, client, libmemcached, tmp_path, protocol):
+    def tool(name, *words, status=0):
+        return libmemcached(server, name, *protocol, *words, status=status)
+
+    assert f"curr_items: {len(ITEMS) + 1}" in tool("memcstat")
+    assert "maxconns: 1024" in tool("memcstat", "settings")
+    assert tool("memccat", "plain") == "value\n"
+    tool("memccat", "missing", status=1)
+    tool("memcexist", "plain")
+    tool("memcexist", "missing", status=1)
+    tool("memctouch", "--expire=1000", "plain")
+    tool("memctouch", "--expire=1000", "missing", status=1)
+    tool("memcrm", "plain")
     assert client.get(b"plain") is None
+    tool("memcrm", "plain", status=1)
     file = tmp_path / "copied"
     file.write_bytes(b"from a file")
-    libmemcached(server, "memccp", file)
+    tool("memccp", "--replace", file, status=1)
+    tool("memccp", "--flags=7", "--expire=1000", file)
+    tool("memccp", "--add", file, status=1)
     assert client.get(b"copied") == b"from a file"
-    libmemcached(server, "memcflush")
+    assert raw(server, b"get copied\r\n", b"END\r\n").startswith(b"VALUE copied 7 11\r\n")
+    tool("memcflush")
     assert client.get(b"copied") is None
+
+
+def test_memcping_finds_the_server(server, libmemcached):
+    # It has no protocol but text, and neither has memcdump.
+    libmemcached(server, "memcping")
+
+
+@pytest.mark.parametrize("protocol", [[], ["--binary"]], ids=["text", "packets"])
+def test_memcslap_loads_and_reads(server, client, libmemcached, protocol):
+    before = stats(server)
+    load = ["--initial-load=500", "--execute-number=300", "--concurrency=3"]
+    libmemcached(server, "memcslap", *protocol, "--test=mget", *load)
+    libmemcached(server, "memcslap", *protocol, "--test=set", *load)
+    after = stats(server)
+    grown = {name: int(after[name]) - int(before[name]) for name in ("get_hits", "get_misses", "cmd_set")}
+    assert grown["get_hits"] >= 300 and grown["cmd_set"] >= 300 and grown["get_misses"] == 0, grown
 
 
 def test_memcdump_lists_every_key(server, connect, libmemcached):
@@ -147,17 +171,27 @@ def test_memcdump_lists_every_key(server, connect, libmemcached):
     assert sorted(libmemcached(server, "memcdump").splitlines()) == sorted(keys)
 
 
-def test_memccapable_finds_the_text_protocol_complete(server, program):
+def memccapable(program, server, protocol):
+    """What it says of the server."""
     tool = program("memccapable", "libmemcached-tools")
-    command = [tool, "-h", server.host, "-p", str(server.port), "-a"]
+    command = [tool, "-h", server.host, "-p", str(server.port), protocol]
     # Standard error, where the failures are told, between the names.
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=RUN_SECONDS_MAX
     )
-    said = done.stdout.decode()
+    return done.stdout.decode()
+
+
+def test_memccapable_finds_the_text_protocol_complete(server, program):
+    said = memccapable(program, server, "-a")
     # Both want an error for words behind the key of a delete, which memcached ignores since 1.6.40.
     assert "2 of 27 tests failed" in said and said.count("[pass]") == 25, said
     assert not re.search(r"^ascii delete( noreply)? +\[pass\]", said, re.MULTILINE), said
+
+
+def test_memccapable_finds_the_binary_protocol_complete(server, program):
+    said = memccapable(program, server, "-b")
+    assert said.endswith("All tests passed\n") and said.count("[pass]") == 27, said
 
 
 # What prometheus/memcached_exporter reads (pkg/exporter/exporter.go); storage outside of memory left out.
