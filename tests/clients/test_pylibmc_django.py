@@ -1,4 +1,4 @@
-"""pylibmc, which is libmemcached, in the text protocol; alone, and as Django has it."""
+"""pylibmc, which is libmemcached, in both protocols; alone, and as Django has it. Django with pymemcache, too."""
 
 import time
 
@@ -12,26 +12,53 @@ settings.configure()
 BEHAVIORS = {"cas": True, "tcp_nodelay": True, "connect_timeout": 5000, "receive_timeout": 10_000_000}
 
 
+@pytest.fixture(params=[False, True], ids=["text", "packets"])
+def binary(request):
+    """Whether the binary protocol is spoken."""
+    return request.param
+
+
 @pytest.fixture
-def client(server):
-    client = pylibmc.Client([server.name], binary=False, behaviors=BEHAVIORS)
+def client(server, binary):
+    client = pylibmc.Client([server.name], binary=binary, behaviors=BEHAVIORS)
     yield client
     client.disconnect_all()
 
 
+# Every option but these is what Django and the library make it: the text protocol, and keys with a version.
+BACKENDS = {
+    "pymemcache": {"BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache"},
+    "pylibmc-text": {"BACKEND": "django.core.cache.backends.memcached.PyLibMCCache"},
+    "pylibmc-packets": {
+        "BACKEND": "django.core.cache.backends.memcached.PyLibMCCache",
+        "OPTIONS": {"binary": True},
+    },
+}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return request.param
+
+
 @pytest.fixture
-def django(server):
-    backend = "django.core.cache.backends.memcached.PyLibMCCache"
-    # Every option but these is what Django and pylibmc make it: the text protocol, and keys with a version.
-    return CacheHandler({"default": {"BACKEND": backend, "LOCATION": server.name, "TIMEOUT": 60}})["default"]
+def django(server, backend):
+    cache = CacheHandler({"default": {**BACKENDS[backend], "LOCATION": server.name, "TIMEOUT": 60}})["default"]
+    yield cache
+    cache.close()
 
 
-def test_pylibmc_works(server, client):
+def test_pylibmc_works(server, client, binary):
     assert client.get("page") is None
     assert client.set("page", {"title": "Ünï", "rows": [1, 2.5, None]}, time=60)
     assert client.get("page") == {"title": "Ünï", "rows": [1, 2.5, None]}
     assert client.add("page", "again") is False
-    assert client.replace("nothing", "x") is False
+    if binary:
+        # There a packet says what is amiss, in text one word is for all.
+        with pytest.raises(pylibmc.NotFound):
+            client.replace("nothing", "x")
+    else:
+        assert client.replace("nothing", "x") is False
     assert client.delete("page") is True and client.delete("page") is False
 
     values = {f"key{number}": f"value {number}" for number in range(500)}
@@ -63,8 +90,10 @@ def test_pylibmc_works(server, client):
     assert client.get("large") is None
 
 
-def test_writes_that_wait_for_no_answer_are_made(server):
-    client = pylibmc.Client([server.name], behaviors={"no_block": True, "buffer_requests": True, "_noreply": True})
+def test_writes_that_wait_for_no_answer_are_made(server, binary):
+    # In packets it takes "buffered" for an error.
+    behaviors = {"no_block": True, "buffer_requests": not binary, "_noreply": True}
+    client = pylibmc.Client([server.name], binary=binary, behaviors=behaviors)
     for number in range(1000):
         client.set(f"key{number}", b"%d" % number)
     reader = pylibmc.Client([server.name])
@@ -76,17 +105,28 @@ def test_writes_that_wait_for_no_answer_are_made(server):
     reader.disconnect_all()
 
 
-def test_after_its_second_an_item_is_missing(client, django):
+def test_after_its_second_an_item_is_missing(client, binary):
     for round in range(3):
-        client.set("pylibmc", "x", time=1)
-        django.set("django", "x", timeout=1)
-        django.set("touched", "x")
-        assert django.touch("touched", 1)
-        assert client.get("pylibmc") == django.get("django") == django.get("touched") == "x"
+        client.set("set", "x", time=1)
+        client.set("touched", "x", time=1 if binary else 60)
+        # In packets the library waits 5 seconds for more than there is in memcached's answer to this.
+        assert binary or client.touch("touched", 1)
+        assert client.get_multi(["set", "touched"]) == {"set": "x", "touched": "x"}
         time.sleep(1)
-        assert client.get("pylibmc") is None
-        assert django.get_many(["django", "touched"]) == {}
-        assert "django" not in django
+        assert client.get("set") is None
+        assert client.get_multi(["set", "touched"]) == {}
+
+
+def test_after_its_second_an_item_is_missing_in_django(django, backend):
+    touches = backend != "pylibmc-packets"
+    for round in range(3):
+        django.set("set", "x", timeout=1)
+        django.set("touched", "x", timeout=60 if touches else 1)
+        assert not touches or django.touch("touched", 1)
+        assert django.get("set") == django.get("touched") == "x"
+        time.sleep(1)
+        assert django.get_many(["set", "touched"]) == {}
+        assert "set" not in django
 
 
 def test_django_works(django):
@@ -119,6 +159,7 @@ def test_django_works(django):
     assert django.get("for-ever", default="gone") == "gone"
 
 
+@pytest.mark.parametrize("backend", ["pymemcache", "pylibmc-text"])
 def test_a_timeout_of_0_stores_what_has_expired(django):
     django.set("key", "old", timeout=60)
     django.set("key", "new", timeout=0)
@@ -132,4 +173,15 @@ def test_a_timeout_of_0_stores_what_has_expired(django):
     assert django.get_many(["key", "other"]) == {}
     django.set("key", "stays", timeout=60)
     assert django.touch("key", timeout=0)
+    assert django.get("key") is None
+
+
+@pytest.mark.parametrize("backend", ["pylibmc-packets"])
+def test_in_packets_a_timeout_of_0_ends_in_2106(django):
+    # Django makes it -1, and a packet's 32 bits have no sign: memcached takes them for a moment, as ever above 30 days.
+    django.set("key", "old", timeout=60)
+    django.set("key", "new", timeout=0)
+    assert django.get("key") == "new"
+    assert django.touch("key", timeout=0)
+    # Here it deletes, by itself.
     assert django.get("key") is None
