@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use fetched::{Fetched, NODE, PYLIBMC, PYTHON};
+use fetched::{Fetched, MEMCACHE_CRATE, NODE, PYLIBMC, PYTHON};
 
 /// How long the tests of one file may take. The longest take about 15 seconds on two busy cores.
 const RUN_TIME_MAX: Duration = Duration::from_secs(180);
@@ -66,8 +66,28 @@ fn pylibmc_and_django() {
 }
 
 #[test]
-fn memcached_of_node() {
+fn python_binary_memcached() {
+    run("test_bmemcached.py", &[]);
+}
+
+#[test]
+fn memcached_and_memjs_of_node() {
     run_with("test_node.py", &[&needs::NODE], &[&NODE]);
+}
+
+#[test]
+fn sessions_and_class_memcached_of_php() {
+    run("test_php.py", &[&needs::PHP]);
+}
+
+#[test]
+fn spymemcached_of_java() {
+    run("test_java.py", &[&needs::SPYMEMCACHED]);
+}
+
+#[test]
+fn memcache_of_crates_io() {
+    run_with("test_memcache_crate.py", &[], &[&MEMCACHE_CRATE]);
 }
 
 #[test]

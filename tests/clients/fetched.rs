@@ -58,7 +58,7 @@ pub(crate) static PYLIBMC: Fetched = Fetched {
     made: OnceLock::new(),
 };
 
-/// The client of node.
+/// The clients of node.
 pub(crate) static NODE: Fetched = Fetched {
     program: "node",
     directory: "clients-node",
@@ -76,6 +76,23 @@ pub(crate) static NODE: Fetched = Fetched {
     variable: "NODE_PATH",
     path: "node_modules",
     need: &needs::NPM_REGISTRY,
+    made: OnceLock::new(),
+};
+
+/// The crate `memcache` and its scenarios, compiled.
+pub(crate) static MEMCACHE_CRATE: Fetched = Fetched {
+    program: "cargo",
+    directory: "clients-memcache-crate",
+    lists: &["memcache_crate/Cargo.toml", "memcache_crate/Cargo.lock", "memcache_crate/scenarios.rs"],
+    fetch: |directory| {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--locked", "--quiet", "--target-dir"]).arg(directory);
+        finish(cargo.arg("--manifest-path").arg(tests().join("memcache_crate/Cargo.toml")))?;
+        Ok(())
+    },
+    variable: "MEMCACHE_SCENARIOS",
+    path: "debug/memcache-scenarios",
+    need: &needs::CRATES_IO,
     made: OnceLock::new(),
 };
 

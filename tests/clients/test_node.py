@@ -1,4 +1,4 @@
-"""node's client `memcached`: each scenario of node_scenarios.js against a server of its own."""
+"""node's clients `memcached`, in text, and `memjs`, in packets: each scenario against a server of its own."""
 
 import re
 import subprocess
@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-SCENARIOS = Path(__file__).with_name("node_scenarios.js")
 RUN_SECONDS_MAX = 30
+SCENARIOS = [
+    (path.name, scenario)
+    for path in sorted(Path(__file__).parent.glob("*_scenarios.js"))
+    for scenario in re.findall(r"^scenarios\.(\w+) = ", path.read_text(), re.MULTILINE)
+]
 
 
-@pytest.mark.parametrize("scenario", re.findall(r"^scenarios\.(\w+) = ", SCENARIOS.read_text(), re.MULTILINE))
-def test_scenario(server, program, scenario):
-    command = [program("node", "nodejs"), SCENARIOS, scenario, server.name]
+@pytest.mark.parametrize(("file", "scenario"), SCENARIOS)
+def test_scenario(server, program, file, scenario):
+    command = [program("node", "nodejs"), Path(__file__).with_name(file), scenario, server.name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS_MAX)
     assert (done.returncode, done.stdout) == (0, f"{scenario} is through\n"), done.stderr

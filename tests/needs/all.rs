@@ -108,7 +108,27 @@ pub(crate) static NODE: Need = Need {
 
 /// Found out by whoever fetches it.
 pub(crate) static NPM_REGISTRY: Need =
-    Need { what: "a client from npm's registry", brings: "let npm reach its registry", is_there: || true };
+    Need { what: "clients from npm's registry", brings: "let npm reach its registry", is_there: || true };
+
+/// Found out by whoever fetches it.
+pub(crate) static CRATES_IO: Need =
+    Need { what: "a client from crates.io", brings: "let cargo reach crates.io", is_there: || true };
+
+pub(crate) static PHP: Need = Need {
+    what: "PHP with its class Memcached",
+    brings: "apt-get install php-cli php-memcached",
+    is_there: || runs("php", &["-r", "exit(class_exists('Memcached') ? 0 : 1);"]),
+};
+
+pub(crate) static SPYMEMCACHED: Need = Need {
+    what: "Java with spymemcached",
+    brings: "apt-get install default-jdk-headless libspymemcached-java",
+    is_there: || {
+        Path::new("/usr/share/java/spymemcached.jar").is_file()
+            && runs("javac", &["-version"])
+            && runs("java", &["-version"])
+    },
+};
 
 fn have(programs: &[&str]) -> bool {
     programs.iter().all(|program| on_path(program).is_some())
