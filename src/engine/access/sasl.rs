@@ -114,7 +114,9 @@ impl Engine {
                 Some(self.log_in(session, None, Style::Binary(packet), owed))
             }
             _ => {
-                let both = [CRAM_MD5, b" ", PLAIN].concat();
+                // The wheels of pylibmc take the first, and their libmemcached 1.0.16 cannot answer a challenge. Newer
+                // libraries take the stronger one, wherever it stands.
+                let both = [PLAIN, b" ", CRAM_MD5].concat();
                 owed.say_success(packet, 0, if users.know_passwords() { &both } else { PLAIN });
                 None
             }
