@@ -62,7 +62,7 @@ fn asyncio_clients() {
 
 #[test]
 fn pylibmc_and_django() {
-    run_with("test_pylibmc_django.py", &[], &[&PYLIBMC]);
+    run_with("test_pylibmc_django.py", &[&needs::SASL_MODULES], &[&PYLIBMC]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn memcached_and_memjs_of_node() {
 
 #[test]
 fn sessions_and_class_memcached_of_php() {
-    run("test_php.py", &[&needs::PHP]);
+    run("test_php.py", &[&needs::PHP, &needs::SASL_MODULES]);
 }
 
 #[test]
@@ -107,7 +107,8 @@ fn telnet_session() {
 
 #[test]
 fn administrators_tools() {
-    run("test_tools.py", &[&needs::DEBIANS_MEMCACHED, &needs::LIBMEMCACHED]);
+    let needs = [&needs::DEBIANS_MEMCACHED, &needs::LIBMEMCACHED, &needs::SASL_MODULES];
+    run("test_tools.py", &needs);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-// What users of Java's spymemcached do: `java -cp ... SpymemcachedScenarios SCENARIO HOST:PORT`. test_java.py compiles it
-// and runs each.
+// What users of Java's spymemcached do: `java -cp ... SpymemcachedScenarios SCENARIO HOST:PORT`. test_java.py compiles
+// it and runs each.
 
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -15,16 +15,23 @@ import net.spy.memcached.CASMutation;
 import net.spy.memcached.CASMutator;
 import net.spy.memcached.CASResponse;
 import net.spy.memcached.CASValue;
+import net.spy.memcached.ConnectionFactory;
+import net.spy.memcached.ConnectionFactoryBuilder;
+import net.spy.memcached.ConnectionFactoryBuilder.Protocol;
 import net.spy.memcached.MemcachedClient;
+import net.spy.memcached.auth.AuthDescriptor;
+import net.spy.memcached.auth.PlainCallbackHandler;
 import net.spy.memcached.transcoders.SerializingTranscoder;
 
 final class SpymemcachedScenarios {
     private static final int SECONDS_MAX = 10;
 
+    private final String address;
     private final MemcachedClient client;
 
     private SpymemcachedScenarios(String address) throws Exception {
-        client = new MemcachedClient(new BinaryConnectionFactory(), AddrUtil.getAddresses(address));
+        this.address = address;
+        client = connect(new BinaryConnectionFactory());
     }
 
     public static void main(String[] arguments) {
@@ -38,6 +45,10 @@ final class SpymemcachedScenarios {
         }
         // The threads of the clients would go on.
         System.exit(0);
+    }
+
+    private MemcachedClient connect(ConnectionFactory factory) throws Exception {
+        return new MemcachedClient(factory, AddrUtil.getAddresses(address));
     }
 
     private static void same(Object expected, Object found) {
@@ -62,7 +73,9 @@ final class SpymemcachedScenarios {
         var noise = new byte[512_000];
         new java.util.Random(5).nextBytes(noise);
         List<Object> page = new ArrayList<>(Arrays.asList("Ünï", 1, 2.5, null));
-        for (Object value : new Object[] {"text", "", "two\r\nlines\r\n", 42, 1L << 40, 2.5, true, page, noise, "x".repeat(3_000_000)}) {
+        var long_text = "x".repeat(3_000_000);
+        var lines = "two\r\nlines\r\nEND\r\n";
+        for (Object value : new Object[] {"text", "", lines, 42, 1L << 40, 2.5, true, page, noise, long_text}) {
             same(true, done(client.set("value", 60, value)));
             same(value, client.get("value"));
         }
@@ -188,5 +201,34 @@ final class SpymemcachedScenarios {
         same(true, client.getVersions().values().iterator().next().matches("\\d+\\.\\d+\\.\\d+.*"));
         same(true, done(client.flush()));
         same(null, client.get("key"));
+    }
+
+    void logging_in() throws Exception {
+        for (var mechanism : List.of("PLAIN", "CRAM-MD5")) {
+            var ann = logged_in("ann", "sesame", mechanism);
+            same(true, done(ann.set("key", 60, mechanism)));
+            same(mechanism, ann.get("key"));
+            var liar = logged_in("ann", "wrong", mechanism);
+            try {
+                same("nothing, but an error", liar.set("key", 60, "of a liar").get(2, TimeUnit.SECONDS));
+            } catch (java.util.concurrent.ExecutionException | java.util.concurrent.TimeoutException expected) {
+                same(mechanism, ann.get("key"));
+            }
+            ann.shutdown();
+            liar.shutdown();
+        }
+        // Whatever the server names first.
+        var any = connect(binary().setAuthDescriptor(AuthDescriptor.typical("ann", "sesame")).build());
+        same("CRAM-MD5", any.get("key"));
+        any.shutdown();
+    }
+
+    private MemcachedClient logged_in(String user, String password, String mechanism) throws Exception {
+        var handler = new PlainCallbackHandler(user, password);
+        return connect(binary().setAuthDescriptor(new AuthDescriptor(new String[] {mechanism}, handler)).build());
+    }
+
+    private static ConnectionFactoryBuilder binary() {
+        return new ConnectionFactoryBuilder().setProtocol(Protocol.BINARY);
     }
 }

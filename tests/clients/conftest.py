@@ -159,6 +159,25 @@ def server(start_server):
 
 
 @pytest.fixture
+def start_with_sasl(start_server, tmp_path):
+    """Starts a server that asks for SASL, with these lines as its file of users."""
+
+    def start(*lines):
+        users = tmp_path / "sasl-users"
+        users.write_text("".join(f"{line}\n" for line in lines))
+        users.chmod(0o600)
+        return start_server("-S", "-Y", str(users))
+
+    return start
+
+
+@pytest.fixture
+def guarded(start_with_sasl):
+    """A server that asks for SASL, and that ann may use."""
+    return start_with_sasl("ann:sesame")
+
+
+@pytest.fixture
 def connect():
     """Opens pymemcache clients that wait for each reply, and closes them at the end."""
     clients = []

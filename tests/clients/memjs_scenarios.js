@@ -100,7 +100,9 @@ scenarios.after_its_second_an_item_is_missing = async (client) => {
 
 scenarios.what_operators_ask = async (client, address) => {
   await client.set("key", "x");
-  const ask = promisify((key, told) => client.statsWithKey(key, (error, server, stats) => told(error, { server, stats })));
+  const ask = promisify((key, tell) =>
+    client.statsWithKey(key, (error, server, stats) => tell(error, { server, stats })),
+  );
   const { server, stats } = await ask("");
   assert.deepEqual([server, stats.curr_items, stats.cmd_set], [address, "1", "1"]);
   assert.equal((await ask("settings")).stats.maxconns, "1024");
@@ -116,6 +118,17 @@ scenarios.farewell = async (client) => {
   client.quit();
   await ended;
   assert.equal(await text(client, "key"), "x");
+};
+
+scenarios.logging_in = async (stranger, address) => {
+  await assert.rejects(stranger.set("key", "of a stranger"));
+  const ann = connect(address, { username: "ann", password: "sesame" });
+  assert.equal(await ann.set("key", "x"), true);
+  const liar = connect(address, { username: "ann", password: "wrong" });
+  await assert.rejects(liar.set("key", "of a liar"), /authentication failed/);
+  const named = connect(`ann:sesame@${address}`);
+  assert.equal(await text(named, "key"), "x");
+  for (const client of [ann, liar, named]) client.close();
 };
 
 async function main([name, address]) {

@@ -1,15 +1,16 @@
 """python-binary-memcached, in packets of the binary protocol and nothing else."""
 
+import hashlib
 import random
 import time
 
 import bmemcached
 import pytest
 from bmemcached.exceptions import MemcachedException
-from pymemcache.exceptions import MemcacheUnexpectedCloseError
+from pymemcache.exceptions import MemcacheClientError, MemcacheUnexpectedCloseError
 
 # Statuses of the protocol.
-TOO_LARGE, INVALID, NOT_A_NUMBER = 3, 4, 6
+TOO_LARGE, INVALID, NOT_A_NUMBER, STRANGER = 3, 4, 6, 0x20
 
 
 @pytest.fixture
@@ -132,7 +133,8 @@ def test_after_its_second_an_item_is_missing(client):
     for _ in range(3):
         assert client.set("brief", "x", time=1) and client.set("lasting", "x", time=60)
         assert client.set_multi({"one": 1, "two": 2}, time=1) == []
-        assert client.get_multi(["brief", "lasting", "one", "two"]) == {"brief": "x", "lasting": "x", "one": 1, "two": 2}
+        expected = {"brief": "x", "lasting": "x", "one": 1, "two": 2}
+        assert client.get_multi(list(expected)) == expected
         time.sleep(1)
         assert client.get("brief") is None
         assert client.get_multi(["one", "lasting", "two"]) == {"lasting": "x"}
@@ -183,3 +185,76 @@ def test_a_server_for_packets_only(start_server, connect, connect_in_packets):
 def test_who_has_a_password_for_a_server_without_any_is_served(server, connect_in_packets):
     client = connect_in_packets(server, username="ann", password="sesame")
     assert client.set("key", "x") and client.get("key") == "x"
+
+
+def test_who_does_not_log_in_is_refused(guarded, connect_in_packets):
+    for ask in [
+        lambda client: client.set("key", "x"),
+        lambda client: client.get("key"),
+        lambda client: client.get_multi(["key", "other"]),
+        lambda client: client.incr("key", 1),
+        lambda client: client.delete("key"),
+        lambda client: client.flush_all(),
+    ]:
+        # It is closed, too, as by memcached.
+        assert status_of(ask, connect_in_packets(guarded)) == STRANGER
+    assert "pid" not in connect_in_packets(guarded).stats()[guarded.name]
+
+
+def test_a_wrong_password_is_refused_and_the_right_one_helps(guarded, connect_in_packets):
+    for user, password in [("ann", "wrong"), ("ann", "sesame "), ("bob", "sesame"), ("ann\0", "sesame")]:
+        liar = connect_in_packets(guarded, username=user, password=password)
+        assert status_of(liar.set, "key", "of a liar") == STRANGER
+    ann = connect_in_packets(guarded, username="ann", password="sesame")
+    assert ann.get("key") is None
+    assert ann.set_multi({f"key{number}": number for number in range(100)}) == []
+    assert len(ann.get_multi([f"key{number}" for number in range(100)])) == 100
+    assert ann.incr("visits", 1, default=5) == 5 and ann.delete("visits")
+    # After the server closed, or after a pause, it logs in again.
+    ann.disconnect_all()
+    assert ann.get("key7") == 7
+
+
+def test_rights_hold_in_packets(start_with_sasl, connect_in_packets):
+    hashed = hashlib.sha256(b"secret").hexdigest()
+    server = start_with_sasl("ann:sesame", f"bob:{{SHA256}}{hashed}:ro", "shop:sesame:prefix=shop")
+    ann = connect_in_packets(server, username="ann", password="sesame")
+    bob = connect_in_packets(server, username="bob", password="secret")
+    shop = connect_in_packets(server, username="shop", password="sesame")
+    assert ann.set("key", "of all") and shop.set("key", "of the shop")
+    assert bob.get_multi(["key", "shop:key"]) == {"key": "of all", "shop:key": "of the shop"}
+    for change in [lambda: bob.set("key", "x"), lambda: bob.delete("key"), lambda: bob.incr("n", 1, default=1)]:
+        assert status_of(change) == STRANGER
+    assert shop.get_multi(["key", "shop:key"]) == {"key": "of the shop"}
+    assert shop.flush_all() and shop.get("key") is None and ann.get("key") == "of all"
+
+
+def test_users_of_the_environment(start_server, connect_in_packets, monkeypatch, connect):
+    monkeypatch.setenv("MEMCACHED_USERNAME", "ann")
+    monkeypatch.setenv("MEMCACHED_PASSWORD", "sesame")
+    server = start_server()
+    assert status_of(connect_in_packets(server).get, "key") == STRANGER
+    assert connect_in_packets(server, username="ann", password="sesame").set("key", "x")
+    in_text = connect(server)
+    assert in_text.set("auth", "ann sesame") and in_text.get("key") == b"x"
+
+
+def test_users_of_memcacheds_own_file(start_server, connect_in_packets, monkeypatch, tmp_path, connect):
+    users = tmp_path / "users"
+    users.write_text("ann:sesame\nbob:secret\n")
+    users.chmod(0o600)
+    monkeypatch.setenv("MEMCACHED_SASL_PWDB", str(users))
+    server = start_server("-S")
+    assert status_of(connect_in_packets(server).get, "key") == STRANGER
+    assert connect_in_packets(server, username="ann", password="sesame").set("key", "x")
+    assert connect_in_packets(server, username="bob", password="secret").get("key") == "x"
+    with pytest.raises(MemcacheUnexpectedCloseError):
+        connect(server).set("auth", "ann sesame")
+
+
+def test_clients_of_both_protocols_log_in(guarded, connect_in_packets, connect):
+    in_text = connect(guarded)
+    assert in_text.set("auth", "ann sesame") and in_text.set("key", "x")
+    assert connect_in_packets(guarded, username="ann", password="sesame").get("key") == "x"
+    with pytest.raises(MemcacheClientError, match="unauthenticated"):
+        connect(guarded).get("key")

@@ -10,21 +10,30 @@ import pytest
 
 SCENARIOS = Path(__file__).with_name("php_scenarios.php")
 # Those that take a client and nothing else, or the address too.
-NAMES = re.findall(r"^function (\w+)\(Memcached \$client(?:, string \$address)?\): void", SCENARIOS.read_text(), re.MULTILINE)
-LOGS_IN = "logged_in"
+SCENARIO = r"^function (\w+)\(Memcached \$client(?:, string \$address)?\): void"
+NAMES = re.findall(SCENARIO, SCENARIOS.read_text(), re.MULTILINE)
+LOGS_IN = "logging_in"
 RUN_SECONDS_MAX = 30
 
 
-@pytest.mark.parametrize("scenario", NAMES)
+@pytest.mark.parametrize("scenario", [name for name in NAMES if name != LOGS_IN])
 def test_scenario(server, program, scenario):
+    run(server, program, scenario)
+
+
+def test_logging_in(guarded, program):
+    run(guarded, program, LOGS_IN)
+
+
+def run(server, program, scenario):
     command = [program("php", "php-cli"), SCENARIOS, scenario, server.name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS_MAX)
     assert (done.returncode, done.stdout) == (0, f"{scenario} is through\n"), done.stderr
 
 
 def page(server, program, code, *settings):
-    """Starts a process that opens the session `visitor`, runs `code`, and tells as JSON whether it could open it, and what
-    is in it. Settings that are not given are PHP's own; by those, sessions are in packets, locked, and last 1440 s."""
+    """Starts a process that opens the session `visitor`, runs `code`, and tells as JSON whether it could open it, and
+    what is in it. Settings that are not given are PHP's own; by those, sessions are in packets, locked, and last 1440 s."""
     settings = [
         "session.save_handler=memcached",
         f"session.save_path={server.name}",
@@ -115,3 +124,12 @@ def test_sessions_in_text(server, program):
     # What was written in text is read in packets, and the other way.
     assert shown(page(server, program, "$_SESSION['n'] += 1;")) == ([True, {"n": 2}], "")
     assert shown(page(server, program, "", in_text)) == ([True, {"n": 2}], "")
+
+
+def test_sessions_of_who_logs_in(guarded, program):
+    user = "memcached.sess_sasl_username=ann"
+    ann = [user, "memcached.sess_sasl_password=sesame"]
+    assert shown(page(guarded, program, "$_SESSION['n'] = 1;", *ann)) == ([True, {"n": 1}], "")
+    assert shown(page(guarded, program, "", *ann)) == ([True, {"n": 1}], "")
+    (opened, _), complaints = shown(page(guarded, program, "", user, "memcached.sess_sasl_password=wrong"))
+    assert not opened and complaints

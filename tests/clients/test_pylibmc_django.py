@@ -1,11 +1,17 @@
 """pylibmc, which is libmemcached, in both protocols; alone, and as Django has it. Django with pymemcache, too."""
 
+import os
 import time
+from pathlib import Path
 
-import pylibmc
 import pytest
 from django.conf import settings
 from django.core.cache import CacheHandler
+
+# Debian's; the library in pylibmc's wheel would look elsewhere, once, when it is loaded.
+os.environ["SASL_PATH"] = ":".join(str(path.parent) for path in Path("/usr/lib").glob("*/sasl2/libplain.so"))
+
+import pylibmc  # noqa: E402
 
 settings.configure()
 
@@ -127,6 +133,21 @@ def test_after_its_second_an_item_is_missing_in_django(django, backend):
         time.sleep(1)
         assert django.get_many(["set", "touched"]) == {}
         assert "set" not in django
+
+
+def test_logging_in(guarded):
+    with pytest.raises(pylibmc.Error):
+        pylibmc.Client([guarded.name], binary=True).set("key", "of a stranger")
+    ann = pylibmc.Client([guarded.name], binary=True, username="ann", password="sesame", behaviors=BEHAVIORS)
+    assert ann.set_multi({"key": 1, "other": 2}) == []
+    assert ann.get_multi(["key", "other"]) == {"key": 1, "other": 2}
+    with pytest.raises(pylibmc.Error, match="AUTHENTICATION FAILURE"):
+        pylibmc.Client([guarded.name], binary=True, username="ann", password="wrong").set("key", "of a liar")
+    options = {"binary": True, "username": "ann", "password": "sesame"}
+    backend = {**BACKENDS["pylibmc-packets"], "LOCATION": guarded.name, "OPTIONS": options}
+    django = CacheHandler({"default": backend})["default"]
+    assert django.get_or_set("page", "x") == "x"
+    assert ann.get(":1:page") == "x" and ann.get("key") == 1
 
 
 def test_django_works(django):

@@ -171,6 +171,19 @@ def test_memcdump_lists_every_key(server, connect, libmemcached):
     assert sorted(libmemcached(server, "memcdump").splitlines()) == sorted(keys)
 
 
+def test_libmemcached_tools_log_in(guarded, libmemcached, tmp_path):
+    file = tmp_path / "copied"
+    file.write_bytes(b"from a file")
+    ann = ["--binary", "--username=ann", "--password=sesame"]
+    libmemcached(guarded, "memccp", *ann, file)
+    assert libmemcached(guarded, "memccat", *ann, "copied") == "from a file\n"
+    libmemcached(guarded, "memccat", "--binary", "--username=ann", "--password=wrong", "copied", status=1)
+    libmemcached(guarded, "memccat", "--binary", "copied", status=1)
+    assert "curr_items: 1" in libmemcached(guarded, "memcstat", *ann)
+    libmemcached(guarded, "memcrm", *ann, "copied")
+    libmemcached(guarded, "memccat", *ann, "copied", status=1)
+
+
 def memccapable(program, server, protocol):
     """What it says of the server."""
     tool = program("memccapable", "libmemcached-tools")

@@ -1,5 +1,6 @@
 //! All that some test needs and some machine has not.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -78,6 +79,16 @@ pub(crate) static LIBMEMCACHED: Need = Need {
     what: "libmemcached's tools",
     brings: "apt-get install libmemcached-tools",
     is_there: || have(&["memccapable", "memcstat"]),
+};
+
+/// What libmemcached logs in with.
+pub(crate) static SASL_MODULES: Need = Need {
+    what: "SASL's mechanisms",
+    brings: "apt-get install libsasl2-modules",
+    is_there: || {
+        let mut libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        libraries.any(|entry| entry.path().join("sasl2/libplain.so").is_file())
+    },
 };
 
 pub(crate) static TWEMPROXY: Need =

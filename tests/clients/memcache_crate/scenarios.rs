@@ -19,6 +19,7 @@ const SCENARIOS: &[(&str, fn(&Client, &str) -> Outcome)] = &[
     ("after_its_second_an_item_is_missing", after_its_second_an_item_is_missing),
     ("what_operators_ask", what_operators_ask),
     ("both_protocols", both_protocols),
+    ("logging_in", logging_in),
 ];
 
 fn main() -> Outcome {
@@ -31,7 +32,9 @@ fn main() -> Outcome {
 }
 
 fn connect(address: &str, parameters: &str) -> Result<Client, MemcacheError> {
-    Client::connect(format!("memcache://{address}?timeout=10&connect_timeout=2{parameters}"))
+    // It tries again and again until this is over, what the server says of the password notwithstanding.
+    let pool = Client::builder().with_connection_timeout(Duration::from_secs(2));
+    pool.add_server(format!("memcache://{address}?timeout=10{parameters}"))?.build()
 }
 
 #[track_caller]
@@ -164,5 +167,14 @@ fn both_protocols(client: &Client, address: &str) -> Outcome {
     assert_eq!(client.get("key")?, Some("text".to_owned()));
     client.set("key", "packet", 60)?;
     assert_eq!(in_text.get("key")?, Some("packet".to_owned()));
+    Ok(())
+}
+
+fn logging_in(stranger: &Client, address: &str) -> Outcome {
+    check_refused(stranger.set("key", "of a stranger", 60), CommandError::AuthenticationRequired);
+    let ann = connect(&format!("ann:sesame@{address}"), "")?;
+    ann.set("key", "x", 60)?;
+    assert_eq!(ann.get("key")?, Some("x".to_owned()));
+    assert!(connect(&format!("ann:wrong@{address}"), "").is_err());
     Ok(())
 }
