@@ -51,6 +51,7 @@ pub use evicted_keys::{EVICTIONS_MAX, Eviction};
 pub use flushes::TooManyFlushes;
 pub use hint::Hashed;
 pub use item::{Access, Cas, Change, Content, Draft, Item, Lookup, Marks, NoMemory};
+pub use large::{Offer, Upload};
 pub use memory::{HeldAddresses, share_heap, trim_heap};
 pub use pending_flushes::{FLUSHES_MAX, FLUSHES_OWN_MAX};
 pub use queue_stats::{QueueStats, QueuesStats};

@@ -10,7 +10,7 @@ use crate::store::budget::Budget;
 use crate::store::evicted_keys::Eviction;
 use crate::store::hint::{Hashed, View};
 use crate::store::item::{Access, Change, Lookup, NoMemory};
-use crate::store::large::Pool;
+use crate::store::large::{Pool, Upload};
 use crate::store::memory::{
     HUGE_PAGE_BYTES, HeldAddresses, HugePages, Region, Stripes, WORDS_STRIPE_BYTES, Words,
 };
@@ -18,7 +18,7 @@ use crate::store::policy::Ghost;
 use crate::store::queue_stats::QueuesStats;
 use crate::store::segment::Queue;
 use crate::store::shard::{self, Common, Shard};
-use crate::store::sizing::{NoAddresses, Sizes, StoreConfig};
+use crate::store::sizing::{NoAddresses, Sizes, StoreConfig, record_bytes_max};
 use crate::store::stats::StoreStats;
 
 /// A sharded, bounded, expiring map from keys to items.
@@ -193,6 +193,13 @@ impl Store {
             self.settle_debt(now, overdrawn / self.common.segment_bytes as u64 + 2);
         }
         outcome
+    }
+
+    /// Lends a block for a request of `bytes` bytes, of which at first `capacity` may be filled; its large value can then
+    /// be stored without being copied. `None` where no value would be large, and when there are no addresses for it.
+    pub fn lend(&self, bytes: usize, capacity: usize) -> Option<Upload> {
+        let is_large = bytes > record_bytes_max(self.common.segment_bytes);
+        is_large.then(|| self.common.pool.lend(bytes, capacity))?
     }
 
     /// Drops all items stored so far. Their memory goes back to the system with the next sweeps.

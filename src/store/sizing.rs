@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::store::header::UNIT_BYTES;
+use crate::store::header::{INLINE_BYTES_MAX, UNIT_BYTES};
 use crate::store::memory::{PAGE_BYTES, WORDS_STRIPE_BYTES};
 use crate::store::policy::Ghost;
 
@@ -22,6 +22,9 @@ const SHARDS_MAX: u64 = 4096;
 const SEGMENTS_PER_SHARD: u64 = 128;
 /// A segment is never longer than this, in bytes, so that scanning one does not take long.
 const SEGMENT_BYTES_MAX: u64 = 256 << 10;
+
+/// A record longer than a segment divided by this number has its value in pages of its own.
+const LARGE_PARTS: usize = 8;
 
 /// The least and the most address space for items, in bytes; in between it is [`RESERVE_FACTOR`] times the limit.
 const RESERVE_BYTES: std::ops::RangeInclusive<u64> = 256 << 30..=2 << 40;
@@ -112,6 +115,11 @@ impl Sizes {
             pool_class_bytes: usize::try_from(reserve_bytes).ok()?.checked_mul(2)?,
         })
     }
+}
+
+/// A longer record has its value in pages of its own, in bytes.
+pub(super) fn record_bytes_max(segment_bytes: usize) -> usize {
+    (segment_bytes / LARGE_PARTS).min(INLINE_BYTES_MAX)
 }
 
 fn shard_count(config: &StoreConfig) -> u64 {

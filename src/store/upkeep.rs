@@ -51,7 +51,7 @@ impl Store {
     /// than the limit, and makes huge pages of memory in use: one bounded slice of each.
     pub fn tidy(&self, now: Tick) {
         self.sweep_flushed();
-        self.common.pool.discard_spares();
+        self.common.pool.discard_idle_spares();
         let mut heads = [usize::MAX; 2];
         for number in 0..self.shard_count() {
             let mut shard = self.lock(number);
@@ -89,8 +89,12 @@ impl Store {
             return;
         }
         for _ in 0..segments_max {
-            if self.common.budget.debt() == 0 {
+            let debt = self.common.budget.debt();
+            if debt == 0 {
                 break;
+            }
+            if self.common.pool.discard_spares(debt) {
+                continue;
             }
             let mut shard = self.lock(self.common.budget.largest_holder());
             let gave_up = shard.give_up_segment(now);

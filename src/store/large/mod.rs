@@ -10,18 +10,21 @@
 //! is copied once each time that its length doubles, and its readers keep the length that they saw.
 //!
 //! Pages are expensive: to get 1 MB of them from the system takes 0.4 ms and to give them back 0.06 ms, while copying 1
-//! MB takes 0.04 ms. So a few free blocks keep their pages, as spares for the next values. Spares stay charged; they
-//! are discarded as soon as memory is needed, and with the next sweep.
+//! MB takes 0.04 ms. So free blocks keep their pages for a moment, as spares for the next values. Spares stay
+//! charged; they are discarded as soon as memory is needed, and by the sweep that finds that nobody has needed them since
+//! the last one.
 //!
-//! `pool` has the blocks and `table` numbers the values of one shard.
+//! `pool` has the blocks, `upload` lends them to those who read requests, and `table` numbers the values of one shard.
 
 mod pinned;
 mod pool;
 mod table;
+mod upload;
 
 pub(super) use pinned::Departing;
 pub(super) use pool::{Large, Pool, Spare, charged_bytes};
 pub(super) use table::Table;
+pub use upload::{Offer, Upload};
 
 #[cfg(test)]
 mod tests;

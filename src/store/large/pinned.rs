@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::store::budget::Budget;
-use crate::store::large::pool::{Large, Pool, charged_bytes};
+use crate::store::large::pool::{Large, Pool};
 
 /// Above one part in so many of the memory limit, slow clients are closed.
 const PINNED_PARTS: u64 = 4;
@@ -41,7 +41,7 @@ impl Pool {
 
     /// Notes that no item has `large` any more.
     pub(in crate::store) fn disown(&self, large: Large) -> Departing {
-        let bytes = charged_bytes(large.bytes().len());
+        let bytes = large.charged_bytes();
         self.budget.begin_departure(bytes);
         self.owned.fetch_sub(bytes, Ordering::Relaxed);
         Departing { large: Some(large), budget: Arc::clone(&self.budget) }
@@ -76,7 +76,7 @@ pub(in crate::store) struct Departing {
 impl Drop for Departing {
     fn drop(&mut self) {
         let Some(large) = self.large.take() else { return };
-        let bytes = charged_bytes(large.bytes().len());
+        let bytes = large.charged_bytes();
         drop(large);
         self.budget.end_departure(bytes);
     }

@@ -23,7 +23,7 @@ fn a_value_is_charged_until_the_last_reader_lets_go() {
         drop(reader);
         assert_eq!(budget.used(), pool.spare_bytes());
     }
-    assert!(pool.spare_bytes() > 0 && pool.discard_spares());
+    assert!(pool.spare_bytes() > 0 && pool.discard_spares(u64::MAX));
     assert_eq!(budget.used(), 0);
 }
 
@@ -49,13 +49,34 @@ fn a_spare_block_keeps_the_pages_that_the_next_value_needs() {
         assert_eq!((&value.bytes()[..], budget.used()), (&vec![7; len][..], charged_bytes(len)));
         drop(value);
     }
-    // One part in 16 of a megabyte is one such block.
-    let [one, other] = [(); 2].map(|()| store(60_000, pool.spare(60_000, End::Back)));
-    drop((one, other));
-    assert_eq!((pool.spare_bytes(), budget.used()), (61_440, 61_440));
+    // One part in 2 of a megabyte is eight such blocks.
+    let values = [(); 9].map(|()| store(60_000, pool.spare(60_000, End::Back)));
+    drop(values);
+    assert_eq!((pool.spare_bytes(), budget.used()), (8 * 61_440, 8 * 61_440));
+    assert!(pool.discard_spares(61_441), "that takes two of them");
+    assert_eq!((pool.spare_bytes(), budget.used()), (6 * 61_440, 6 * 61_440));
     budget.set_limit(60_000);
+    assert!(pool.discard_spares(u64::MAX) && !pool.discard_spares(u64::MAX));
     drop(store(60_000, pool.spare(60_000, End::Back)));
     assert_eq!((pool.spare_bytes(), budget.used()), (0, 0), "where memory is short there are none");
+}
+
+#[test]
+fn spares_that_nobody_needs_between_two_sweeps_are_discarded() {
+    let budget = Arc::new(Budget::new(1 << 20, 1));
+    let pool = Pool::new(Arc::clone(&budget), 16 << 20).unwrap();
+    let store = |spare: Option<Spare>| {
+        budget.charge(charged_bytes(8192) - spare.as_ref().map_or(0, Spare::bytes));
+        pool.value([&[7; 8192], &[]], End::Back, spare).unwrap()
+    };
+    drop([(); 3].map(|()| store(None)));
+    pool.discard_idle_spares();
+    assert_eq!(pool.spare_bytes(), 3 * 8192, "they are new");
+    drop([(); 2].map(|()| store(pool.spare(8192, End::Back))));
+    pool.discard_idle_spares();
+    assert_eq!(pool.spare_bytes(), 2 * 8192, "two were enough");
+    pool.discard_idle_spares();
+    assert_eq!((pool.spare_bytes(), budget.used()), (0, 0));
 }
 
 #[test]

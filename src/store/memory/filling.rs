@@ -17,8 +17,8 @@ pub(in crate::store) enum End {
 /// A region that is filled from one end while others read what it holds. Bytes once written never change, so a value
 /// can grow while readers share it.
 ///
-/// Invariants: only [`Filling::write`] writes, one caller at a time, and only outside of the filled part; all slices
-/// lie inside of the filled part.
+/// Invariants: while it is shared, only [`Filling::write`] writes, one caller at a time, and only outside of the filled
+/// part; all slices that are shared lie inside of the filled part.
 #[derive(Debug)]
 pub(in crate::store) struct Filling {
     region: Region,
@@ -91,6 +91,30 @@ impl Filling {
         self.is_being_written.store(false, Ordering::Release);
     }
 
+    /// The part that is not filled, for its only owner to write to; [`Filling::advance`] fills it from the front.
+    ///
+    /// # Panics
+    /// When it is not filled from the front.
+    pub(in crate::store) fn free_mut(&mut self) -> &mut [u8] {
+        assert_eq!(self.from, End::Front, "what comes next lies behind what there is");
+        let filled = *self.filled.get_mut();
+        &mut self.region.bytes_mut()[filled..]
+    }
+
+    /// Fills the next `bytes` with what was written to [`Filling::free_mut`].
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub(in crate::store) fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.free_bytes(), "what was written fits");
+        *self.filled.get_mut() += bytes;
+    }
+
+    /// The region.
+    pub(in crate::store) fn region(&self) -> &Region {
+        &self.region
+    }
+
     /// The region, with the filled part as it is.
     pub(in crate::store) fn into_region(self) -> Region {
         self.region
@@ -153,6 +177,21 @@ mod tests {
             filling.write([&[1; PAGE_BYTES], &[1]]);
             assert!(filling.into_empty().bytes().iter().all(|&byte| byte == 0));
         }
+    }
+
+    #[test]
+    fn its_only_owner_writes_to_the_free_part() {
+        let mut filling = filling(End::Front);
+        filling.free_mut()[..3].copy_from_slice(b"abc");
+        filling.advance(2);
+        assert_eq!(filling.bytes(filling.filled()), b"ab");
+        assert_eq!(&filling.free_mut()[..2], b"c\0");
+    }
+
+    #[test]
+    #[should_panic(expected = "what was written fits")]
+    fn no_more_is_filled_than_there_is() {
+        filling(End::Front).advance(3 * PAGE_BYTES + 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The large values of a shard's items: which item has which, and what they are charged.
 
 use crate::store::header::{Header, bits};
-use crate::store::large::{self, Departing, Large};
+use crate::store::large::{Departing, Large};
 use crate::store::segment::SegmentId;
 use crate::store::shard::{LiveItem, Shard};
 
@@ -13,7 +13,7 @@ impl Shard {
     }
 
     pub(super) fn disown_large(&self, value: Large) -> Departing {
-        let charged = large::charged_bytes(value.bytes().len());
+        let charged = value.charged_bytes();
         let departing = self.common.pool.disown(value);
         self.common.budget.let_go(self.number, charged);
         departing
@@ -49,7 +49,7 @@ impl Shard {
 
     #[cold]
     fn charged_large_bytes(&self, at: usize, header: Header) -> u64 {
-        large::charged_bytes(self.large_values.value(self.read_large_number(at, header)).len())
+        self.large_values.large(self.read_large_number(at, header)).charged_bytes()
     }
 
     /// The length of `found`'s value, in bytes.

@@ -26,7 +26,7 @@ use foldhash::quality::RandomState;
 use crate::clock::Tick;
 use crate::store::budget::Budget;
 use crate::store::evicted_keys::Evictions;
-use crate::store::header::{self, Header, INLINE_BYTES_MAX, UNIT_BYTES, bits};
+use crate::store::header::{self, Header, UNIT_BYTES, bits};
 use crate::store::hint::{Hashed, View};
 use crate::store::index::{Index, SlotId};
 use crate::store::item::{Access, Change, Item, Lookup, Marks, NoMemory};
@@ -35,11 +35,9 @@ use crate::store::memory::{PAGE_BYTES, Stripes};
 use crate::store::pending_flushes::PendingFlushes;
 use crate::store::policy::{Balance, Ghost, raised};
 use crate::store::segment::{Arena, SegmentId};
+use crate::store::sizing::record_bytes_max;
 use crate::store::slot::FREQUENCY_MAX;
 use crate::store::stats::StoreStats;
-
-/// A record longer than a segment divided by this number has its value in pages of its own.
-const LARGE_PARTS: usize = 8;
 
 /// The parts that all shards of a store share.
 #[derive(Clone, Debug)]
@@ -132,7 +130,7 @@ impl Shard {
             arena: Arena::new(arena),
             item_bytes: 0,
             dice: 1,
-            record_bytes_max: (common.segment_bytes / LARGE_PARTS).min(INLINE_BYTES_MAX),
+            record_bytes_max: record_bytes_max(common.segment_bytes),
             number,
             queues: Default::default(),
             changing: None,

@@ -7,7 +7,6 @@ use crate::clock::Tick;
 use crate::store::header::{Layout, bits};
 use crate::store::hint::Hashed;
 use crate::store::item::{Access, Cas, Content, Draft, Marks, NoMemory};
-use crate::store::large;
 use crate::store::memory::PAGE_BYTES;
 use crate::store::segment::{Queue, SegmentId};
 use crate::store::shard::{LiveItem, Shard, position};
@@ -84,7 +83,8 @@ impl Shard {
             self.put_large(found, record, now)
         } else {
             if layout.is_large {
-                record = record.naming(content, large::charged_bytes(old_len));
+                let charged = found.map_or(0, |found| self.large_bytes(found.at, found.header));
+                record = record.naming(content, charged);
             }
             self.put_record(found, record, now)
         };

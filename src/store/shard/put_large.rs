@@ -15,7 +15,6 @@ impl Shard {
         record: Record<'_>,
         now: Tick,
     ) -> Result<(), NoMemory> {
-        let charged = large::charged_bytes(record.len);
         if self.common.pool.refuses_values() {
             return Err(NoMemory);
         }
@@ -29,13 +28,16 @@ impl Shard {
         {
             return self.grow_large(number, (more, end), record, now);
         }
-        let grows_at = more.map_or(End::Back, |(_, end)| end);
-        let spare = self.charge_block(record.len, grows_at, now)?;
-        let found = found.and_then(|_| self.find_changing(record.hashed.hash));
-        let Some(value) = self.new_value(found, record.content, grows_at, spare) else {
-            self.common.budget.refund(charged);
-            return Err(NoMemory);
+        let value = match record.content {
+            Content::Whole(value) | Content::Changed(value) => self.uploaded(value, now)?,
+            _ => None,
         };
+        let value = match value {
+            Some(value) => value,
+            None => self.new_value(found, &record, more.map_or(End::Back, |(_, end)| end), now)?,
+        };
+        let charged = value.charged_bytes();
+        let found = found.and_then(|_| self.find_changing(record.hashed.hash));
         let number = self.large_values.insert(value);
         self.common.budget.hold(self.number, charged);
         self.common.pool.own(charged);
@@ -47,6 +49,13 @@ impl Shard {
             self.departing.push(value);
         }
         put
+    }
+
+    /// Charges the block of an upload in which `value` lies, and makes it the value's; `None` if it lies in none.
+    fn uploaded(&mut self, value: &[u8], now: Tick) -> Result<Option<Large>, NoMemory> {
+        let Some(offered) = self.common.pool.offered(value) else { return Ok(None) };
+        self.charge(offered.charged_bytes(), now)?;
+        Ok(Some(self.common.pool.adopt(offered)))
     }
 
     /// Charges a block for a value of `len` bytes. Returns the spare block to use, if there is one: its pages are
@@ -64,15 +73,17 @@ impl Shard {
         Ok(spare)
     }
 
-    /// A value of `content` in a block of its own, made from the value of `found`; `None` when the address space is
-    /// used up.
+    /// The value of `record` in a block of its own, which is charged, made from the value of `found`.
     fn new_value(
-        &self,
+        &mut self,
         found: Option<LiveItem>,
-        content: Content<'_>,
+        record: &Record<'_>,
         grows_at: End,
-        spare: Option<Spare>,
-    ) -> Option<Large> {
+        now: Tick,
+    ) -> Result<Large, NoMemory> {
+        let spare = self.charge_block(record.len, grows_at, now)?;
+        // It may have been moved.
+        let found = found.and_then(|_| self.find_changing(record.hashed.hash));
         let old: &[u8] = match (found.and_then(|found| self.large_number(found)), found) {
             (Some(number), _) => self.large_values.value(number),
             (None, Some(LiveItem { at, header, .. })) => {
@@ -80,13 +91,16 @@ impl Shard {
             }
             (None, None) => &[],
         };
-        let parts = match content {
+        let parts = match record.content {
             Content::Same => [old, &[]],
             Content::Whole(value) | Content::Changed(value) => [value, &[]],
             Content::Append(more) => [old, more],
             Content::Prepend(more) => [more, old],
         };
-        self.common.pool.value(parts, grows_at, spare)
+        self.common.pool.value(parts, grows_at, spare).ok_or_else(|| {
+            self.common.budget.refund(large::charged_bytes(record.len)); // the address space is used up
+            NoMemory
+        })
     }
 
     /// Appends to large value `number`, or prepends, in the block where it lies, and writes `record`, which names it.

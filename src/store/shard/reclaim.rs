@@ -53,7 +53,7 @@ impl Shard {
             if self.common.budget.try_charge(bytes) {
                 return Ok(());
             }
-            if self.discard_segment() || self.common.pool.discard_spares() {
+            if self.discard_segment() || self.common.pool.discard_spares(bytes) {
                 continue;
             }
             if self.common.pool.pinned_bytes() + bytes > self.common.budget.limit() {
@@ -90,7 +90,7 @@ impl Shard {
             if self.common.budget.try_charge(segment_bytes) {
                 return self.open_fresh(queue, now).ok_or(NoMemory);
             }
-            if self.common.pool.discard_spares() {
+            if self.common.pool.discard_spares(segment_bytes) {
                 continue;
             }
             if !self.others_should_evict(segment_bytes) && self.reclaim(&mut effort, now) {
