@@ -38,11 +38,13 @@
 //!
 //! 1. As a get, up to its decoding: [`protocol::Put`] borrows its value from the buffer.
 //! 2. A value that has not arrived in full is a `Step::Announced`: too large, it is refused at once and swallowed as it
-//!    comes; else the connection reads on, up to 16 KB in the scratch buffer and more in a buffer of its own.
+//!    comes; else the connection reads on, up to 16 KB in the scratch buffer and more in a buffer of its own, or in a block
+//!    that the store lends it ([`store::Upload`]).
 //! 3. [`store::Store::update`] locks one shard, and shows the item there is to a pure decision (`decide_put`).
 //! 4. The decision is a [`store::Change`]: keep, remove, or put a [`store::Draft`].
 //! 5. The shard writes the record where the old one is, if it fits, or appends it to a segment (`store::put`).
-//! 6. A value above an eighth of a segment gets a block of its own pages (`store::large`).
+//! 6. A value above an eighth of a segment gets a block of its own pages (`store::large`): the one that it arrived in, or
+//!    it is copied.
 //! 7. Memory comes from a free segment, or is reclaimed: from what is dead first, then by eviction.
 //! 8. What the item leaves behind dies outside the lock, if it is large.
 //! 9. A store that found no memory because slow clients hold it ends its turn before itself, and is retried for a second.

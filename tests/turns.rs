@@ -105,3 +105,24 @@ fn a_command_that_takes_long_ends_its_turn_and_one_that_does_not_goes_on() {
         assert_eq!(turn.consumed == input.len(), !is_long, "{command}");
     }
 }
+
+#[test]
+fn a_value_that_is_awaited_and_will_be_stored_as_it_is_may_be_read_into_the_store() {
+    let mut server = Server::new(20);
+    server.turn(&set(32));
+    for (line, is_whole) in [
+        ("set key 0 0 100000\r\n", true),
+        ("append key 0 0 100000\r\n", false),
+        ("ms key 100000\r\n", true),
+        ("ms key 100000 MP\r\n", false),
+        ("cas key 0 0 100000 1\r\n", true),
+    ] {
+        let (turn, _) = server.turn(line);
+        let bytes_min = line.len() + 100_002;
+        assert_eq!(turn, Turn { consumed: 0, then: Then::Read { bytes_min }, is_long: false });
+        assert_eq!(server.session.awaits_whole_value(), is_whole, "{line}");
+        let upload = server.engine.lend(bytes_min, 1 << 16).expect("there are addresses");
+        assert_eq!((upload.bytes().len(), upload.capacity()), (0, 1 << 16));
+    }
+    assert!(server.engine.lend(1000, 1000).is_none(), "what is short is copied");
+}

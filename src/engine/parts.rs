@@ -18,7 +18,7 @@ use super::watching::prefixes::Prefixes;
 use super::watching::watch::Watch;
 use crate::clock::Epoch;
 use crate::settings::{Compat, Settings};
-use crate::store::{NoAddresses, Store, StoreConfig};
+use crate::store::{NoAddresses, Store, StoreConfig, Upload};
 
 /// The server without sockets.
 ///
@@ -139,6 +139,12 @@ impl Engine {
     /// [`Store::pinned_excess_bytes`].
     pub fn pinned_excess_bytes(&self) -> u64 {
         self.store.pinned_excess_bytes()
+    }
+
+    /// Lends a block for a request whose [whole value](crate::engine::Session::awaits_whole_value) is awaited; see
+    /// [`Store::lend`].
+    pub fn lend(&self, bytes: usize, capacity: usize) -> Option<Upload> {
+        self.store.lend(bytes, capacity)
     }
 
     /// Stops the store from making huge pages.

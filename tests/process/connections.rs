@@ -182,3 +182,42 @@ fn a_socket_that_another_server_has_replaced_stays() {
     stop(&mut second);
     assert!(!path.exists(), "the second has left its own");
 }
+
+#[test]
+fn long_values_that_are_stored_where_they_arrived_are_as_others() {
+    let server = Server::start(&["-m", "64"]);
+    let value = |seed: usize, bytes: usize| -> String {
+        (0..bytes).map(|at| char::from(b'a' + ((at * 7 + at / 1000 + seed) % 26) as u8)).collect()
+    };
+    let mut reader = server.connect();
+    let mut check = |key: &str, expected: &str| {
+        assert_eq!(reader.ask(&format!("get {key}\r\n")), format!("VALUE {key} 0 {}", expected.len()));
+        assert!(reader.line() == expected, "{key} is not what was stored");
+        assert_eq!(reader.line(), "END");
+    };
+    // In turn, so that each gets the block of another's last value, and longer and shorter ones.
+    let mut clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for round in 0..10 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            let long = value(round + number, [1_000_000, 20_000, 300_000, 65_536][(round + number) % 4]);
+            client.send(&format!(
+                "set long{number} 0 0 {0}\r\n{long}\r\nset short{number} 0 0 2\r\n{round:02}\r\n\
+                 add long{number} 0 0 {0}\r\n{long}\r\nappend long{number} 0 0 20000\r\n{1}\r\n",
+                long.len(),
+                value(round, 20_000),
+            ));
+            for expected in ["STORED", "STORED", "NOT_STORED", "STORED"] {
+                assert_eq!(client.line(), expected);
+            }
+            check(&format!("long{number}"), &(long + &value(round, 20_000)));
+            check(&format!("short{number}"), &format!("{round:02}"));
+        }
+    }
+    // One whose end of line is not where it should be: what follows is read as a request.
+    let long = value(0, 100_000);
+    let client = &mut clients[0];
+    client.send(&format!("set bad 0 0 99990\r\n{long}\r\nset good 0 0 100000\r\n{long}\r\n"));
+    assert_eq!(client.line(), "CLIENT_ERROR bad data chunk");
+    while client.line() != "STORED" {}
+    check("good", &long);
+}

@@ -247,7 +247,7 @@ impl Engine {
             session.decoder().swallow(bytes);
             return Then::Again;
         }
-        Then::Read { bytes_min: bytes }
+        session.wait_for_value(put.mode, bytes)
     }
 
     // Always, for the cold caller's sake not to be the hot one's loss: a call here costs 2 of a get's 61 ns.

@@ -6,6 +6,7 @@
 //! - an idle connection holds no buffers: input and replies live in the worker's scratch space, and the connection
 //!   keeps only the rest at the end of a turn (a cut-off request, a reply that the socket did not take).
 
+mod held;
 mod send;
 mod state;
 mod wait;
@@ -14,13 +15,13 @@ mod work_wait;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tracing::{debug, trace};
 
 use super::blocking::TaskHandle;
@@ -164,7 +165,7 @@ impl Connection {
                 Step::End(stop) => return Poll::Ready(Ok(stop)),
             };
             let next = match turn.then {
-                Then::Read { bytes_min } => Wants::read(bytes_min),
+                Then::Read { bytes_min } => self.state.wants_to_read(bytes_min),
                 Then::Again => Wants::Turn,
                 Then::Wait => self.start_blocking(),
                 Then::Retry => Wants::WaitForMemory { since: self.client.last_turn() },
@@ -259,11 +260,15 @@ impl Connection {
         bytes_min: usize,
     ) -> Poll<io::Result<Step>> {
         let account = self.shared.account(&self.client);
-        let Some(mut buffer) = self.state.long_buffer(bytes_min, &account) else {
+        let lend = |bytes, capacity| {
+            let is_worth_it = self.session.awaits_whole_value();
+            is_worth_it.then(|| self.shared.engine.lend(bytes, capacity))?
+        };
+        let Some(buffer) = self.state.long_buffer(bytes_min, &account, lend) else {
             return Poll::Ready(Ok(Step::Continue));
         };
-        let read_bytes_max = buffer.limit();
-        let read = ready!(pin!(self.stream.read_buf(&mut buffer)).poll(cx))?;
+        let read_bytes_max = buffer.len();
+        let read = ready!(buffer.poll_read(&mut self.stream, cx))?;
         let now = self.shared.clock.now();
         self.client.touch(now);
         self.state.received_long(read, now, &account);
@@ -326,7 +331,9 @@ impl Connection {
         let now = self.shared.clock.now();
         self.client.touch(now);
         let held = self.state.held();
+        let offer = self.state.offer();
         let turn = self.shared.engine.turn(&mut self.session, held, &mut scratch.owed, now);
+        drop(offer);
         if self.shared.engine.verbosity() >= 2 {
             let is_secret = self.session.take_secrecy();
             self.log(if is_secret { SECRET } else { &held[..turn.consumed] }, &scratch.owed);

@@ -6,19 +6,20 @@
 //! - replies are sent before anything else is done, so the server reads nothing from a client that does not read its
 //!   replies;
 //! - the buffer for a long request grows with what arrives, not with what was announced; its size is noted in the
-//!   client's [`Account`], which bounds the buffers of all clients together;
+//!   client's [`Account`], which bounds the buffers of all clients together, whether it is a block of the store's or not;
 //! - an idle connection holds no buffer;
 //! - a client whose request or reply finds no memory is told so and closed.
 
-use bytes::buf::Limit;
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::Buf;
 
 use crate::clock::Tick;
 use crate::engine::stats::connections::State;
 use crate::engine::turn::then::Reason;
 use crate::net::client_memory::Account;
+use crate::net::connection::held::{Held, LongBuffer};
 use crate::net::shared::StopKind;
 use crate::protocol::{Owed, reply};
+use crate::store::{Offer, Upload};
 
 /// How much one read may bring, in bytes: about as many small requests as take a tenth of a millisecond.
 pub(super) const READ_BYTES_MAX: usize = 32 << 10;
@@ -31,12 +32,16 @@ pub(super) const SHORT_BYTES_MAX: usize = 16 << 10;
 /// millisecond.
 const LONG_READ_BYTES_MAX: usize = 512 << 10;
 
+/// The buffer of a long request grows by at least so much, in bytes, or to the length of the request: one of up to 1 MB
+/// needs only one.
+const GROWTH_BYTES_MIN: usize = 1 << 20;
+
 /// The next thing that a connection wants its driver to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wants {
     /// Send the replies that are owed.
     Send,
-    /// Read into the scratch space, and run a turn once there are `bytes_min` bytes with those held, at most
+    /// Read into the scratch space, and run a turn once there are `bytes_min` bytes with those held; these are at most
     /// [`SHORT_BYTES_MAX`].
     Read { bytes_min: usize },
     /// Read into the buffer, and run a turn once it holds `bytes_min` bytes, more than [`SHORT_BYTES_MAX`].
@@ -56,10 +61,12 @@ pub(super) enum Wants {
 }
 
 impl Wants {
-    /// Read until `bytes_min` bytes are held.
+    /// Read until `bytes_min` bytes are held instead of `held`. A request gets a buffer once it has become long, not when
+    /// it is announced.
     #[inline]
-    pub(super) fn read(bytes_min: usize) -> Wants {
-        if bytes_min <= SHORT_BYTES_MAX { Wants::Read { bytes_min } } else { Wants::ReadLong { bytes_min } }
+    pub(super) fn read(bytes_min: usize, held: usize) -> Wants {
+        let is_short = bytes_min <= SHORT_BYTES_MAX || held <= SHORT_BYTES_MAX;
+        if is_short { Wants::Read { bytes_min } } else { Wants::ReadLong { bytes_min } }
     }
 }
 
@@ -67,7 +74,7 @@ impl Wants {
 #[derive(Debug)]
 pub(super) struct ConnectionState {
     /// Input that no turn has consumed.
-    held: BytesMut,
+    held: Held,
     /// The capacity of `held` that the account knows of, in bytes.
     held_noted: usize,
     /// Replies that the socket has not taken.
@@ -81,7 +88,7 @@ pub(super) struct ConnectionState {
 impl ConnectionState {
     pub(super) fn new() -> ConnectionState {
         ConnectionState {
-            held: BytesMut::new(),
+            held: Held::default(),
             held_noted: 0,
             owed: Owed::default(),
             next: Wants::Read { bytes_min: 1 },
@@ -103,6 +110,12 @@ impl ConnectionState {
         is_new
     }
 
+    /// What a connection wants whose next turn needs `bytes_min` bytes.
+    #[inline]
+    pub(super) fn wants_to_read(&self, bytes_min: usize) -> Wants {
+        Wants::read(bytes_min, if bytes_min <= SHORT_BYTES_MAX { 0 } else { self.held.len() })
+    }
+
     /// The state that `stats conns` shows. A connection that reads a line wants one more byte, one that reads a value
     /// all that is missing.
     pub(super) fn shown(&self) -> State {
@@ -119,7 +132,12 @@ impl ConnectionState {
     /// Input that no turn has consumed.
     #[inline]
     pub(super) fn held(&self) -> &[u8] {
-        &self.held
+        self.held.bytes()
+    }
+
+    /// While this lives, the large value that has arrived can be stored where it lies.
+    pub(super) fn offer(&self) -> Option<Offer<'_>> {
+        self.held.offer()
     }
 
     /// Replies that the socket has not taken. The driver advances them as it sends, and reports that as [`Self::sent`].
@@ -142,9 +160,9 @@ impl ConnectionState {
     /// the length of both.
     #[inline]
     pub(super) fn received_short(&self, input: &mut [u8], read: usize) -> usize {
-        let held = self.held.len();
-        input[..held].copy_from_slice(&self.held);
-        held + read
+        let held = self.held.bytes();
+        input[..held.len()].copy_from_slice(held);
+        held.len() + read
     }
 
     /// Holds `left`, the input in the scratch space behind the `consumed` bytes that a turn at `now` has used up; if it
@@ -169,56 +187,55 @@ impl ConnectionState {
             self.end(Reason::Error);
             return false;
         }
-        self.held.clear();
-        self.held.extend_from_slice(left);
+        self.held.set(left);
         self.note_held(account);
         true
     }
 
-    /// The buffer for the next read of a long request of at least `bytes_min` bytes, limited to as many as the read may
-    /// bring. `None` when there is no memory for it; then the connection owes the client that reply and wants to be
-    /// closed.
+    /// The buffer for the next read of a long request of at least `bytes_min` bytes; if it needs a longer one, `lend` may
+    /// give a block for so many bytes, of which the second number may be filled. `None` when there is no memory for it;
+    /// then the connection owes the client that reply and wants to be closed.
     pub(super) fn long_buffer(
         &mut self,
         bytes_min: usize,
         account: &impl Account,
-    ) -> Option<Limit<&mut BytesMut>> {
+        lend: impl FnOnce(usize, usize) -> Option<Upload>,
+    ) -> Option<LongBuffer<'_>> {
         let more = (bytes_min - self.held.len()).min(LONG_READ_BYTES_MAX);
         // It grows only once it is nearly full, or each small read of a client that drips would copy it.
-        let is_nearly_full = self.free_bytes() <= self.held.len() / 4;
-        if self.free_bytes() < more && is_nearly_full && !self.grow_held(bytes_min, account) {
+        let is_nearly_full = self.held.free_bytes() <= self.held.len() / 4;
+        if self.held.free_bytes() < more && is_nearly_full && !self.grow_held(bytes_min, account, lend) {
             self.owed.say(reply::OUT_OF_MEMORY_READING);
             self.end(Reason::Error);
             self.next = Wants::Close;
             return None;
         }
-        let more = more.min(self.free_bytes());
-        Some((&mut self.held).limit(more))
-    }
-
-    /// How many bytes the buffer takes without growing.
-    fn free_bytes(&self) -> usize {
-        self.held.capacity() - self.held.len()
+        let more = more.min(self.held.free_bytes());
+        Some(self.held.long_buffer(more))
     }
 
     /// Makes the buffer of a long request of `bytes_min` bytes longer: long enough for the next read, and at least
     /// twice as long, so that a request is copied hardly more often than its length doubles. `false` when there is no
     /// memory for that.
-    fn grow_held(&mut self, bytes_min: usize, account: &impl Account) -> bool {
+    fn grow_held(
+        &mut self,
+        bytes_min: usize,
+        account: &impl Account,
+        lend: impl FnOnce(usize, usize) -> Option<Upload>,
+    ) -> bool {
         let len = self.held.len();
-        let capacity = bytes_min.min(len + len.max(LONG_READ_BYTES_MAX));
+        let capacity = bytes_min.min(len + len.max(GROWTH_BYTES_MIN));
         if !account.may_buffer_input(len, capacity.saturating_sub(self.held_noted)) {
             return false;
         }
-        let mut longer = BytesMut::with_capacity(capacity);
-        longer.extend_from_slice(&self.held);
-        self.held = longer;
+        self.held.grow(capacity, bytes_min, lend);
         self.note_held(account);
         true
     }
 
     /// Notes that a read at `now` brought `bytes` of a long request.
     pub(super) fn received_long(&mut self, bytes: usize, now: Tick, account: &impl Account) {
+        self.held.arrived(bytes);
         account.progress().advance_piece(bytes, now);
     }
 
@@ -227,12 +244,9 @@ impl ConnectionState {
         if bytes > 0 {
             account.progress().begin_piece(now);
         }
-        if bytes == self.held.len() {
-            // All of the buffer is free again for a long request that may come right behind this one.
-            self.held.clear();
-        } else {
-            self.held.advance(bytes);
-            self.shrink_held();
+        self.held.consume(bytes);
+        if self.held.len() > 0 {
+            self.held.shrink(READ_BYTES_MAX);
         }
         self.note_held(account);
     }
@@ -273,7 +287,7 @@ impl ConnectionState {
 
     /// Drops the held input: a client that watches sends no more requests.
     pub(super) fn drop_held(&mut self, account: &impl Account) {
-        self.held = BytesMut::new();
+        self.held = Held::default();
         self.note_held(account);
     }
 
@@ -288,7 +302,7 @@ impl ConnectionState {
         if !account.may_buffer_input(self.held.len(), bytes.len()) {
             return false;
         }
-        self.held.extend_from_slice(bytes);
+        self.held.append(bytes);
         self.note_held(account);
         true
     }
@@ -308,16 +322,8 @@ impl ConnectionState {
     #[inline]
     pub(super) fn give_back_buffers(&mut self, account: &impl Account) {
         if self.held_noted > 0 && !matches!(self.next, Wants::ReadLong { .. }) {
-            self.shrink_held();
+            self.held.shrink(READ_BYTES_MAX);
             self.note_held(account);
-        }
-    }
-
-    /// Shrinks the buffer that a long request needed, if most of it is free; otherwise a long pipeline behind such a
-    /// request would be copied again after every turn.
-    fn shrink_held(&mut self) {
-        if self.held.is_empty() || self.held.capacity() / 4 > self.held.len().max(READ_BYTES_MAX) {
-            self.held = BytesMut::from(&self.held[..]);
         }
     }
 

@@ -27,7 +27,7 @@ use crate::engine::access::attempts::Attempts;
 use crate::engine::access::rights::{Granted, Rights};
 use crate::engine::stats::Counters;
 use crate::engine::watching::SessionWatching;
-use crate::protocol::{Decoder, Owed, Step};
+use crate::protocol::{Decoder, Owed, PutMode, Step};
 use crate::settings::Protocol;
 
 /// For how long one store is retried, in ticks: a second. A client that stalls is closed after three tenths of one.
@@ -49,6 +49,8 @@ pub struct Session {
     is_secret: bool,
     /// Whether its stores may be retried.
     is_patient: bool,
+    /// Whether the last value that had not arrived in full is to be stored as it is, not added to another.
+    awaits_whole_value: bool,
     /// The number of its worker.
     worker: usize,
     /// The number of its socket, for people.
@@ -107,6 +109,12 @@ impl Session {
     /// Whether what it sent since this was last asked may hold a password, and must not be shown.
     pub fn take_secrecy(&mut self) -> bool {
         std::mem::take(&mut self.is_secret)
+    }
+
+    /// Whether the value that it awaits is to be stored as it is: then it is worth reading the request into a block of the
+    /// store ([`Engine::lend`]).
+    pub fn awaits_whole_value(&self) -> bool {
+        self.awaits_whole_value
     }
 
     /// Why the connection is to be closed, after [`Then::Close`].
@@ -230,6 +238,12 @@ impl Session {
         Then::Close
     }
 
+    /// Waits for the `bytes` of a request that stores a value in this mode.
+    pub(super) fn wait_for_value(&mut self, mode: PutMode, bytes: usize) -> Then {
+        self.awaits_whole_value = !matches!(mode, PutMode::Append | PutMode::Prepend);
+        Then::Read { bytes_min: bytes }
+    }
+
     /// What comes after `step`, which has found no whole request.
     pub(in crate::engine) fn wait_or_close(&mut self, step: Step<'_>) -> Then {
         match step {
@@ -283,6 +297,7 @@ impl Engine {
             login,
             is_secret: false,
             is_patient: false,
+            awaits_whole_value: false,
             worker,
             descriptor: 0,
             reason: Reason::Normal,

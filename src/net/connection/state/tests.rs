@@ -1,7 +1,10 @@
 use std::cell::Cell;
 
+use bytes::BufMut;
+
 use super::*;
 use crate::net::client_memory::ClientMemory;
+use crate::store::{Store, StoreConfig};
 
 /// The reply to a request that finds no memory.
 const REFUSAL: &[u8] = reply::OUT_OF_MEMORY_READING;
@@ -69,20 +72,33 @@ fn read(
 }
 
 /// Reads `bytes` of a long request of `bytes_min` at `now`, as many at a time as the buffer takes.
-fn read_long(
+fn read_long(state: &mut ConnectionState, bytes_min: usize, bytes: usize, now: u32, account: &TestAccount) {
+    read_long_into(state, bytes_min, bytes, now, account, |_, _| None);
+}
+
+/// The same, into the block that `lend` gives.
+fn read_long_into(
     state: &mut ConnectionState,
     bytes_min: usize,
     mut bytes: usize,
     now: u32,
     account: &TestAccount,
+    lend: impl Fn(usize, usize) -> Option<Upload>,
 ) {
     while bytes > 0 {
-        let mut buffer = state.long_buffer(bytes_min, account).expect("it is granted");
-        let read = bytes.min(buffer.remaining_mut());
-        buffer.put_bytes(b'x', read);
+        let buffer = state.long_buffer(bytes_min, account, &lend).expect("it is granted");
+        let read = bytes.min(buffer.len());
+        match buffer {
+            LongBuffer::Buffer(mut buffer) => buffer.put_bytes(b'x', read),
+            LongBuffer::Block(free) => free[..read].fill(b'x'),
+        }
         state.received_long(read, Tick(now), account);
         bytes -= read;
     }
+}
+
+fn store() -> Store {
+    Store::new(StoreConfig { memory_bytes: 64 << 20, evictions_enabled: true, workers: 1 })
 }
 
 fn replies(bytes: usize) -> Owed {
@@ -127,7 +143,7 @@ fn a_connection_that_has_nothing_to_hold_has_no_buffers() {
 fn a_client_is_not_read_from_while_it_is_owed_something() {
     let (mut state, account) = (ConnectionState::new(), TestAccount::granting(1 << 20));
     assert!(state.owe(&mut replies(10), 0, Tick(1), &account));
-    for next in [Wants::read(1), Wants::Turn, Wants::Watch, Wants::WaitForWork, Wants::Close] {
+    for next in [Wants::read(1, 0), Wants::Turn, Wants::Watch, Wants::WaitForWork, Wants::Close] {
         state.set_next(next);
         assert_eq!((state.wants(), state.shown()), (Wants::Send, State::Writing), "{next:?}");
     }
@@ -169,7 +185,7 @@ fn a_writer_that_drips_stays_slow_until_its_request_is_complete() {
     assert!(read(&mut state, b"\r\ng", length + 2, 20, &account), "the next request begins");
     assert_eq!(account.ticks(20), 0);
 
-    state.set_next(Wants::read(1 << 20));
+    state.set_next(Wants::read(1 << 20, 1 << 16));
     read_long(&mut state, 1 << 20, 1000, 30, &account);
     assert_eq!(account.ticks(30), 10, "less than a piece");
     read_long(&mut state, 1 << 20, 64 << 10, 40, &account);
@@ -184,7 +200,7 @@ fn a_writer_that_drips_stays_slow_until_its_request_is_complete() {
 fn a_long_request_grows_its_buffer_with_what_arrives_not_with_what_it_announces() {
     const ANNOUNCED: usize = 64 << 20;
     let (mut state, account) = (ConnectionState::new(), TestAccount::granting(ANNOUNCED));
-    state.set_next(Wants::read(ANNOUNCED));
+    state.set_next(Wants::read(ANNOUNCED, 1 << 16));
     assert_eq!(state.wants(), Wants::ReadLong { bytes_min: ANNOUNCED });
     assert_eq!(state.shown(), State::ReadingValue);
     let (mut buffers, mut arrived) = (0, 0);
@@ -195,7 +211,7 @@ fn a_long_request_grows_its_buffer_with_what_arrives_not_with_what_it_announces(
         arrived += bytes;
         let noted = account.input.get();
         assert_eq!(noted, state.held.capacity());
-        assert!(noted <= (arrived + LONG_READ_BYTES_MAX).max(2 * arrived), "{noted} bytes for {arrived}");
+        assert!(noted <= (arrived + GROWTH_BYTES_MIN).max(2 * arrived), "{noted} bytes for {arrived}");
         buffers += usize::from(noted != before);
     }
     assert!(buffers <= 8, "it is copied each time: {buffers} buffers");
@@ -223,16 +239,72 @@ fn a_long_request_that_drips_in_is_copied_as_seldom_as_one_that_comes_at_once() 
 fn the_buffer_of_a_long_request_stays_while_its_client_goes_on() {
     const LONG: usize = 1 << 20;
     let (mut state, account) = (ConnectionState::new(), TestAccount::granting(LONG));
-    state.set_next(Wants::read(LONG));
+    state.set_next(Wants::read(LONG, 1 << 16));
     read_long(&mut state, LONG, LONG / 2, 1, &account);
     state.give_back_buffers(&account);
     assert!(state.held.capacity() >= LONG / 2, "a client in the middle of it is waited for");
     read_long(&mut state, LONG, LONG / 2, 1, &account);
     state.consumed(LONG, Tick(2), &account);
     assert!(account.input.get() >= LONG, "the next request may be as long");
-    state.set_next(Wants::read(1));
+    state.set_next(Wants::read(1, 0));
     state.give_back_buffers(&account);
     assert_eq!((state.held.capacity(), account.input.get()), (0, 0), "an idle client has none");
+}
+
+#[test]
+fn a_request_that_is_announced_and_does_not_come_gets_no_buffer() {
+    const LONG: usize = 1 << 20;
+    let (mut state, account) = (ConnectionState::new(), TestAccount::granting(LONG));
+    assert!(read(&mut state, b"set a 0 0 1048000\r\n", 0, 1, &account));
+    assert_eq!(state.wants_to_read(LONG), Wants::Read { bytes_min: LONG });
+    state.set_next(Wants::Read { bytes_min: LONG });
+    assert_eq!(state.shown(), State::ReadingValue);
+    assert!(read(&mut state, &[b'v'; SHORT_BYTES_MAX - 19], 0, 1, &account));
+    assert_eq!((state.held().len(), state.wants_to_read(LONG)), (SHORT_BYTES_MAX, state.next));
+    assert!(account.input.get() < 2 * SHORT_BYTES_MAX);
+    assert!(read(&mut state, b"v", 0, 1, &account));
+    assert_eq!(state.wants_to_read(LONG), Wants::ReadLong { bytes_min: LONG });
+}
+
+#[test]
+fn a_long_request_is_held_in_a_block_that_is_noted_as_a_buffer_is() {
+    const LONG: usize = 3 << 20;
+    let (store, account) = (store(), TestAccount::granting(LONG));
+    let lend = |bytes, capacity| store.lend(bytes, capacity);
+    let mut state = ConnectionState::new();
+    assert!(read(&mut state, b"set", 0, 1, &account));
+    let mut arrived = 3;
+    while arrived < LONG {
+        let bytes = (100 << 10).min(LONG - arrived);
+        read_long_into(&mut state, LONG, bytes, 1, &account, lend);
+        arrived += bytes;
+        assert!(matches!(state.held, Held::Block(_)));
+        let noted = account.input.get();
+        assert_eq!((noted, state.held().len()), (state.held.capacity(), arrived));
+        assert!(noted <= (arrived + GROWTH_BYTES_MIN).max(2 * arrived), "{noted} bytes for {arrived}");
+    }
+    assert_eq!((&state.held()[..4], account.input.get()), (&b"setx"[..], LONG));
+    assert!(state.offer().is_some());
+    state.drop_held(&account);
+    assert_eq!((state.held().len(), account.input.get()), (0, 0));
+}
+
+#[test]
+fn what_is_left_of_a_block_moves_to_a_buffer() {
+    const LONG: usize = 1 << 20;
+    let (store, account) = (store(), TestAccount::granting(LONG));
+    for consumed in [1, LONG - 1, LONG] {
+        let mut state = ConnectionState::new();
+        state.set_next(Wants::ReadLong { bytes_min: LONG });
+        read_long_into(&mut state, LONG, LONG, 1, &account, |bytes, capacity| store.lend(bytes, capacity));
+        state.give_back_buffers(&account);
+        state.consumed(0, Tick(1), &account);
+        assert_eq!(account.input.get(), LONG, "nothing has changed");
+        state.consumed(consumed, Tick(1), &account);
+        assert!(matches!(&state.held, Held::Buffer(buffer) if buffer.len() == LONG - consumed));
+        assert_eq!(account.input.get(), LONG - consumed);
+        assert!(state.offer().is_none());
+    }
 }
 
 #[test]
@@ -245,8 +317,8 @@ fn a_request_that_finds_no_memory_is_answered_and_the_connection_closed() {
     assert_eq!((told.chunk(), state.ended()), (REFUSAL, Some(Reason::Error)));
 
     let mut state = ConnectionState::new();
-    state.set_next(Wants::read(1 << 20));
-    assert!(state.long_buffer(1 << 20, &account).is_none());
+    state.set_next(Wants::read(1 << 20, 1 << 16));
+    assert!(state.long_buffer(1 << 20, &account, |_, _| None).is_none());
     assert_eq!((state.wants(), state.owed().chunk()), (Wants::Send, REFUSAL));
     assert!(send(&mut state, REFUSAL.len(), 1, &account));
     assert_eq!((state.wants(), state.ended()), (Wants::Close, Some(Reason::Error)));
