@@ -50,8 +50,8 @@ const VALUE_BYTES: u32 = 32;
 const SETS_EVERY: u64 = 10;
 /// How many times longer than in calm one request in a hundred may take beside any abuse.
 const RATIO_MAX: f64 = 5.0;
-/// How many times as long as memcached those who upload may take for what they write. They are as fast; the medians of
-/// three rounds differ by so much.
+/// How many times as long as memcached those who upload may take for what they write: one and a tenth, for medians of
+/// some rounds of one and the same server differ by as much.
 const UPLOAD_RATIO_MAX: f64 = 1.1;
 /// Descriptors of this process, and of the server, that are for other things.
 const DESCRIPTORS_LEFT: u64 = 1000;
