@@ -77,6 +77,10 @@ impl Config {
             (true, Protocol::Auto) if !users_may_use_text => return Err(Fault::SaslWithAscii),
             (true, _) => {}
         }
+        let is_text = |protocol| matches!(protocol, Some(Protocol::Ascii | Protocol::Auto));
+        if !users_may_use_text && settings.listen.iter().any(|entry| is_text(entry.protocol)) {
+            return Err(Fault::SaslWithAscii);
+        }
         Ok(())
     }
 

@@ -25,7 +25,7 @@ use tokio::net::UdpSocket;
 use tokio::task::yield_now;
 use tracing::{debug, trace};
 
-use super::connection::escaped;
+use super::connection::{SECRET, escaped};
 use super::datagram_socket::DatagramSocket;
 use super::protected_mode;
 use super::shared::Shared;
@@ -120,8 +120,8 @@ impl DatagramServer {
             count(&engine.connections().malformed_datagrams);
             return;
         };
-        let session = engine.session(self.worker).with_descriptor(self.socket.as_raw_fd());
-        if let Err(line) = self.run(session, length).await {
+        let mut session = engine.session(self.worker).with_descriptor(self.socket.as_raw_fd());
+        if let Err(line) = self.run(&mut session, length).await {
             self.owed.clear();
             if self.input[HEADER_BYTES] == REQUEST_MAGIC {
                 count(&engine.connections().dropped_datagrams);
@@ -130,7 +130,9 @@ impl DatagramServer {
             self.owed.say(line);
         }
         if engine.verbosity() >= 2 {
-            trace!(%peer, "< {}", escaped(&self.input[HEADER_BYTES..length]));
+            let is_secret = session.take_secrecy();
+            let shown = if is_secret { SECRET } else { &self.input[HEADER_BYTES..length] };
+            trace!(%peer, "< {}", escaped(shown));
             trace!(%peer, "> {}", escaped(self.owed.chunk()));
         }
         if self.send(id, peer).await.is_err() {
@@ -145,12 +147,12 @@ impl DatagramServer {
     ///
     /// # Errors
     /// The line to send in place of the replies.
-    async fn run(&mut self, mut session: Session, length: usize) -> Result<(), &'static [u8]> {
+    async fn run(&mut self, session: &mut Session, length: usize) -> Result<(), &'static [u8]> {
         let (mut at, mut slices) = (HEADER_BYTES, 0);
         loop {
             let now = self.shared.clock.now();
             self.last_turn.store(now.0, Ordering::Relaxed);
-            let turn = self.shared.engine.turn(&mut session, &self.input[at..length], &mut self.owed, now);
+            let turn = self.shared.engine.turn(session, &self.input[at..length], &mut self.owed, now);
             at += turn.consumed;
             if self.owed.remaining() > DATAGRAMS_MAX * PAYLOAD_BYTES_MAX {
                 return Err(reply::TOO_LARGE_FOR_UDP);

@@ -151,6 +151,11 @@ impl Decoder {
         self.step(input)
     }
 
+    /// Whether what comes next is the rest of a refused packet.
+    pub fn discards_packet(&self) -> bool {
+        matches!(self.mode, Mode::RefusedBody(_))
+    }
+
     /// Whether the client speaks the binary protocol, as far as `input` tells, which is what stands here.
     pub fn speaks_packets(&self, input: &[u8]) -> bool {
         match self.mode {

@@ -177,7 +177,7 @@ impl<'a> Style<'a> {
             Style::Classic | Style::Meta(_) => owed.say(reply::TOO_MANY_LOGINS),
             Style::Binary(packet) => {
                 let text = "Too many clients log in at once, try again later";
-                owed.say_status(packet, Status::AuthError, Some(text));
+                owed.say_status(packet, Status::TemporaryFailure, Some(text));
             }
         }
     }

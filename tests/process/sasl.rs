@@ -122,6 +122,18 @@ fn no_log_shows_a_password() {
     assert_eq!(ask(&mut ann, &again), Some((0, String::new())));
     assert_eq!(reply(&mut ann), authenticated());
     assert_eq!(reply(&mut ann), Some((0, String::new())));
+    // Refused for its length, and read in pieces.
+    let long = packet(AUTH, "PLAIN", &format!("\0ann\0sesame{}sesame", "p".repeat(100_000)));
+    assert_eq!(ask(&mut ann, &long), Some((4, "Invalid arguments".to_owned())));
+    assert_eq!(ask(&mut ann, &plain("ann", "sesame")), authenticated());
+    assert_eq!(ask(&mut ann, &packet(0x07, "", "")), Some((0, String::new())), "quit");
+    wait_for("the last packet is logged", || server.log().contains("x07"));
+    assert!(!server.log().contains("sesame"), "{}", server.log());
+
+    let server = Server::start(&["-t", "1", "-vv"]);
+    let mut ann = connect(&server);
+    assert_eq!(ask(&mut ann, &plain("ann", "sesame")), Some((0x81, "Unknown command".to_owned())));
+    assert_eq!(ask(&mut ann, &long), Some((4, "Invalid arguments".to_owned())));
     assert_eq!(ask(&mut ann, &packet(0x07, "", "")), Some((0, String::new())), "quit");
     wait_for("the last packet is logged", || server.log().contains("x07"));
     assert!(!server.log().contains("sesame"), "{}", server.log());

@@ -169,6 +169,11 @@ fn a_password_file_of_sasl_counts_with_s() {
     assert!(besides.warnings[1].starts_with("SASL_CONF_PATH has no effect"), "{besides:?}");
     for (line, words) in [
         ("-S -B auto", "ERROR: You cannot allow the ASCII protocol while using SASL."),
+        ("-S -l proto[ascii]:127.0.0.1", "ERROR: You cannot allow the ASCII protocol while using SASL."),
+        (
+            "-S -l proto[negotiating]:127.0.0.1",
+            "ERROR: You cannot allow the ASCII protocol while using SASL.",
+        ),
         ("-S -B ascii", "ERROR: You cannot allow the ASCII protocol while using SASL."),
         ("-S -U 11211", "Cannot enable UDP while using binary SASL authentication."),
     ] {

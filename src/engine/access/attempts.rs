@@ -10,3 +10,10 @@ pub(in crate::engine) struct Attempts {
     /// What the client was asked by CRAM-MD5 and has not answered.
     pub(super) challenge: Option<String>,
 }
+
+impl Attempts {
+    /// Forgets what the client was asked.
+    pub(in crate::engine) fn forget_challenge(&mut self) {
+        self.challenge = None;
+    }
+}

@@ -70,6 +70,14 @@ impl Engine {
         (consumed, if consumed < input.len() { Then::Again } else { Then::Read { bytes_min: 1 } })
     }
 
+    /// A packet of SASL that is no attempt, but one of a login that fails.
+    pub(in crate::engine) fn refuse_login(&self, session: &mut Session) {
+        session.keep_secret();
+        if self.settings().sasl_enabled {
+            session.log_out();
+        }
+    }
+
     /// Does what a packet of SASL asks for.
     pub(in crate::engine) fn sasl(
         &self,
@@ -78,6 +86,9 @@ impl Engine {
         control: Control<'_>,
         owed: &mut Owed,
     ) -> Option<Then> {
+        if packet.is_login() {
+            session.keep_secret();
+        }
         if !self.settings().sasl_enabled {
             owed.say_status(packet, Status::UnknownCommand, None);
             return None;

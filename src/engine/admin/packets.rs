@@ -40,8 +40,11 @@ impl Engine {
                 return self.sasl(session, packet, control, owed);
             }
             Control::Refused { status, closes } => {
+                if packet.is_login() {
+                    self.refuse_login(session);
+                }
                 owed.say_status(packet, status, None);
-                return closes.then(|| session.close(Reason::Error));
+                return Some(if closes { session.close(Reason::Error) } else { Then::Again });
             }
         };
         let words = Words::new(words);

@@ -36,7 +36,7 @@ use state::{ConnectionState, READ_BYTES_MAX, Wants};
 use work_wait::WorkWait;
 
 /// `-vv` shows this in place of a login.
-const SECRET: &[u8] = b"(a login)";
+pub(super) const SECRET: &[u8] = b"(a login)";
 
 /// How much of a request or reply `-vv` shows, in bytes.
 const LOGGED_BYTES_MAX: usize = 256;

@@ -131,6 +131,11 @@ impl Packet {
         )
     }
 
+    /// Whether it may hold a password.
+    pub fn is_login(self) -> bool {
+        matches!(self.operation, Operation::SaslAuth | Operation::SaslStep)
+    }
+
     /// Whether it is a store in any case, which drops what there was when it is refused. Source: memcached.
     pub(in crate::protocol) fn is_set(self) -> bool {
         self.operation == Operation::Set

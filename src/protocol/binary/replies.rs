@@ -33,6 +33,8 @@ pub enum Status {
     UnknownCommand = 0x81,
     /// There is no memory for it.
     OutOfMemory = 0x82,
+    /// It may be tried again later.
+    TemporaryFailure = 0x86,
 }
 
 impl Status {
@@ -49,6 +51,7 @@ impl Status {
             Status::AuthError => "Auth failure.",
             Status::UnknownCommand => "Unknown command",
             Status::OutOfMemory => "Out of memory",
+            Status::TemporaryFailure => "Temporary failure",
         }
     }
 }

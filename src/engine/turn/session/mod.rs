@@ -47,6 +47,8 @@ pub struct Session {
     login: Option<Box<Attempts>>,
     /// Whether it was logging in during the turn.
     is_secret: bool,
+    /// Whether it was throwing away a packet when its secrecy was last asked for.
+    discards_packet: bool,
     /// Whether its stores may be retried.
     is_patient: bool,
     /// Whether the last value that had not arrived in full is to be stored as it is, not added to another.
@@ -108,7 +110,10 @@ impl Session {
 
     /// Whether what it sent since this was last asked may hold a password, and must not be shown.
     pub fn take_secrecy(&mut self) -> bool {
-        std::mem::take(&mut self.is_secret)
+        // What is thrown away may be the rest of a login.
+        let discards = self.decoder.discards_packet();
+        let discarded = std::mem::replace(&mut self.discards_packet, discards);
+        std::mem::take(&mut self.is_secret) || discards || discarded
     }
 
     /// Whether the value that it awaits is to be stored as it is: then it is worth reading the request into a block of the
@@ -208,8 +213,13 @@ impl Session {
     /// Logged out: serves nothing until it has logged in again. What it sends now is secret.
     pub(in crate::engine) fn log_out(&mut self) {
         self.granted = Granted::default();
-        self.login.get_or_insert_default();
+        self.login.get_or_insert_default().forget_challenge();
         self.stage = Stage::LoggingIn;
+        self.keep_secret();
+    }
+
+    /// What it sends in this turn may hold a password.
+    pub(in crate::engine) fn keep_secret(&mut self) {
         self.is_secret = true;
     }
 
@@ -296,6 +306,7 @@ impl Engine {
             counters: Arc::clone(&self.statistics().workers[worker]),
             login,
             is_secret: false,
+            discards_packet: false,
             is_patient: false,
             awaits_whole_value: false,
             worker,
