@@ -1,12 +1,11 @@
 //! Packets of the binary protocol that are about no key: what the administrative commands do, in other words.
 
+use crate::clock::Tick;
 use crate::engine::admin::{COMMANDS, Call, flush, stats};
 use crate::engine::turn::then::Reason;
 use crate::engine::{Engine, Session, Then};
 use crate::protocol::{Control, Owed, Packet, Style, Words};
 use crate::settings::VERSION;
-
-use crate::clock::Tick;
 
 impl Engine {
     /// Does what `packet` asks for.

@@ -7,7 +7,6 @@ mod packet;
 mod replies;
 
 pub use packet::{Packet, REQUEST_MAGIC};
-
 pub use replies::Status;
 
 use super::{
