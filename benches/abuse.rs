@@ -109,6 +109,9 @@ enum Abuse {
     Certificates,
 }
 
+/// By how much the medians of the same server differ from run to run.
+const NOISE: f64 = 1.1;
+
 /// How long the normal client may wait beside an abuse.
 #[derive(Clone, Copy)]
 enum Bound {
@@ -118,7 +121,8 @@ enum Bound {
     Milliseconds(f64, f64),
     /// The same, and [`UPLOAD_RATIO_MAX`].
     Uploads(f64, f64),
-    /// As long as with memcached, and with as much written meanwhile.
+    /// As long as with memcached, or as in the calm if that is longer, times [`NOISE`]; and with as much written
+    /// meanwhile.
     Memcached,
 }
 
@@ -278,9 +282,18 @@ fn breaches(bound: Bound, ours: &[Round], memcached: Option<&[Round]>) -> impl I
         (Bound::Milliseconds(half, most) | Bound::Uploads(half, most), _) => {
             vec![("p50 in ms", half_in_ms(ours), half), ("p99 in ms", most_in_ms(ours), most)]
         }
+        // A worker that has time to sleep is woken as in the calm, which takes longer than to find one awake.
         (Bound::Memcached, Some(theirs)) => vec![
-            ("p50 in ms", half_in_ms(ours), half_in_ms(theirs)),
-            ("p99 in ms", most_in_ms(ours), most_in_ms(theirs)),
+            (
+                "p50 in ms",
+                half_in_ms(ours),
+                NOISE * half_in_ms(theirs).max(middle(ours, |round| round.p50[0] * 1e3)),
+            ),
+            (
+                "p99 in ms",
+                most_in_ms(ours),
+                NOISE * most_in_ms(theirs).max(middle(ours, |round| round.p99[0] * 1e3)),
+            ),
         ],
         (Bound::Memcached, None) => Vec::new(),
     };
