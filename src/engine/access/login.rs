@@ -41,7 +41,8 @@ impl Engine {
         *self.users().write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
     }
 
-    /// A turn of a session that has not logged in, by the protocol that it speaks. Returns how many bytes of input it has used up, and what comes next.
+    /// A turn of a session that has not logged in, by the protocol that it speaks. Returns how many bytes of input it has
+    /// used up, and what comes next.
     pub(in crate::engine) fn turn_of_login(
         &self,
         session: &mut Session,
@@ -125,7 +126,7 @@ impl Engine {
     }
 }
 
-/// Those who may log in now.
+/// The users as they are now: logins under way keep those they have begun with.
 pub(super) fn current(users: &RwLock<Arc<Users>>) -> Arc<Users> {
     Arc::clone(&users.read().unwrap_or_else(PoisonError::into_inner))
 }

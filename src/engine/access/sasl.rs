@@ -70,7 +70,7 @@ impl Engine {
         (consumed, if consumed < input.len() { Then::Again } else { Then::Read { bytes_min: 1 } })
     }
 
-    /// A packet of SASL that is no attempt, but one of a login that fails.
+    /// Takes the login of the session back, because it has sent a packet of SASL that is refused for its form.
     pub(in crate::engine) fn refuse_login(&self, session: &mut Session) {
         session.keep_secret();
         if self.settings().sasl_enabled {
