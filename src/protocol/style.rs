@@ -80,7 +80,7 @@ impl<'a> Style<'a> {
     pub fn say_hit<'k>(self, hit: &Hit<'_>, shown: impl FnOnce() -> Shown<'k>, owed: &mut Owed) {
         match self {
             Style::Classic => owed.say_item(hit),
-            Style::Meta(flags) => owed.say_meta_hit(flags, hit, shown),
+            Style::Meta(flags) => owed.say_meta_hit(&flags, hit, shown),
             Style::Binary(packet) => owed.say_packet_hit(packet, hit),
         }
     }

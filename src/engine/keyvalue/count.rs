@@ -75,17 +75,17 @@ impl Engine {
         &self,
         session: &Session,
         count: &Count<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(self.store(), count.style.flags(), hashed, buffer);
+        let hashed = &plain(self.store(), count.style.flags(), hashed, buffer);
         let key = hashed.key();
         let deadline = |exptime| self.epoch().deadline(exptime, now);
         let text = &mut ArrayVec::new();
         let mut seen = None;
-        let ((outcome, before), stored) = self.store().update(hashed, now, |found| {
+        let ((outcome, before), stored) = self.store().update(*hashed, now, |found| {
             seen = session.watching().see(&found);
             let before = found.item().map(|item| item.deadline);
             let (change, outcome) = decide_count(count, text, deadline, self.settings().cas_enabled, found);

@@ -48,17 +48,17 @@ impl Engine {
         &self,
         session: &Session,
         delete: &Delete<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) {
         let buffer = &mut KeyBuffer::new();
         let flags = delete.style.flags();
-        let hashed = plain(self.store(), delete.style.flags(), hashed, buffer);
+        let hashed = &plain(self.store(), delete.style.flags(), hashed, buffer);
         let key = hashed.key();
         let touched = flags.exptime(b'T').map(|exptime| self.epoch().deadline(exptime, now));
         let mut seen = None;
-        let (outcome, stored) = self.store().update(hashed, now, |found| {
+        let (outcome, stored) = self.store().update(*hashed, now, |found| {
             seen = session.watching().see(&found);
             decide_delete(delete, touched, self.settings().cas_enabled, found)
         });

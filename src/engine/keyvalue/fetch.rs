@@ -79,7 +79,7 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
@@ -96,7 +96,7 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
@@ -114,7 +114,7 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
@@ -136,14 +136,13 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
         see: impl FnOnce(&Lookup<'_>) -> R,
     ) -> (bool, R) {
         let counters = session.counters();
-        counters.cmd_get.add(1);
-        self.store().read(hashed, now, Access::Use, |found| {
+        self.store().read(*hashed, now, Access::Use, |found| {
             let style = if IS_BINARY { fetch.style } else { Style::Classic };
             match &found {
                 Lookup::Hit(item) => {
@@ -170,21 +169,21 @@ impl Engine {
         &self,
         session: &Session,
         fetch: &Fetch<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
         // By reference: a copy would be made on the stack, for the closure below.
         let Style::Meta(flags) = &fetch.style else { unreachable!("the others are told apart before") };
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(self.store(), *flags, hashed, buffer);
+        let hashed = &plain(self.store(), *flags, hashed, buffer);
         let key = hashed.key();
         if fetch.changes_by(*flags) {
             return self.fetch_and_change(session, fetch, None, hashed, owed, now);
         }
         let access = if flags.has(b'u') { Access::Peek } else { Access::Use };
         let mut awaits_winner = None;
-        let (is_hit, seen) = self.store().read(hashed, now, access, |found| {
+        let (is_hit, seen) = self.store().read(*hashed, now, access, |found| {
             match &found {
                 Lookup::Hit(item)
                     if item.marks.has(Marks::STALE)
@@ -194,11 +193,11 @@ impl Engine {
                     awaits_winner = Some(Before { marks: item.marks, last_access: item.last_access });
                 }
                 Lookup::Hit(item) => {
-                    session.counters().cmd_get.add(1);
                     session.counters().get_hits.add(1);
                     let shown =
                         || self.shown(session.granted().shown_key(key), item, left_of(item, now), now);
-                    Style::Meta(*flags).say_hit(&self.meta_hit(*flags, item), shown, owed);
+                    // Not through the style, which would be made once more of its flags.
+                    owed.say_meta_hit(flags, &self.meta_hit(*flags, item), shown);
                 }
                 Lookup::Miss => miss(session, fetch.style, key, false, owed),
                 Lookup::Expired => miss(session, fetch.style, key, true, owed),
@@ -221,7 +220,7 @@ impl Engine {
         session: &Session,
         fetch: &Fetch<'_>,
         before: Option<Before>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> bool {
@@ -232,7 +231,7 @@ impl Engine {
         let flags = fetch.style.flags();
         let mut left = SecondsLeft { touched: touched.and_then(seconds_left), ..SecondsLeft::default() };
         let mut seen = None;
-        let (ending, stored) = self.store().update(hashed, now, |found| {
+        let (ending, stored) = self.store().update(*hashed, now, |found| {
             seen = session.watching().see(&found);
             let item = found.item();
             let (change, won) = decide_fetch(fetch, deadline, item.as_ref());
@@ -350,7 +349,6 @@ fn count_change(
             counters.touch_hits.add(1);
         }
         (true, _) => {
-            counters.cmd_get.add(1);
             counters.get_hits.add(1);
         }
         (false, true) => miss(session, fetch.style, key, is_expired, owed),
@@ -364,7 +362,6 @@ fn count_change(
 
 /// Counts and words a miss of `mg`.
 fn miss(session: &Session, style: Style<'_>, key: &[u8], expired: bool, owed: &mut Owed) {
-    session.counters().cmd_get.add(1);
     session.counters().get_misses.add(1);
     session.counters().get_expired.add(u64::from(expired));
     style.say_miss(session.granted().shown_key(key), owed);

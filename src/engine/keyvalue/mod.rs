@@ -53,9 +53,9 @@ pub(super) fn stored_key<'k>(request: &Request<'k>, buffer: &'k mut KeyBuffer) -
 /// The key to look up, decoded into `buffer` if it came in base64. `hashed` is the key as it came, so a decoded one is
 /// hashed again, without hints: few are.
 #[inline]
-fn plain<'k>(store: &Store, flags: Flags<'_>, hashed: Hashed<'k>, buffer: &'k mut KeyBuffer) -> Hashed<'k> {
+fn plain<'k>(store: &Store, flags: Flags<'_>, hashed: &Hashed<'k>, buffer: &'k mut KeyBuffer) -> Hashed<'k> {
     if !flags.has_encoded_key() {
-        return hashed;
+        return *hashed;
     }
     store.hash(flags.plain_key(hashed.key(), buffer))
 }
@@ -81,13 +81,13 @@ impl Engine {
         &self,
         session: &Session,
         touch: &Touch<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) {
         let deadline = self.epoch().deadline(touch.exptime.number(), now);
         let mut seen = None;
-        let (outcome, stored) = self.store().update(hashed, now, |found| {
+        let (outcome, stored) = self.store().update(*hashed, now, |found| {
             seen = session.watching().see(&found);
             match found.item() {
                 Some(item) => (touched(&item, deadline), Outcome::Touched),

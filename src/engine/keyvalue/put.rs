@@ -92,7 +92,7 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> Result<(), RetryLater> {
@@ -110,12 +110,12 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(self.store(), put.style.flags(), hashed, buffer);
+        let hashed = &plain(self.store(), put.style.flags(), hashed, buffer);
         self.put_styled::<true, ()>(session, put, hashed, owed, now, |_| ()).map(drop)
     }
 
@@ -124,12 +124,12 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) -> Result<(), RetryLater> {
         let buffer = &mut KeyBuffer::new();
-        let hashed = plain(self.store(), put.style.flags(), hashed, buffer);
+        let hashed = &plain(self.store(), put.style.flags(), hashed, buffer);
         let key = hashed.key();
         let written = self.put_styled::<true, _>(session, put, hashed, owed, now, Seen::of)?;
         let (Some((outcome, seen)), Some(value)) = (written, put.value) else { return Ok(()) };
@@ -155,7 +155,7 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
         see: impl FnOnce(&Lookup<'_>) -> R,
@@ -184,7 +184,7 @@ impl Engine {
             !self.is_too_large(key.len(), item.flags, (item.value.len() + value.len()) as u64)
         };
         let mut value_bytes = value.len();
-        let ((outcome, seen), stored) = self.store().update(hashed, now, |found| {
+        let ((outcome, seen), stored) = self.store().update(*hashed, now, |found| {
             let seen = see(&found);
             let (change, outcome) = decide_put(put, terms, value, fits, found);
             if flags.has(b's')
@@ -210,7 +210,7 @@ impl Engine {
 
     /// The outcome of `put` when there was no memory for it.
     #[cold]
-    fn no_memory(&self, session: &Session, put: &Put<'_>, hashed: Hashed<'_>, now: Tick) -> Outcome {
+    fn no_memory(&self, session: &Session, put: &Put<'_>, hashed: &Hashed<'_>, now: Tick) -> Outcome {
         if let PutMode::Append | PutMode::Prepend = put.mode {
             return Outcome::NotStored;
         }
@@ -245,7 +245,7 @@ impl Engine {
         let key = put.style.flags().plain_key(put.key, buffer);
         let refuses = self.is_too_large(key.len(), put.flags, put.value_bytes.into());
         if refuses {
-            self.refuse_too_large(session, put, self.store().hash(key), owed, now);
+            self.refuse_too_large(session, put, &self.store().hash(key), owed, now);
         }
         refuses
     }
@@ -255,7 +255,7 @@ impl Engine {
         &self,
         session: &Session,
         put: &Put<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         owed: &mut Owed,
         now: Tick,
     ) {
@@ -272,11 +272,11 @@ impl Engine {
 
     /// Removes the old item after a refused `set`, or a refused `ms` in any mode: it must not be served any more.
     #[cold]
-    fn drop_stale(&self, put: &Put<'_>, hashed: Hashed<'_>, now: Tick) {
+    fn drop_stale(&self, put: &Put<'_>, hashed: &Hashed<'_>, now: Tick) {
         let is_set = put.mode == PutMode::Set && !put.compares;
         if is_set || put.style.drops_refused() {
             // Removing needs no memory, so it cannot fail.
-            let _ = self.store().update(hashed, now, |_| (Change::Remove, ()));
+            let _ = self.store().update(*hashed, now, |_| (Change::Remove, ()));
         }
     }
 }

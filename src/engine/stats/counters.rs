@@ -33,7 +33,6 @@ impl Counter {
 pub(in crate::engine) struct Counters {
     pub(in crate::engine) auth_cmds: Counter,
     pub(in crate::engine) auth_errors: Counter,
-    pub(in crate::engine) cmd_get: Counter,
     pub(in crate::engine) cmd_set: Counter,
     pub(in crate::engine) cmd_flush: Counter,
     pub(in crate::engine) cmd_flush_prefix: Counter,

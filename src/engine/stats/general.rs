@@ -69,7 +69,7 @@ pub(in crate::engine) static STATS: &[Row] = &[
     counter("read_buf_oom", |n| n.network(|c| &c.read_buffer_oom))
         .says("Connections closed because there was no memory for their requests."),
     gauge("reserved_fds", |_| 0).says("Always 0: descriptors the server itself needs are not part of -c."),
-    counter("cmd_get", |n| n.workers(|c| &c.cmd_get)).says("Keys asked for."),
+    counter("cmd_get", |n| n.workers(|c| &c.get_hits) + n.workers(|c| &c.get_misses)).says("Keys asked for."),
     counter("cmd_set", |n| n.workers(|c| &c.cmd_set))
         .says("Values to be stored, whether they were or not; one that is too large does not count."),
     counter("cmd_flush", |n| n.workers(|c| &c.cmd_flush)).says("flush_all commands, refused ones included."),

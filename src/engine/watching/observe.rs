@@ -4,7 +4,6 @@
 
 use crate::clock::Tick;
 use crate::engine::stats::PREFIXES;
-use crate::engine::turn::batch::Executed;
 use crate::engine::watching::hot_keys::{Ranked, Ranking, Subject};
 use crate::engine::watching::prefixes::Use;
 use crate::engine::watching::sampler::SAMPLE_INTERVAL;
@@ -19,12 +18,13 @@ impl Engine {
         &self,
         session: &mut Session,
         request: &Request<'_>,
-        hashed: Hashed<'_>,
+        hashed: &Hashed<'_>,
         is_sampled: bool,
         owed: &mut Owed,
         now: Tick,
     ) -> Option<Then> {
-        let Executed { then, is_hit } = self.execute(session, request, hashed, owed, now);
+        let mut then = None;
+        let is_hit = self.execute(session, request, hashed, owed, now, &mut then);
         let used = match request {
             _ if then == Some(Then::Retry) => return then, // it is counted when it is retried
             Request::Fetch(_) => Use::Get { is_hit },

@@ -54,12 +54,7 @@ const SHOWN_BYTES_MAX: usize = 768;
 impl Owed {
     /// Says `HD`, or `VA` and the value; asks what else may be shown only if something is to be.
     #[inline(always)]
-    pub(in crate::protocol) fn say_meta_hit<'a>(
-        &mut self,
-        flags: Flags<'_>,
-        hit: &Hit<'_>,
-        shown: impl FnOnce() -> Shown<'a>,
-    ) {
+    pub fn say_meta_hit<'a>(&mut self, flags: &Flags<'_>, hit: &Hit<'_>, shown: impl FnOnce() -> Shown<'a>) {
         let inline = hit.value.filter(|_| hit.shared.is_none()).unwrap_or(b"");
         self.write(SHOWN_BYTES_MAX + inline.len(), |line| {
             match hit.value {
@@ -70,7 +65,7 @@ impl Owed {
                 }
             }
             if flags.has_any(OF_HIT) {
-                write_each(line, flags, OF_HIT, &shown());
+                write_each(line, *flags, OF_HIT, &shown());
             }
             if hit.won || hit.token_sent || hit.stale {
                 for (mark, is_set) in [(b" Z", hit.token_sent), (b" X", hit.stale), (b" W", hit.won)] {
@@ -251,7 +246,7 @@ mod tests {
         let value = Some(&b"value"[..]);
         let hit = Hit { value, won: true, token_sent: true, stale: true, ..Hit::default() };
         let mut owed = Owed::default();
-        owed.say_meta_hit(flags, &hit, || shown);
+        owed.say_meta_hit(&flags, &hit, || shown);
         let bytes = owed.into_bytes();
         assert!(bytes.ends_with(b" h1 l4294967295 s18446744073709551615 t4294967295 Z X W\r\nvalue\r\n"));
         assert!(bytes.len() < SHOWN_BYTES_MAX - 200, "{} bytes", bytes.len());

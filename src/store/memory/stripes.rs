@@ -127,7 +127,9 @@ impl Stripes {
     /// The address of byte `at`, and how many bytes there are from it to the end of its stripe.
     #[inline]
     fn address(&self, at: usize) -> (*mut u8, usize) {
-        assert!(at < self.len, "an owner stays within its stripes");
+        if at >= self.len {
+            beyond_stripes();
+        }
         // SAFETY: `at` lies in one of the owner's stripes, so its offset lies in the region they were cut from.
         let start = unsafe { self.base.as_ptr().add(self.striping.offset(at)) };
         (start, self.stripe_bytes() - (at & self.striping.mask))
@@ -219,7 +221,9 @@ impl Words {
     /// When there is no such line.
     #[inline]
     pub(in crate::store) fn line(&self, number: usize) -> &[AtomicU64; LINE_WORDS] {
-        assert!(number < self.lines(), "lines are within the stripes");
+        if number >= self.lines() {
+            beyond_lines();
+        }
         let offset = self.offset(number * LINE_WORDS * size_of::<u64>());
         // SAFETY: the line lies in one of the stripes, which are mapped for as long as `self` lives, start on page
         // boundaries and belong to `Words` alone (no slice of bytes of them is ever made); any bits are a valid
@@ -233,7 +237,9 @@ impl Words {
     /// When there is no such word.
     #[inline]
     pub(in crate::store) fn word(&self, number: usize) -> &AtomicU64 {
-        assert!(number < self.lines() * LINE_WORDS, "words are within the stripes");
+        if number >= self.lines() * LINE_WORDS {
+            beyond_words();
+        }
         let offset = self.offset(number * size_of::<u64>());
         // SAFETY: as for `line`.
         unsafe { self.base.byte_add(offset).as_ref() }
@@ -288,6 +294,27 @@ fn prefetch(address: *const u8) {
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = address;
+}
+
+// The panics of checks that every look-up makes. Written as `assert!` there, several of them share a call of the panic, and
+// every look-up puts its arguments on the stack beforehand.
+
+#[cold]
+#[inline(never)]
+fn beyond_stripes() -> ! {
+    panic!("an owner stays within its stripes");
+}
+
+#[cold]
+#[inline(never)]
+fn beyond_lines() -> ! {
+    panic!("lines are within the stripes");
+}
+
+#[cold]
+#[inline(never)]
+fn beyond_words() -> ! {
+    panic!("words are within the stripes");
 }
 
 #[cfg(test)]
