@@ -75,7 +75,8 @@
 //! - *A new counter:* a field of `Counters` (`engine/stats/counters.rs`), a row that reads it (`engine/stats/general.rs`),
 //!   and the line that counts.
 //! - *A new dialect:* a folder beside `protocol/classic`, and an arm in each method of [`protocol::Style`].
-//! - *A new metric:* the same row as a counter; exporters read the table.
+//! - *A new metric:* the same row as a counter, which `engine/stats/metrics` serves under its name. *A new page:* a row in
+//!   `net/http/routes.rs`.
 //!
 //! The tables in README, the manual and `memcached.conf.example` are generated from these rows:
 //! `FERROCACHED_WRITE=1 cargo test --test documents`.

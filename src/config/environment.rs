@@ -45,12 +45,13 @@ enum Meaning {
 }
 
 /// All variables, from the weakest to the strongest.
-pub(super) const VARIABLES: [Variable; 14] = [
+pub(super) const VARIABLES: [Variable; 15] = [
     variable("MEMCACHED_CACHE_SIZE", Meaning::Value("-m"), "The value of `-m`."),
     variable("MEMCACHED_THREADS", Meaning::Value("-t"), "The value of `-t`."),
     variable("MEMCACHED_MAX_CONNECTIONS", Meaning::Value("-c"), "The value of `-c`."),
     variable("MEMCACHED_MAX_ITEM_SIZE", Meaning::Value("-I"), "The value of `-I`."),
     variable("MEMCACHED_LISTEN_ADDRESS", Meaning::Value("-l"), "The value of `-l`."),
+    variable("MEMCACHED_HTTP", Meaning::Value("--http"), "The value of `--http`."),
     variable("MEMCACHED_PORT", Meaning::Value("-p"), "The value of `-p`."),
     variable("MEMCACHED_PORT_NUMBER", Meaning::Value("-p"), "The value of `-p`; wins over `MEMCACHED_PORT`."),
     variable(

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::Config;
 use super::fault::Fault;
 use super::given::Given;
-use crate::settings::{ListenAddress, Protocol, TlsPrefix};
+use crate::settings::{HttpAddress, ListenAddress, Protocol, TlsPrefix};
 
 /// Adds the entries of one `-l` to those of the same source. The first `-l` of a source replaces the entries of weaker
 /// sources.
@@ -24,6 +24,18 @@ pub(super) fn apply(config: &mut Config, given: &Given<'_>) -> Result<(), Fault>
         let (host, port) = host_and_port(address, given)?;
         config.settings.listen.push(ListenAddress { host, port, tls, protocol });
     }
+    Ok(())
+}
+
+/// `--http`: a port, or an address with one.
+pub(super) fn http(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> {
+    let text = given.shown();
+    let (host, port) = match text.trim().parse() {
+        Ok(port) => (None, Some(port)),
+        Err(_) => host_and_port(text.trim(), given).map(|(host, port)| (Some(host), port))?,
+    };
+    let port = port.ok_or_else(|| given.bad("A port is needed, as in 9150 or 127.0.0.1:9150"))?;
+    config.settings.http = Some(HttpAddress { host, port });
     Ok(())
 }
 

@@ -56,6 +56,14 @@ pub(super) static OPTIONS: &[Row] = &[
         .default("1024")
         .says("How many connections may wait to be accepted.")
         .sets(|config, given| given.whole(0..=COUNT_MAX).map(|number| config.settings.backlog = number)),
+    named("http", Group::Listening)
+        .takes("ADDRESS")
+        .sample("127.0.0.1:9150")
+        .says(
+            "Serve /metrics for Prometheus, /healthz and /readyz by HTTP, as in 127.0.0.1:9150, the port of \
+             memcached_exporter; a port alone is listened on where -l says.",
+        )
+        .sets(listen::http),
     option('m', "memory-limit", Group::Memory)
         .takes("SIZE")
         .default("64")

@@ -169,6 +169,9 @@ async fn serve_until_stopped(
     let status = status(&server, engine.settings(), are_handed_in);
     info!("ferrocached {} {status}", env!("CARGO_PKG_VERSION"));
     let service = Arc::new(Service::new(process.notify_socket, status));
+    if let Some(addresses) = server.http_description() {
+        info!("serves HTTP on {addresses}");
+    }
     let server = server.start()?;
     let mut reloads: Vec<_> = tls.map(reload_certificates).into_iter().collect();
     if let Some(path) = auth_file {

@@ -43,6 +43,7 @@ topics! {
     commands: "the text protocol: administrative commands, listing what is in the cache",
     meta: "the meta commands mg ms md ma me mn and their flags",
     statistics: "every line of stats and its relatives, with meaning and unit",
+    monitoring: "metrics for Prometheus, and whether the server is well, by HTTP",
     watching: "a stream of what happens: lookups, stores, evictions, connections",
     prefixes: "dropping and counting keys by prefix; the hottest keys",
     access: "protected mode, passwords, rights: who may connect and do what",

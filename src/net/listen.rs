@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::stream::AcceptedSocket;
 use super::tls::{ClientAuth, Tls};
-use crate::settings::{ListenAddress, Protocol, Settings, TcpPort, TlsPrefix};
+use crate::settings::{HttpAddress, ListenAddress, Protocol, Settings, TcpPort, TlsPrefix};
 
 /// How many unsent bytes the system buffers for each connection. Without this limit it buffers 3 to 4 MB for a client
 /// that does not read, which nothing accounts for. It does not limit the bytes in flight to a client that reads. As
@@ -164,6 +164,18 @@ impl Listener {
         }
     }
 
+    /// The same listener, served by the runtime of the calling thread from now on.
+    pub(super) fn moved_here(self) -> io::Result<Listener> {
+        match self {
+            Listener::Tcp(listener, spoken) => {
+                Ok(Listener::Tcp(TcpListener::from_std(listener.into_std()?)?, spoken))
+            }
+            Listener::Unix(listener, file) => {
+                Ok(Listener::Unix(UnixListener::from_std(listener.into_std()?)?, file))
+            }
+        }
+    }
+
     pub(super) fn endpoint(&self) -> Endpoint {
         match self {
             Listener::Tcp(listener, _) => {
@@ -244,6 +256,24 @@ pub(super) fn bind_all(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Lis
     bind_each(&settings.listen, port, Listener::endpoint, |address, entry| {
         let client_auth = tls.and_then(|tls| tls.client_auth(entry.tls));
         bind_tcp(address, settings.backlog, Spoken { client_auth, protocol: entry.protocol })
+    })
+}
+
+/// Opens the sockets of `--http`; they speak TLS if there is `tls`, as those of `-p` do.
+pub(super) fn bind_http(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Listener>, BindError> {
+    let Some(HttpAddress { host, port }) = &settings.http else { return Ok(Vec::new()) };
+    let at = |host: &String| ListenAddress { host: host.clone(), port: None, ..ListenAddress::everywhere() };
+    let mut addresses: Vec<ListenAddress> = Vec::new();
+    for host in host.iter().chain(settings.listen.iter().map(|entry| &entry.host).filter(|_| host.is_none()))
+    {
+        // `-l` may name one address several times, with a port each.
+        if !addresses.iter().any(|known| known.host == *host) {
+            addresses.push(at(host));
+        }
+    }
+    let client_auth = tls.and_then(|tls| tls.client_auth(TlsPrefix::AsChosen));
+    bind_each(&addresses, *port, Listener::endpoint, |address, _| {
+        bind_tcp(address, settings.backlog, Spoken { client_auth, protocol: None })
     })
 }
 

@@ -11,6 +11,8 @@ mod clock;
 mod connection;
 mod datagram;
 mod datagram_socket;
+mod health;
+mod http;
 mod listen;
 mod log_throttle;
 mod protected_mode;
@@ -43,6 +45,7 @@ use accept::accept_all;
 use clients::Clients;
 pub use clock::Clock;
 use datagram_socket::DatagramSocket;
+pub use health::{Health, State};
 use listen::Listener;
 pub use listen::{BindError, Endpoint};
 use shared::Shared;
@@ -62,6 +65,7 @@ pub struct Server {
     shared: Arc<Shared>,
     listeners: Vec<Listener>,
     datagram_sockets: Vec<DatagramSocket>,
+    http_listeners: Vec<Listener>,
     stop_asked: mpsc::Receiver<StopKind>,
 }
 
@@ -74,7 +78,7 @@ impl Server {
     pub fn bind(engine: Arc<Engine>, clock: Clock, tls: Option<Arc<Tls>>) -> Result<Server, BindError> {
         let listeners = listen::bind_all(engine.settings(), tls.as_deref())?;
         let datagram_sockets = datagram_socket::bind_all(engine.settings())?;
-        Ok(Server::with_sockets(listeners, datagram_sockets, engine, clock, tls))
+        Server::with_sockets(listeners, datagram_sockets, engine, clock, tls)
     }
 
     /// Listens on `sockets`, which another process has opened and handed in, instead of those of the settings; those
@@ -90,7 +94,7 @@ impl Server {
     ) -> Result<Server, BindError> {
         let listeners = sockets.into_iter().map(|socket| listen::adopt(socket, tls.as_deref()));
         let listeners = listeners.collect::<Result<_, _>>()?;
-        Ok(Server::with_sockets(listeners, Vec::new(), engine, clock, tls))
+        Server::with_sockets(listeners, Vec::new(), engine, clock, tls)
     }
 
     fn with_sockets(
@@ -99,7 +103,8 @@ impl Server {
         engine: Arc<Engine>,
         clock: Clock,
         tls: Option<Arc<Tls>>,
-    ) -> Server {
+    ) -> Result<Server, BindError> {
+        let http_listeners = listen::bind_http(engine.settings(), tls.as_deref())?;
         let (stop, stop_asked) = mpsc::channel(1);
         let slots = Arc::new(Semaphore::new(engine.settings().connections_max as usize));
         let clients = Arc::new(Clients::new(&listeners, &datagram_sockets, clock.now()));
@@ -121,7 +126,7 @@ impl Server {
             stop,
             tls,
         });
-        Server { shared, listeners, datagram_sockets, stop_asked }
+        Ok(Server { shared, listeners, datagram_sockets, http_listeners, stop_asked })
     }
 
     /// The addresses that the server listens on.
@@ -136,6 +141,12 @@ impl Server {
         let datagram_sockets = self.datagram_sockets.iter().map(|socket| socket.endpoint().to_string());
         let description = listeners.chain(datagram_sockets).collect::<Vec<_>>();
         if description.is_empty() { "nothing".to_owned() } else { description.join(", ") }
+    }
+
+    /// The addresses that HTTP is served on, for the log; `None` if it is not.
+    pub fn http_description(&self) -> Option<String> {
+        let listeners = self.http_listeners.iter().map(Listener::to_string).collect::<Vec<_>>();
+        (!listeners.is_empty()).then(|| listeners.join(", "))
     }
 
     /// Whether protected mode refuses clients from the public Internet.
@@ -160,15 +171,27 @@ impl Server {
             .into_iter()
             .enumerate()
             .for_each(|(number, socket)| datagram_sockets[number % threads].push(socket));
-        for (number, datagram_sockets) in datagram_sockets.into_iter().enumerate() {
+        let (health, questions) = Health::of(threads);
+        let health = Arc::new(health);
+        for (number, (datagram_sockets, questions)) in datagram_sockets.into_iter().zip(questions).enumerate()
+        {
             let (queue, accepted) = mpsc::channel(WORKER_QUEUE_MAX);
             queues.push(queue);
-            let incoming = Incoming { accepted, datagram_sockets };
+            let incoming = Incoming { accepted, datagram_sockets, questions };
             workers.push(start_worker(number, Arc::clone(&self.shared), incoming, stopped.clone())?);
+        }
+        let http_listeners = std::mem::take(&mut self.http_listeners);
+        if !http_listeners.is_empty() {
+            workers.push(http::start(
+                http_listeners,
+                Arc::clone(&self.shared),
+                Arc::clone(&health),
+                stopped,
+            )?);
         }
         // The runtime panics when the system refuses it a thread for `Engine::tick`; so try here whether there is one.
         std::thread::Builder::new().spawn(|| ())?.join().expect("a thread that does nothing does not panic");
-        Ok(RunningServer { server: self, queues, workers, stopping })
+        Ok(RunningServer { server: self, queues, workers, health, stopping })
     }
 }
 
@@ -177,18 +200,26 @@ impl Server {
 pub struct RunningServer {
     server: Server,
     queues: Vec<mpsc::Sender<NewConnection>>,
+    /// The threads of the workers, and that of HTTP.
     workers: Vec<JoinHandle<()>>,
+    health: Arc<Health>,
     /// The workers stop when this is dropped.
     stopping: watch::Sender<()>,
 }
 
 impl RunningServer {
+    /// How the server is, for who watches over it.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
     /// Serves until a client sends `shutdown` or `stop` is ready; returns which way to stop.
     pub async fn serve(self, stop: impl Future<Output = StopKind>) -> StopKind {
         let RunningServer {
             server: Server { shared, listeners, mut stop_asked, .. },
             queues,
             workers,
+            health,
             stopping,
         } = self;
         for listener in listeners {
@@ -199,10 +230,12 @@ impl RunningServer {
             tokio::spawn(tls::reload_changed_files(Arc::clone(tls)));
         }
         let ticking = tokio::spawn(keep_time(shared));
+        health.set_state(State::Serving);
         let kind = tokio::select! {
             kind = stop => kind,
             Some(kind) = stop_asked.recv() => kind,
         };
+        health.set_state(State::Stopping);
         ticking.abort();
         drop(stopping);
         for worker in workers {

@@ -11,6 +11,7 @@ use crate::net::clients::Client;
 use crate::net::connection::Connection;
 use crate::net::datagram::DatagramServer;
 use crate::net::datagram_socket::DatagramSocket;
+use crate::net::health::Question;
 use crate::net::listen::Accepted;
 use crate::net::shared::Shared;
 use crate::net::turns::turns;
@@ -21,6 +22,7 @@ pub(super) type NewConnection = (Accepted, Arc<Client>);
 pub(super) struct Incoming {
     pub(super) accepted: mpsc::Receiver<NewConnection>,
     pub(super) datagram_sockets: Vec<DatagramSocket>,
+    pub(super) questions: mpsc::Receiver<Question>,
 }
 
 /// Starts worker `number`, a thread that serves `incoming` until `stopped` changes.
@@ -49,7 +51,7 @@ async fn run_worker(
     incoming: Incoming,
     mut stopped: watch::Receiver<()>,
 ) {
-    let Incoming { mut accepted, datagram_sockets } = incoming;
+    let Incoming { mut accepted, datagram_sockets, mut questions } = incoming;
     for socket in datagram_sockets {
         let endpoint = socket.endpoint();
         match DatagramServer::new(socket, number, Arc::clone(&shared)) {
@@ -63,6 +65,11 @@ async fn run_worker(
     loop {
         let (accepted, client) = tokio::select! {
             Some(handed) = accepted.recv() => handed,
+            Some(question) = questions.recv() => {
+                // Whoever asked may have given up waiting.
+                let _ = question.send(());
+                continue;
+            }
             _ = stopped.changed() => return,
             () = &mut scheduling => return, // never: `turns` keeps the queues open
         };

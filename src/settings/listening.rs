@@ -34,6 +34,15 @@ impl ListenAddress {
     }
 }
 
+/// Where HTTP is served (`--http`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAddress {
+    /// A name or a numeric address, without brackets; `None` is every address of `-l`.
+    pub host: Option<String>,
+    /// The port; 0 is one that the system chooses.
+    pub port: u16,
+}
+
 /// What a prefix of `-l` says about TLS. Without `-Z` there is only the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsPrefix {

@@ -5,7 +5,9 @@ mod listening;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use listening::{ListenAddress, Protocol, TcpPort, TlsPrefix, TlsSettings, TlsVersion, VerifyMode};
+pub use listening::{
+    HttpAddress, ListenAddress, Protocol, TcpPort, TlsPrefix, TlsSettings, TlsVersion, VerifyMode,
+};
 
 /// What `version` and `stats` tell. It begins with a memcached version because clients compare it.
 pub const VERSION: &str = concat!("1.6.45-ferrocached-", env!("CARGO_PKG_VERSION"));
@@ -48,6 +50,8 @@ pub struct Settings {
     pub listen: Vec<ListenAddress>,
     /// `-s`; turns TCP off.
     pub unix_socket: Option<PathBuf>,
+    /// `--http`: where metrics and health are served; `None` is nowhere.
+    pub http: Option<HttpAddress>,
     /// `-a`: permission bits of the socket file.
     pub unix_mask: u32,
     /// `-b`: the listen(2) backlog.
@@ -208,6 +212,7 @@ impl Default for Settings {
             udp_port: None,
             listen: Vec::new(),
             unix_socket: None,
+            http: None,
             unix_mask: 0o700,
             backlog: 1024,
             shutdown_enabled: false,

@@ -59,7 +59,22 @@ const MODULES: [Module; 10] = [
             "thiserror",
         ],
     ),
-    worldly("net", 3, &["bytes", "dashmap", "rustls", "socket2", "thiserror", "tokio", "tracing"]),
+    worldly(
+        "net",
+        3,
+        &[
+            "bytes",
+            "dashmap",
+            "http_body_util",
+            "hyper",
+            "hyper_util",
+            "rustls",
+            "socket2",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    ),
     worldly("lifecycle", 4, &["nix", "thiserror", "tokio", "tracing", "tracing_subscriber"]),
 ];
 

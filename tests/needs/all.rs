@@ -72,6 +72,12 @@ pub(crate) static OPENSSL: Need =
 pub(crate) static GROFF: Need =
     Need { what: "groff", brings: "apt-get install groff-base", is_there: || have(&["groff"]) };
 
+pub(crate) static PROMETHEUS: Need = Need {
+    what: "Prometheus",
+    brings: "apt-get install prometheus",
+    is_there: || have(&["prometheus", "promtool"]),
+};
+
 pub(crate) static TELNET: Need =
     Need { what: "telnet", brings: "apt-get install telnet", is_there: || have(&["telnet"]) };
 

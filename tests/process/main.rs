@@ -7,6 +7,7 @@ mod connections;
 mod container;
 mod environments;
 mod few_addresses;
+mod http;
 mod login;
 mod memory;
 mod memory_there_is;

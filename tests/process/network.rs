@@ -62,12 +62,17 @@ fn ip(arguments: &[&str]) -> Result<(), String> {
 impl Server {
     /// A connection from the address `from` to the server's port at the address `to`.
     pub(crate) fn connect_from(&self, from: &str, to: &str) -> Client<TcpStream> {
-        let [from, to] = [from, to].map(|address| address.parse::<IpAddr>().unwrap());
-        let socket = Socket::new(Domain::for_address(SocketAddr::new(to, 0)), Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
-        socket.connect(&SocketAddr::new(to, self.port).into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client(BufReader::new(stream))
+        Client(BufReader::new(connected(from, to, self.port)))
     }
+}
+
+/// A connection from one address to a port of another.
+pub(crate) fn connected(from: &str, to: &str, port: u16) -> TcpStream {
+    let [from, to] = [from, to].map(|address| address.parse::<IpAddr>().unwrap());
+    let socket = Socket::new(Domain::for_address(SocketAddr::new(to, 0)), Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+    socket.connect(&SocketAddr::new(to, port).into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }

@@ -2,7 +2,7 @@
 //! which memcached does not have.
 
 use super::numbers::Numbers;
-use super::row::{Condition, Row, counter, gauge, never, seconds, text};
+use super::row::{Condition, Row, counter, gauge, never, seconds, text, zero};
 use crate::clock::Tick;
 use crate::settings::VERSION;
 
@@ -65,10 +65,10 @@ pub(in crate::engine) static STATS: &[Row] = &[
         .says("Connections that have sent a part of a request."),
     gauge("read_buf_bytes", |n| n.network(|c| &c.read_buffer_bytes))
         .says("Memory that holds such parts, in bytes."),
-    gauge("read_buf_bytes_free", |_| 0).says("Always 0: no buffer is kept for later."),
+    zero("read_buf_bytes_free").says("Always 0: no buffer is kept for later."),
     counter("read_buf_oom", |n| n.network(|c| &c.read_buffer_oom))
         .says("Connections closed because there was no memory for their requests."),
-    gauge("reserved_fds", |_| 0).says("Always 0: descriptors the server itself needs are not part of -c."),
+    zero("reserved_fds").says("Always 0: descriptors the server itself needs are not part of -c."),
     counter("cmd_get", |n| n.workers(|c| &c.get_hits) + n.workers(|c| &c.get_misses)).says("Keys asked for."),
     counter("cmd_set", |n| n.workers(|c| &c.cmd_set))
         .says("Values to be stored, whether they were or not; one that is too large does not count."),
@@ -81,8 +81,7 @@ pub(in crate::engine) static STATS: &[Row] = &[
     counter("get_misses", |n| n.workers(|c| &c.get_misses)).says("Keys asked for that were not there."),
     counter("get_expired", |n| n.workers(|c| &c.get_expired))
         .says("Of these, keys whose items were found expired."),
-    counter("get_flushed", |_| 0)
-        .says("Always 0: what was flushed is gone at once, so that no get comes across it."),
+    never("get_flushed").says("Always 0: what was flushed is gone at once, so that no get comes across it."),
     counter("delete_misses", |n| n.workers(|c| &c.delete_misses))
         .says("Deletes of keys that were not there."),
     counter("delete_hits", |n| n.workers(|c| &c.delete_hits)).says("Deletes of items."),
@@ -122,7 +121,7 @@ pub(in crate::engine) static STATS: &[Row] = &[
     gauge("hash_power_level", |n| n.store().index_power)
         .says("Base-2 logarithm of the number of places in the index."),
     gauge("hash_bytes", |n| n.store().index_bytes).says("Memory of the index, in bytes."),
-    gauge("hash_is_expanding", |_| 0).says("Always 0: the index grows in small steps as items come."),
+    zero("hash_is_expanding").says("Always 0: the index grows in small steps as items come."),
     never("slab_reassign_rescues").says(NO_SLABS).when(SLAB_REASSIGN),
     never("slab_reassign_chunk_rescues").says(NO_SLABS).when(SLAB_REASSIGN),
     never("slab_reassign_inline_reclaim").says(NO_SLABS).when(SLAB_REASSIGN),
@@ -132,7 +131,7 @@ pub(in crate::engine) static STATS: &[Row] = &[
     text("slab_reassign_last_busy_status", |_| "none".into())
         .says("Always none: there are no slab classes to move memory between.")
         .when(SLAB_REASSIGN),
-    gauge("slab_reassign_running", |_| 0).says(NO_SLABS).when(SLAB_REASSIGN),
+    zero("slab_reassign_running").says(NO_SLABS).when(SLAB_REASSIGN),
     never("slabs_moved").says(NO_SLABS).when(SLAB_REASSIGN),
     gauge("lru_crawler_running", |n| n.engine.listings().running())
         .says("Walks over all items that are under way for clients: dumps, crawls, stats sizes.")
@@ -171,7 +170,7 @@ pub(in crate::engine) static STATS: &[Row] = &[
     gauge("curr_items", |n| n.store().items).says("Items stored now, expired ones not yet freed included."),
     counter("total_items", |n| n.store().total_items)
         .says("Items stored; a number that was changed in its place is none."),
-    gauge("slab_global_page_pool", |_| 0).says(NO_SLABS),
+    zero("slab_global_page_pool").says(NO_SLABS),
     counter("expired_unfetched", |n| n.store().expired_unfetched)
         .says("Expired items that were freed and had never been read."),
     counter("evicted_unfetched", |n| n.store().evicted_unfetched)

@@ -7,6 +7,7 @@
 pub mod connections;
 mod counters;
 mod general;
+pub mod metrics;
 mod numbers;
 pub mod row;
 mod settings;

@@ -57,6 +57,20 @@ enum Source {
     Seconds(fn(&Numbers<'_>) -> Duration),
     Flag(fn(&Numbers<'_>) -> bool),
     Text(fn(&Numbers<'_>) -> Cow<'static, str>),
+    /// A counter of what never happens here.
+    Never,
+    /// A number that is always 0.
+    Zero,
+}
+
+/// The value of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Integer(u64),
+    Ratio(f64),
+    Duration(Duration),
+    Flag(bool),
+    Text(Cow<'static, str>),
 }
 
 /// Something that is counted. `read` tells all there was since the start.
@@ -91,7 +105,12 @@ pub(super) const fn text(name: &'static str, read: fn(&Numbers<'_>) -> Cow<'stat
 
 /// A counter of memcached's for something that never happens here.
 pub(super) const fn never(name: &'static str) -> Row {
-    counter(name, |_| 0)
+    row(name, Source::Never)
+}
+
+/// A gauge of memcached's for something that is not here.
+pub(super) const fn zero(name: &'static str) -> Row {
+    row(name, Source::Zero)
 }
 
 const fn row(name: &'static str, source: Source) -> Row {
@@ -112,8 +131,8 @@ impl Row {
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self.source {
-            Source::Counter(_) => Kind::Counter,
-            Source::Number(_) | Source::Ratio(_) | Source::Seconds(_) => Kind::Gauge,
+            Source::Counter(_) | Source::Never => Kind::Counter,
+            Source::Number(_) | Source::Ratio(_) | Source::Seconds(_) | Source::Zero => Kind::Gauge,
             Source::Flag(_) | Source::Text(_) => Kind::Text,
         }
     }
@@ -132,19 +151,36 @@ impl Row {
     pub(super) fn counted(&self, numbers: &Numbers<'_>) -> Option<u64> {
         match self.source {
             Source::Counter(read) => Some(read(numbers)),
+            Source::Never => Some(0),
             _ => None,
         }
     }
 
-    /// Writes its line. `base` is subtracted from a counter.
-    pub(super) fn say(&self, numbers: &Numbers<'_>, base: u64, lines: &mut StatLines<'_>) {
+    /// Whether it is a number that may be another than 0.
+    pub(super) fn is_measured(&self) -> bool {
+        self.kind() != Kind::Text && !matches!(self.source, Source::Never | Source::Zero)
+    }
+
+    /// Its value since the start.
+    pub(super) fn value(&self, numbers: &Numbers<'_>) -> Value {
         match self.source {
-            Source::Counter(read) => lines.number(self.name, read(numbers).saturating_sub(base)),
-            Source::Number(read) => lines.number(self.name, read(numbers)),
-            Source::Ratio(read) => lines.decimal(self.name, read(numbers), 2),
-            Source::Seconds(read) => lines.seconds(self.name, read(numbers)),
-            Source::Flag(read) => lines.flag(self.name, read(numbers)),
-            Source::Text(read) => lines.text(self.name, &read(numbers)),
+            Source::Counter(read) | Source::Number(read) => Value::Integer(read(numbers)),
+            Source::Never | Source::Zero => Value::Integer(0),
+            Source::Ratio(read) => Value::Ratio(read(numbers)),
+            Source::Seconds(read) => Value::Duration(read(numbers)),
+            Source::Flag(read) => Value::Flag(read(numbers)),
+            Source::Text(read) => Value::Text(read(numbers)),
+        }
+    }
+
+    /// Writes its line. `base` is subtracted from a whole number; it is 0 for what is no counter.
+    pub(super) fn say(&self, numbers: &Numbers<'_>, base: u64, lines: &mut StatLines<'_>) {
+        match self.value(numbers) {
+            Value::Integer(number) => lines.number(self.name, number.saturating_sub(base)),
+            Value::Ratio(number) => lines.decimal(self.name, number, 2),
+            Value::Duration(time) => lines.seconds(self.name, time),
+            Value::Flag(is_set) => lines.flag(self.name, is_set),
+            Value::Text(words) => lines.text(self.name, &words),
         }
     }
 }

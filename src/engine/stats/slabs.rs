@@ -7,7 +7,7 @@
 
 use super::general::NO_LISTS;
 use super::numbers::Numbers;
-use super::row::{Condition, Row, counter, gauge, never};
+use super::row::{Condition, Row, counter, gauge, never, zero};
 
 /// What memcached calls a page, in bytes.
 const PAGE_BYTES: u64 = 1 << 20;
@@ -35,8 +35,8 @@ pub(in crate::engine) static ITEMS: &[Row] = &[
     gauge("items:1:number_warm", |n| n.queues().main.items)
         .says("Items in the queue they go to when they were read.")
         .when(ITEMS_THERE),
-    gauge("items:1:number_cold", |_| 0).says("Always 0: there are two queues.").when(ITEMS_THERE),
-    gauge("items:1:number_temp", |_| 0).says("Always 0: there are two queues.").when(TEMPORARY),
+    zero("items:1:number_cold").says("Always 0: there are two queues.").when(ITEMS_THERE),
+    zero("items:1:number_temp").says("Always 0: there are two queues.").when(TEMPORARY),
     gauge("items:1:age_hot", |n| n.queues().probation.head_idle_seconds)
         .says("Seconds since the last access of the item that eviction looks at next where items come in.")
         .when(ITEMS_THERE),
@@ -114,7 +114,7 @@ pub(in crate::engine) static SLABS: &[Row] = &[
     gauge("1:free_chunks", |n| chunks(n) - n.store().items)
         .says("total_chunks less used_chunks.")
         .when(ITEMS_THERE),
-    gauge("1:free_chunks_end", |_| 0).says("Always 0: there are no pages with an end.").when(ITEMS_THERE),
+    zero("1:free_chunks_end").says("Always 0: there are no pages with an end.").when(ITEMS_THERE),
     counter("1:get_hits", |n| n.workers(|c| &c.get_hits))
         .says("Keys asked for that were there.")
         .when(ITEMS_THERE),
