@@ -84,6 +84,7 @@ const TABLE: &[(&str, &str)] = &[
     ("stats detail", OPERATORS),
     ("stats hotkeys", OVERSEERS),
     ("stats items", EVERYONE),
+    ("stats latency", EVERYONE),
     ("stats network", EVERYONE),
     ("stats prefixes", OVERSEERS),
     ("stats reset", OPERATORS),

@@ -119,6 +119,14 @@ impl Engine {
         self
     }
 
+    /// The same engine, with `read` to ask for the time that has passed since some moment, to the nanosecond or so: for
+    /// `stats latency`.
+    #[must_use]
+    pub fn with_monotonic_clock(mut self, read: fn() -> Duration) -> Engine {
+        self.statistics.clock = Some(read);
+        self
+    }
+
     /// What the operator chose.
     #[inline]
     pub fn settings(&self) -> &Settings {

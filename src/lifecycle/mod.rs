@@ -14,8 +14,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::{Mode, umask};
@@ -115,7 +115,8 @@ fn serve(config: Config) -> Result<(), Failure> {
     let (clock, epoch) = Clock::start();
     let engine =
         Engine::try_new(settings, epoch).map_err(|refused| Failure::Memory(process::no_memory(&refused)))?;
-    let engine = Arc::new(engine.with_usage(usage).with_wall_clock(unix_time));
+    let engine =
+        Arc::new(engine.with_usage(usage).with_wall_clock(unix_time).with_monotonic_clock(monotonic_time));
     if let Some(users) = users {
         engine.set_users(users);
     }
@@ -275,6 +276,12 @@ fn port_lines(endpoints: &[Endpoint]) -> Vec<String> {
 /// The time since 1970.
 fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The time since some moment.
+fn monotonic_time() -> Duration {
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGUN.elapsed()
 }
 
 /// The CPU time of this process so far.

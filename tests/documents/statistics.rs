@@ -10,7 +10,8 @@ use super::certificates::Authority;
 use super::server::{Directory, Server};
 
 /// The kinds of `stats` whose lines have names.
-const NAMED: [&str; 8] = ["", "settings", "items", "slabs", "conns", "network", "hotkeys", "prefixes"];
+const NAMED: [&str; 9] =
+    ["", "settings", "items", "slabs", "conns", "network", "latency", "hotkeys", "prefixes"];
 
 /// So many requests that the sample behind `stats hotkeys` has seen some.
 const GETS: usize = 1000;

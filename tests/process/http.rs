@@ -100,6 +100,8 @@ fn described(text: &str, start: &str) -> BTreeMap<String, (String, BTreeSet<Stri
             let (name, value) = line.rsplit_once(' ').unwrap();
             value.parse::<f64>().unwrap();
             let (name, labels) = name.split_once('{').unwrap_or((name, "}"));
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let name = family.filter(|name| found.contains_key(*name)).unwrap_or(name);
             let labels = labels.split(',').filter_map(|label| Some(label.split_once('=')?.0.to_owned()));
             found.get_mut(name).unwrap_or_else(|| panic!("{name} has no type")).1.extend(labels);
         }
@@ -141,6 +143,8 @@ fn the_metrics_are_those_of_the_exporter_and_our_own() {
     let version = text.lines().find(|line| line.starts_with("memcached_version{version=\"1.6.")).unwrap();
     assert!(version.ends_with("\"} 1"), "{version}");
     let ours = described(&text, "ferrocached_");
+    let (kind, ..) = ours.get("ferrocached_request_duration_seconds").unwrap();
+    assert_eq!(kind, "histogram");
     for (name, kind) in [
         ("ferrocached_hash_bytes", "gauge"),
         ("ferrocached_auth_errors_total", "counter"),
@@ -159,6 +163,34 @@ fn a_reset_of_statistics_takes_nothing_from_the_metrics() {
     let server = busy();
     assert_eq!(server.connect().ask("stats reset\r\n"), "RESET");
     assert!(metrics(&server).contains("\nmemcached_commands_total{command=\"get\",status=\"hit\"} 1\n"));
+}
+
+#[test]
+fn latency_is_shown_by_command_and_dialect() {
+    let server = Server::start(&["--http=127.0.0.1:0", "-t", "1"]);
+    let mut client = server.connect();
+    assert_eq!(client.stat("stats latency\r\n", "classic:get:timed"), None, "nothing was asked yet");
+    for _ in 0..2000 {
+        client.ask("mg a\r\n");
+    }
+    let number = |client: &mut crate::server::Client<TcpStream>, name: &str| {
+        client.stat("stats latency\r\n", name).map(|value| value.parse::<f64>().unwrap())
+    };
+    let timed = number(&mut client, "meta:get:timed").unwrap();
+    assert!((4.0..=16.0).contains(&timed), "about 2,000 / 256: {timed}");
+    let names = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"];
+    let shown = names.map(|name| number(&mut client, &format!("meta:get:{name}")).unwrap());
+    assert!(shown[0] > 0.0 && shown.is_sorted(), "{shown:?}");
+    assert_eq!(number(&mut client, "meta:set:timed"), None);
+    let text = metrics(&server);
+    let count = "ferrocached_request_duration_seconds_count{command=\"get\",dialect=\"meta\"} ";
+    let counted = text.lines().find_map(|line| line.strip_prefix(count)).unwrap();
+    assert_eq!(counted, timed.to_string());
+    let infinite =
+        "ferrocached_request_duration_seconds_bucket{command=\"get\",dialect=\"meta\",le=\"+Inf\"} ";
+    assert!(text.contains(&format!("{infinite}{counted}\n")), "{text}");
+    assert_eq!(client.ask("stats reset\r\n"), "RESET");
+    assert_eq!(number(&mut client, "meta:get:timed"), None);
 }
 
 #[test]

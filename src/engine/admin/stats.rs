@@ -60,6 +60,18 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: |engine, call| say_rows(engine, ITEMS, call),
     },
     Subcommand {
+        name: "latency",
+        arguments: "",
+        help: "shows how long requests take inside the server, in microseconds",
+        allowed: Allowed::Everyone,
+        run: |engine, call| {
+            let mut lines = StatLines::new(call.style, call.owed);
+            engine.say_latency(&mut lines);
+            lines.end();
+            None
+        },
+    },
+    Subcommand {
         name: "network",
         arguments: "",
         help: "shows what memcached does not count: connections and datagrams that were turned away",

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::latency::Latency;
 use crate::engine::watching::sampler::Sampler;
 
 /// A number that one thread adds to and any may read.
@@ -58,6 +59,7 @@ pub(in crate::engine) struct Counters {
     pub(in crate::engine) bytes_written: Counter,
     pub(in crate::engine) conn_yields: Counter,
     pub(in crate::engine) sampler: Sampler,
+    pub(in crate::engine) latency: Latency,
 }
 
 /// What the network tells about its connections. Written at most a few times per connection.
@@ -122,6 +124,10 @@ pub(in crate::engine) struct Statistics {
     pub(in crate::engine) workers: Box<[Arc<Counters>]>,
     pub(in crate::engine) connections: Connections,
     pub(in crate::engine) usage: fn() -> Usage,
+    /// Reads a monotonic clock, for `latency`; without it no turn is timed.
+    pub(in crate::engine) clock: Option<fn() -> Duration>,
+    /// What the histograms of latency counted at the last reset; empty before the first.
+    pub(super) latency_base: Mutex<Vec<u64>>,
     /// The value of each counter at the last reset, by the name of its row; empty before the first. A reset cannot zero
     /// the counters themselves, because only their own threads write them.
     base: Mutex<Arc<HashMap<&'static str, u64>>>,
@@ -133,6 +139,8 @@ impl Statistics {
             workers: (0..workers).map(|_| Arc::default()).collect(),
             connections: Connections::default(),
             usage: Usage::default,
+            clock: None,
+            latency_base: Mutex::default(),
             base: Mutex::default(),
         }
     }

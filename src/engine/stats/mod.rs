@@ -7,6 +7,7 @@
 pub mod connections;
 mod counters;
 mod general;
+mod latency;
 pub mod metrics;
 mod numbers;
 pub mod row;
@@ -34,9 +35,9 @@ static TABLE: &[(&str, &[Row])] = &[
     ("stats slabs", SLABS),
 ];
 
-/// Every statistic, in the order in which it is shown, with the command that shows it. Beside these, `stats conns`,
-/// `stats hotkeys`, `stats prefixes`, `stats detail dump` and `stats sizes` show lines for each connection, key, prefix
-/// or size.
+/// Every statistic, in the order in which it is shown, with the command that shows it. Beside these, `stats latency`,
+/// `stats conns`, `stats hotkeys`, `stats prefixes`, `stats detail dump` and `stats sizes` show lines for each class of
+/// requests, connection, key, prefix or size.
 pub fn rows() -> impl Iterator<Item = (&'static str, &'static Row)> {
     TABLE.iter().flat_map(|&(command, rows)| rows.iter().map(move |row| (command, row)))
 }
@@ -57,6 +58,7 @@ impl Engine {
         let numbers = Numbers::new(self, now);
         let counted = rows().filter_map(|(_, row)| Some((row.name, row.counted(&numbers)?))).collect();
         self.statistics().set_base(counted);
+        self.reset_latency();
         self.store().forget_last_eviction();
         self.prefixes().reset();
         self.hot_keys().reset(now);

@@ -15,7 +15,7 @@ use bytes::Buf;
 use super::Engine;
 use super::access::rights::admission::Unrestricted;
 use crate::clock::Tick;
-use crate::protocol::Owed;
+use crate::protocol::{Decoder, Owed, Step};
 pub use session::Session;
 pub use then::{OWED_BYTES_MAX, Reason, Then, Turn};
 
@@ -32,6 +32,10 @@ impl Engine {
     /// The effects and replies are those of the requests one by one, in order, however the input was cut into
     /// turns. At most [`OWED_BYTES_MAX`] bytes and one reply are owed more than before.
     pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
+        if session.counters().latency.times_next() {
+            // The next is never timed, too.
+            return self.time_turn(session, input, |session| self.turn(session, input, owed, now));
+        }
         let now = self.time(now);
         self.flushing().flush_if_due(self.store(), now);
         if !session.serves() {
@@ -67,5 +71,25 @@ impl Engine {
         session.counters().conn_yields.add(u64::from(yields));
         let work = consumed + owes + requests * REQUEST_WORK_BYTES;
         Turn { consumed, then, is_long: yields || then == Then::Again || work >= LONG_WORK_BYTES }
+    }
+
+    /// Does what `turn` does, and notes how long that took.
+    #[cold]
+    fn time_turn(
+        &self,
+        session: &mut Session,
+        input: &[u8],
+        turn: impl FnOnce(&mut Session) -> Turn,
+    ) -> Turn {
+        let Some(clock) = self.statistics().clock else { return turn(session) };
+        let mut decoder: Decoder = *session.decoder();
+        let serves = session.serves();
+        let begun = clock();
+        let ended = turn(session);
+        let time = clock().saturating_sub(begun);
+        if let (true, true, (Step::Request(request), _)) = (serves, ended.consumed > 0, decoder.step(input)) {
+            session.counters().latency.note(&request, time);
+        }
+        ended
     }
 }

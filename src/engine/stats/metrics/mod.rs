@@ -10,11 +10,13 @@
 //! some of the exporter's do not end so.
 
 mod table;
+pub(super) mod text;
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::time::Duration;
 
 use super::general::{NETWORK, PREFIXES, STATS};
+use super::latency::Histogram;
 use super::numbers::Numbers;
 use super::row::{Kind, Value};
 use super::rows;
@@ -22,15 +24,11 @@ use crate::clock::Tick;
 use crate::engine::Engine;
 use crate::settings::VERSION;
 use table::{METRICS, Metric, Source};
+pub use text::Format;
+use text::Text;
 
-/// Which of the two formats of text metrics are written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Prometheus' own, version 0.0.4.
-    Prometheus,
-    /// OpenMetrics, version 1.0.0.
-    OpenMetrics,
-}
+/// The powers of two, in nanoseconds, that the buckets of latency end at: from a quarter of a microsecond to a second.
+const LATENCY_POWERS: [u32; 12] = [8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
 
 /// How the lru_crawler's metrics begin, which are shown only while it is enabled, as by the exporter.
 const CRAWLER: &str = "lru_crawler_";
@@ -73,32 +71,6 @@ impl Values {
     }
 }
 
-/// Metrics in the making.
-struct Text {
-    format: Format,
-    text: String,
-}
-
-impl Text {
-    /// Begins a metric; what is no counter's name in OpenMetrics is of a kind unknown there.
-    fn begin(&mut self, name: &str, kind: Kind, help: &str) {
-        let (mut family, mut kind) = (name, kind.name());
-        if self.format == Format::OpenMetrics && kind == Kind::Counter.name() {
-            match name.strip_suffix("_total") {
-                Some(stem) => family = stem,
-                None => kind = "unknown",
-            }
-        }
-        let help = help.replace('\\', "\\\\");
-        let _ = write!(self.text, "# HELP {family} {help}\n# TYPE {family} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &str, value: &str) {
-        let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
-        let _ = writeln!(self.text, "{name}{open}{labels}{close} {value}");
-    }
-}
-
 impl Engine {
     /// All metrics at `now`, as exporters serve them.
     pub fn metrics(&self, format: Format, now: Tick) -> String {
@@ -110,7 +82,7 @@ impl Engine {
             // `stats settings` has some names of `stats`, which comes first.
             values.0.entry(row.name).or_insert_with(|| row.value(&numbers));
         }
-        let mut text = Text { format, text: String::new() };
+        let mut text = Text::new(format);
         let version = format!("version=\"{VERSION}\"");
         for metric in METRICS.iter().filter(|metric| values.is_shown(metric)) {
             let samples = metric.samples.iter();
@@ -120,7 +92,7 @@ impl Engine {
                 continue;
             }
             let name = format!("memcached_{}", metric.name);
-            text.begin(&name, metric.kind, metric.help);
+            text.begin(&name, metric.kind.name(), metric.help);
             for (labels, value) in samples {
                 text.sample(&name, if metric.name == "version" { &version } else { labels }, &value);
             }
@@ -134,13 +106,30 @@ impl Engine {
                     (_, Some(thing)) => format!("ferrocached_{thing}s"),
                     (_, None) => format!("ferrocached_{}", row.name),
                 };
-                text.begin(&name, row.kind(), row.help);
+                text.begin(&name, row.kind().name(), row.help);
                 text.sample(&name, "", &value);
             }
         }
-        if format == Format::OpenMetrics {
-            text.text.push_str("# EOF\n");
+        write_latency(&self.latency(), &mut text);
+        text.end()
+    }
+}
+
+/// Writes a histogram in seconds for each of `histograms`.
+fn write_latency(histograms: &[Histogram], text: &mut Text) {
+    const NAME: &str = "ferrocached_request_duration_seconds";
+    let help = "Time from a read of a connection until its last reply was in the buffer, of one read in 256, by its first request.";
+    text.begin(NAME, "histogram", help);
+    for histogram in histograms {
+        let labels = format!("command=\"{}\",dialect=\"{}\"", histogram.command, histogram.dialect);
+        let count = histogram.count().to_string();
+        for power in LATENCY_POWERS {
+            let end = Duration::from_nanos(1 << power).as_secs_f64();
+            let labels = format!("{labels},le=\"{end}\"");
+            text.sample(&format!("{NAME}_bucket"), &labels, &histogram.below(power).to_string());
         }
-        text.text
+        text.sample(&format!("{NAME}_bucket"), &format!("{labels},le=\"+Inf\""), &count);
+        text.sample(&format!("{NAME}_sum"), &labels, &histogram.sum.as_secs_f64().to_string());
+        text.sample(&format!("{NAME}_count"), &labels, &count);
     }
 }
