@@ -85,8 +85,8 @@ pub fn help() -> String {
     );
     help_entry(
         &mut text,
-        "NOTIFY_SOCKET, LISTEN_FDS",
-        "Set by a service manager such as systemd: whom to tell when the server is ready, and sockets to listen on in \
+        "NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS",
+        "Set by a service manager such as systemd: whom to tell when the server is ready, how often that it works, and sockets to listen on in \
          place of those of -p, -l, -s and -U.",
     );
     text
@@ -146,6 +146,7 @@ pub fn option_tables() -> String {
     text.push_str("| each of these with `_FILE` behind its name | The file that holds the value; wins over the plain variable. |\n");
     text.push_str("| `MEMCACHED_PORT_FILENAME` | File to write the ports to that are listened on. |\n");
     text.push_str("| `NOTIFY_SOCKET` | Whom to tell when the server is ready, reloads, stops; set by service managers. |\n");
+    text.push_str("| `WATCHDOG_USEC`, `WATCHDOG_PID` | How often to tell it that the workers have their turns, in microseconds; set by service managers. |\n");
     text.push_str("| `LISTEN_FDS`, `LISTEN_PID` | Sockets to listen on in place of those of `-p`, `-l`, `-s` and `-U`; set by service managers. |\n");
     text
 }
@@ -168,8 +169,18 @@ pub fn example() -> String {
 /// -d has a place of its own at the head.
 fn belongs_in_file(row: &Row) -> bool {
     row.verdict == Verdict::Implemented
-        && !["config", "daemon", "extended", "generate", "help", "license", "manual", "version"]
-            .contains(&row.name)
+        && ![
+            "config",
+            "daemon",
+            "extended",
+            "generate",
+            "healthcheck",
+            "help",
+            "license",
+            "manual",
+            "version",
+        ]
+        .contains(&row.name)
 }
 
 fn help_entry(text: &mut String, usage: &str, explanation: &str) {

@@ -63,6 +63,9 @@ pub struct Config {
     pub settings: Settings,
     /// What concerns the process.
     pub process: Process,
+    /// `--healthcheck`: not to serve, but to ask the server that these options start, or the one at this address if it
+    /// is not empty.
+    pub healthcheck: Option<String>,
     /// Whether `-B` was given.
     pub protocol_is_given: bool,
     /// `MEMCACHED_PASSWORD`: the only user who may log in. Not part of the settings, which stay in memory while the
@@ -95,6 +98,10 @@ pub struct Process {
     pub log_format: LogFormat,
     /// `MEMCACHED_PORT_FILENAME`: where to write down which ports are listened on.
     pub port_file: Option<PathBuf>,
+    /// `WATCHDOG_USEC`: a service manager wants to hear from the server at least so often, in microseconds.
+    pub watchdog_us: Option<u64>,
+    /// `WATCHDOG_PID`: the process that it is meant for, if it is not for any.
+    pub watchdog_pid: Option<u32>,
     /// `NOTIFY_SOCKET`: where a service manager wants to be told when the server is ready.
     pub notify_socket: Option<OsString>,
 }
@@ -179,6 +186,9 @@ pub fn parse_reading(
     let port_file = environment("MEMCACHED_PORT_FILENAME").filter(|path| !path.is_empty());
     config.process.port_file = port_file.map(PathBuf::from);
     config.process.notify_socket = environment("NOTIFY_SOCKET").filter(|place| !place.is_empty());
+    let number = |name| environment(name).and_then(|text| text.to_str()?.parse::<u64>().ok());
+    config.process.watchdog_us = number("WATCHDOG_USEC").filter(|us| *us > 0);
+    config.process.watchdog_pid = number("WATCHDOG_PID").and_then(|pid| u32::try_from(pid).ok());
     config.reconcile().map_err(|fault| fault.stop(None))?;
     Ok(Parsed::Run(Box::new(config)))
 }

@@ -229,7 +229,18 @@ pub(super) static OPTIONS: &[Row] = &[
     named("generate", Group::Information)
         .takes("man")
         .says("Print the whole manual as a page for man(1) and end."),
-    option('h', "help", Group::Information).says("Show this help and end."),
+    named("healthcheck", Group::Information)
+        .takes("ADDRESS")
+        .or_stands_alone()
+        .says("Ask the server on this machine, or at ADDRESS, whether it serves, and end with exit code 0 or 1.")
+        .sets(|config, given| {
+            config.healthcheck = Some(given.shown().into_owned());
+            Ok(())
+        }),
+    option('h', "help", Group::Information)
+        // As they were before other names began so.
+        .abbreviated(&["h", "he", "hel"])
+        .says("Show this help and end."),
     option('i', "license", Group::Information).says("Show the license and end."),
     option('V', "version", Group::Information).says("Show the version and end."),
 ];

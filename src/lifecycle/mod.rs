@@ -29,7 +29,7 @@ use crate::engine::Engine;
 use crate::engine::access::users::{LineError, Users};
 use crate::engine::stats::Usage;
 use crate::net::tls::{Tls, TlsError};
-use crate::net::{BindError, Clock, Endpoint, Server, StopKind};
+use crate::net::{self, BindError, Clock, Endpoint, Server, StopKind};
 use crate::process::{self, ProcessError};
 use crate::settings::Settings;
 use crate::store::share_heap;
@@ -78,6 +78,7 @@ pub fn run(
             ExitCode::SUCCESS
         }
         Err(stop) => fail(&stop.message, stop.exit_code),
+        Ok(Parsed::Run(config)) if config.healthcheck.is_some() => check(&config),
         Ok(Parsed::Run(config)) => match serve(*config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Process(error)) => fail(&error.to_string(), error.exit_code()),
@@ -85,6 +86,20 @@ pub fn run(
             Err(error @ (Failure::Users(_) | Failure::User(_))) => fail(&error.to_string(), EXIT_FAILURE),
             Err(error) => fail(&error.to_string(), EX_OSERR),
         },
+    }
+}
+
+/// Asks the server that `config` starts whether it serves (`--healthcheck`).
+fn check(config: &Config) -> ExitCode {
+    let address = config.healthcheck.as_deref().unwrap_or_default();
+    let port_file = config.process.port_file.as_deref();
+    match net::healthcheck(&config.settings, address, port_file, config.user.as_ref()) {
+        Ok(answer) => {
+            // The exit code says it as well.
+            let _ = writeln!(std::io::stdout(), "{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, EXIT_FAILURE),
     }
 }
 
@@ -169,7 +184,7 @@ async fn serve_until_stopped(
     }
     let status = status(&server, engine.settings(), are_handed_in);
     info!("ferrocached {} {status}", env!("CARGO_PKG_VERSION"));
-    let service = Arc::new(Service::new(process.notify_socket, status));
+    let service = Arc::new(Service::new(process.notify_socket.clone(), status));
     if let Some(addresses) = server.http_description() {
         info!("serves HTTP on {addresses}");
     }
@@ -185,6 +200,9 @@ async fn serve_until_stopped(
         }
     }
     service.ready();
+    if let Some(period) = watchdog_period(&process) {
+        tokio::spawn(Arc::clone(&service).keep_alive(period, server.health()));
+    }
     let kind = server.serve(signals.stop(reloads, Arc::clone(&service))).await;
     service.stopping();
     match kind {
@@ -195,6 +213,12 @@ async fn serve_until_stopped(
         process::remove_pidfile(path).iter().for_each(|warning| warn!("{warning}"));
     }
     Ok(())
+}
+
+/// How often the service manager wants to hear that the server works, if it does.
+fn watchdog_period(process: &Process) -> Option<Duration> {
+    let is_meant = process.watchdog_pid.is_none_or(|pid| pid == std::process::id());
+    process.watchdog_us.filter(|_| is_meant).map(Duration::from_micros)
 }
 
 /// The line for the log and the service manager once the server listens.

@@ -4,10 +4,16 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tracing::warn;
+use tracing::{error, warn};
 
+use crate::net::Health;
 use crate::process::Notifier;
+
+/// The least time between two messages that the server works.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
 
 /// The service manager to notify, if there is one.
 #[derive(Debug)]
@@ -40,6 +46,20 @@ impl Service {
     /// The server is about to end.
     pub(super) fn stopping(&self) {
         self.tell(Notifier::stopping);
+    }
+
+    /// Tells the service manager again and again that the server works, twice as often as it wants to hear that, as long
+    /// as all workers answer.
+    pub(super) async fn keep_alive(self: Arc<Self>, period: Duration, health: Arc<Health>) {
+        let mut ticks = tokio::time::interval((period / 2).max(PERIOD_MIN));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match &*health.stuck_workers().await {
+                [] => self.tell(Notifier::alive),
+                stuck => error!("these workers do not answer: {stuck:?}"),
+            }
+        }
     }
 
     fn tell(&self, say: impl FnOnce(&Notifier) -> io::Result<()>) {

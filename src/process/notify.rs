@@ -64,6 +64,15 @@ impl Notifier {
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}\n", now.num_microseconds()))
     }
 
+    /// Says that the server works (`WATCHDOG_USEC`).
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be sent.
+    pub fn alive(&self) -> io::Result<()> {
+        self.say("WATCHDOG=1\n")
+    }
+
     /// Says that the server is about to end.
     ///
     /// # Errors
@@ -95,6 +104,7 @@ mod tests {
             let notifier = Notifier::at(OsStr::new(&place)).unwrap();
             notifier.ready("all is well").unwrap();
             notifier.reloading().unwrap();
+            notifier.alive().unwrap();
             notifier.stopping().unwrap();
             let heard = || {
                 let mut buffer = [0; 100];
@@ -105,6 +115,7 @@ mod tests {
             let reloading = heard();
             let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
             assert!(time.trim_end().parse::<u64>().unwrap() > 0);
+            assert_eq!(heard(), "WATCHDOG=1\n");
             assert_eq!(heard(), "STOPPING=1\n");
         }
         std::fs::remove_file(path).unwrap();

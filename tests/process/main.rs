@@ -7,6 +7,7 @@ mod connections;
 mod container;
 mod environments;
 mod few_addresses;
+mod healthcheck;
 mod http;
 mod login;
 mod memory;

@@ -111,6 +111,11 @@ impl Files {
 }
 
 impl Loaded {
+    /// The certificates and their key.
+    pub(super) fn identity(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.chain, self.key)
+    }
+
     /// The certificates with their key.
     pub(super) fn certified(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
         let key = provider

@@ -6,6 +6,7 @@
 //! - each kind of listener has sessions of its own, and new certificates begin new ones: so no client can resume a
 //!   session where a full handshake would ask for a certificate that it never sent, or that is no longer valid.
 
+pub(super) mod client;
 mod files;
 mod stream;
 mod verifier;
