@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::Config;
 use super::fault::Fault;
 use super::given::Given;
-use crate::settings::{HttpAddress, ListenAddress, Protocol, TlsPrefix};
+use crate::settings::{HttpAddress, ListenAddress, Protocol, Settings, TlsPrefix};
 
 /// Adds the entries of one `-l` to those of the same source. The first `-l` of a source replaces the entries of weaker
 /// sources.
@@ -35,8 +35,19 @@ pub(super) fn http(config: &mut Config, given: &Given<'_>) -> Result<(), Fault> 
         Err(_) => host_and_port(text.trim(), given).map(|(host, port)| (Some(host), port))?,
     };
     let port = port.ok_or_else(|| given.bad("A port is needed, as in 9150 or 127.0.0.1:9150"))?;
-    config.settings.http = Some(HttpAddress { host, port });
+    config.settings.http = Some(HttpAddress { host, listen: Vec::new(), port });
     Ok(())
+}
+
+/// Tells HTTP the addresses of `-l`.
+pub(super) fn tell_http(settings: &mut Settings) {
+    let Some(http) = &mut settings.http else { return };
+    for entry in &settings.listen {
+        // `-l` may name one address several times, with a port each: then the first says whether HTTP speaks TLS there.
+        if !http.listen.iter().any(|known| known.host == entry.host) {
+            http.listen.push(ListenAddress { port: None, protocol: None, ..entry.clone() });
+        }
+    }
 }
 
 /// Takes off what stands before the address: `notls:`, `btls:` or `mtls:`, the protocol (`proto[ascii]:`) and the tag

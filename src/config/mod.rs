@@ -245,6 +245,7 @@ impl Config {
 
         self.reconcile_logins()?;
         let settings = &mut self.settings;
+        listen::tell_http(settings);
 
         if settings.unix_socket.is_some() {
             if settings.udp_port.take().is_some() {

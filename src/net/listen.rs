@@ -261,18 +261,11 @@ pub(super) fn bind_all(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Lis
 
 /// Opens the sockets of `--http`; they speak TLS if there is `tls`, as those of `-p` do.
 pub(super) fn bind_http(settings: &Settings, tls: Option<&Tls>) -> Result<Vec<Listener>, BindError> {
-    let Some(HttpAddress { host, port }) = &settings.http else { return Ok(Vec::new()) };
-    let at = |host: &String| ListenAddress { host: host.clone(), port: None, ..ListenAddress::everywhere() };
-    let mut addresses: Vec<ListenAddress> = Vec::new();
-    for host in host.iter().chain(settings.listen.iter().map(|entry| &entry.host).filter(|_| host.is_none()))
-    {
-        // `-l` may name one address several times, with a port each.
-        if !addresses.iter().any(|known| known.host == *host) {
-            addresses.push(at(host));
-        }
-    }
-    let client_auth = tls.and_then(|tls| tls.client_auth(TlsPrefix::AsChosen));
-    bind_each(&addresses, *port, Listener::endpoint, |address, _| {
+    let Some(HttpAddress { host, listen, port }) = &settings.http else { return Ok(Vec::new()) };
+    let chosen =
+        host.as_ref().map(|host| vec![ListenAddress { host: host.clone(), ..ListenAddress::everywhere() }]);
+    bind_each(chosen.as_ref().unwrap_or(listen), *port, Listener::endpoint, |address, entry| {
+        let client_auth = tls.and_then(|tls| tls.client_auth(entry.tls));
         bind_tcp(address, settings.backlog, Spoken { client_auth, protocol: None })
     })
 }

@@ -42,6 +42,12 @@ pub(super) fn applies_to(listener: &Listener, settings: &Settings) -> bool {
     is_enabled(settings) && listener.is_everywhere() && !listener.requires_certificate()
 }
 
+/// Whether it applies to a listener of HTTP. Passwords change nothing there: metrics ask nobody for one.
+pub(super) fn applies_to_http(listener: &Listener, settings: &Settings) -> bool {
+    let is_chosen = settings.http.as_ref().is_some_and(|http| !http.listen.is_empty());
+    settings.protected_mode && !is_chosen && listener.is_everywhere() && !listener.requires_certificate()
+}
+
 fn is_enabled(settings: &Settings) -> bool {
     settings.protected_mode && settings.listen.is_empty() && !settings.asks_for_password()
 }

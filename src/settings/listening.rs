@@ -39,6 +39,9 @@ impl ListenAddress {
 pub struct HttpAddress {
     /// A name or a numeric address, without brackets; `None` is every address of `-l`.
     pub host: Option<String>,
+    /// The addresses of `-l`, each once and without its port; none if there is no `-l`. HTTP keeps to them where sockets
+    /// are handed in for the cache, too.
+    pub listen: Vec<ListenAddress>,
     /// The port; 0 is one that the system chooses.
     pub port: u16,
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustls::ALL_VERSIONS;
 
@@ -13,6 +14,7 @@ use crate::certificates::{client_config, connect};
 use crate::needs;
 use crate::network::{connected, in_own_network};
 use crate::server::{Directory, Server, wait_for};
+use crate::systemd::handed;
 use crate::tls::Guarded;
 
 /// The clients that are served at once.
@@ -24,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The exporter's metrics, a line each: name, type, labels and help text. Source: prometheus/memcached_exporter 0.16.
 const EXPORTER: &str = include_str!("metrics.txt");
+
+const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
 
 /// Where `server` serves HTTP, as its log says.
 fn address(server: &Server) -> SocketAddr {
@@ -393,6 +397,66 @@ fn protected_mode_holds_there_too() {
             server.connect().stat("stats network\r\n", "rejected_public_connections").as_deref(),
             Some("1")
         );
+    });
+}
+
+#[test]
+fn protected_mode_holds_there_where_clients_have_to_log_in_for_metrics_ask_nobody_to() {
+    in_own_network(|| {
+        let password = [("MEMCACHED_PASSWORD", "sesame")];
+        let _server = Server::start_with(&password, &["--http=9150"]);
+        let ask = |from: &str, to: &str| {
+            exchange(&mut connected(from, to, 9150), "GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
+        };
+        assert_eq!(ask("198.51.100.7", "198.51.100.8"), "");
+        assert!(ask("10.0.0.7", "10.0.0.8").contains("\nmemcached_up 1\n"));
+    });
+}
+
+#[test]
+fn it_keeps_to_the_addresses_of_the_options_where_sockets_are_handed_in() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = handed(listener, None, "$$", &["-l", "127.0.0.2", "--http=0"]);
+    let address = address(&server);
+    assert_eq!(address.ip().to_string(), "127.0.0.2", "{}", server.log());
+}
+
+#[test]
+fn a_listener_without_tls_has_http_without_tls_as_well() {
+    let guarded = Guarded::start_anywhere(&["-l", "notls:127.0.0.1", "--http=0"]);
+    assert!(metrics(&guarded.server).contains("\nmemcached_up 1\n"));
+}
+
+#[test]
+fn who_only_holds_places_keeps_nobody_out() {
+    let server = Server::start(&["--http=127.0.0.1:0"]);
+    let address = address(&server);
+    // Twice as many as there are places come again as soon as they are closed, for as long as a probe waits.
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut held: Vec<TcpStream> = Vec::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    held.retain(|stream| {
+                        stream.set_nonblocking(true).is_ok()
+                            && stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+                    });
+                    if held.len() < CONNECTIONS_MAX / 2 {
+                        held.extend(TcpStream::connect(address).ok());
+                    } else {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        let asked = Instant::now();
+        let answers: Vec<_> = (0..20).map(|_| exchange(&mut open(address), HEALTHZ)).collect();
+        is_over.store(true, Ordering::Relaxed);
+        eprintln!("20 probes took {:?}", asked.elapsed());
+        let good = answers.iter().filter(|answer| answer.ends_with("ok\n")).count();
+        assert_eq!(good, answers.len(), "of {}", answers.len());
     });
 }
 

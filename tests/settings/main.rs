@@ -1,6 +1,7 @@
 //! What an operator says, and what the server understands: arguments, environment, settings file.
 
 mod documents;
+mod http;
 mod options;
 mod sources;
 mod tls;

@@ -3,26 +3,34 @@
 //!
 //! hyper reads the requests and words the answers; [`routes`] has the pages.
 
+mod pace;
 mod routes;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tracing::{debug, error};
 
 use super::health::Health;
 use super::listen::{Accepted, Listener};
 use super::protected_mode;
 use super::shared::Shared;
+use pace::Pace;
 
-/// How many clients are served at once; the next waits for one of them to leave.
+/// How many clients are served at once; the next takes the place of the oldest. So those who only hold places keep no
+/// probe out, whose request takes milliseconds.
 const CONNECTIONS_MAX: usize = 64;
+
+/// How many clients a listener accepts in a tick; others wait. Each has one request, so that bounds pages, too.
+const ACCEPTED_PER_TICK_MAX: u32 = 20;
 
 /// How long a connection lasts at most. Each is for one request, which takes milliseconds.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
@@ -57,7 +65,7 @@ pub(super) fn start(
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async move {
             let site = Site { shared, health };
-            let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+            let places = Arc::new(Places::default());
             for listener in listeners {
                 let endpoint = listener.endpoint();
                 match listener.moved_here() {
@@ -76,10 +84,29 @@ pub(super) fn start(
     Ok(thread)
 }
 
-async fn accept_all(listener: Listener, site: Site, places: Arc<Semaphore>) {
-    let is_protected = protected_mode::applies_to(&listener, site.shared.engine.settings());
+/// The connections that are open, the oldest first.
+#[derive(Debug, Default)]
+struct Places(Mutex<VecDeque<AbortHandle>>);
+
+impl Places {
+    /// Gives `newest` a place, that of the oldest if all are taken.
+    fn give(&self, newest: AbortHandle) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|task| !task.is_finished());
+        if open.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        open.push_back(newest);
+    }
+}
+
+async fn accept_all(listener: Listener, site: Site, places: Arc<Places>) {
+    let pace = Pace::new(ACCEPTED_PER_TICK_MAX);
+    let is_protected = protected_mode::applies_to_http(&listener, site.shared.engine.settings());
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        pace.keep().await;
         let accepted = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -96,11 +123,11 @@ async fn accept_all(listener: Listener, site: Site, places: Arc<Semaphore>) {
             continue;
         }
         let site = site.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             // A client that is slower is not told why: it may never read it.
             let _ = tokio::time::timeout(CONNECTION_TIME_MAX, serve(accepted, site)).await;
-            drop(place);
         });
+        places.give(task.abort_handle());
     }
 }
 
