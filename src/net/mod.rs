@@ -145,6 +145,11 @@ impl Server {
         if description.is_empty() { "nothing".to_owned() } else { description.join(", ") }
     }
 
+    /// The addresses that HTTP is served on.
+    pub fn http_endpoints(&self) -> Vec<Endpoint> {
+        self.http_listeners.iter().map(Listener::endpoint).collect()
+    }
+
     /// The addresses that HTTP is served on, for the log; `None` if it is not.
     pub fn http_description(&self) -> Option<String> {
         let listeners = self.http_listeners.iter().map(Listener::to_string).collect::<Vec<_>>();

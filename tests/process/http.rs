@@ -461,6 +461,17 @@ fn who_only_holds_places_keeps_nobody_out() {
 }
 
 #[test]
+fn bodies_are_refused_unread() {
+    let server = Server::start(&["--http=127.0.0.1:0"]);
+    let address = address(&server);
+    for header in ["Content-Length: 1000000000000", "Transfer-Encoding: chunked"] {
+        let (status, ..) = page(address, "/metrics", &format!("{header}\r\n"));
+        assert_eq!(status, 413, "{header}");
+    }
+    assert_eq!(page(address, "/metrics", "Content-Length: 0\r\n").0, 200);
+}
+
+#[test]
 fn wrong_addresses_are_refused_with_a_reason() {
     for (given, reason) in [
         ("--http=127.0.0.1", "A port is needed"),

@@ -148,14 +148,19 @@ struct Attempt {
     verdict: Verdict,
 }
 
-enum Verdict {
+pub(super) enum Verdict {
     Undecided,
     Refused,
     Admitted(Arc<Rights>),
 }
 
+/// How long a refusal takes that comes after so many others on its connection.
+pub(super) fn refusal_pause(refusals: u32) -> Duration {
+    REFUSAL_PAUSE_MIN.saturating_mul(2u32.saturating_pow(refusals)).min(REFUSAL_PAUSE_MAX)
+}
+
 /// Verifies `credentials` with the users there are at the end; `users` returns those there are now.
-fn verdict(credentials: &Credentials, users: impl Fn() -> Arc<Users>) -> Verdict {
+pub(super) fn verdict(credentials: &Credentials, users: impl Fn() -> Arc<Users>) -> Verdict {
     for _ in 0..VERIFICATIONS_MAX {
         let found = users();
         let rights = found.verify(credentials);
@@ -178,10 +183,7 @@ impl BlockingTask for Attempt {
 
     fn pause(&self) -> Duration {
         match self.verdict {
-            Verdict::Refused => {
-                let doubled = 2u32.saturating_pow(self.refusals);
-                REFUSAL_PAUSE_MIN.saturating_mul(doubled).min(REFUSAL_PAUSE_MAX)
-            }
+            Verdict::Refused => refusal_pause(self.refusals),
             Verdict::Undecided | Verdict::Admitted(_) => Duration::ZERO,
         }
     }

@@ -5,6 +5,7 @@
 
 pub(super) mod attempts;
 pub mod login;
+pub mod page_login;
 pub mod rights;
 pub mod sasl;
 pub mod users;

@@ -101,6 +101,10 @@ pub struct Connections {
     pub response_bytes: AtomicU64,
     /// Connections closed because their replies took memory that others needed.
     pub response_oom: AtomicU64,
+    /// Attempts to log in over HTTP, by basic authentication.
+    pub page_logins: AtomicU64,
+    /// Of these, attempts that failed.
+    pub page_logins_failed: AtomicU64,
     /// Sessions of TLS that were begun, not resumed.
     pub tls_sessions: AtomicU64,
     /// TLS handshakes that failed.

@@ -100,8 +100,10 @@ pub(in crate::engine) static STATS: &[Row] = &[
         .says("Values refused because they were larger than -I allows."),
     counter("store_no_memory", |n| n.workers(|c| &c.store_no_memory))
         .says("Values refused because there was no memory for them."),
-    counter("auth_cmds", |n| n.workers(|c| &c.auth_cmds)).says("Attempts to log in."),
-    counter("auth_errors", |n| n.workers(|c| &c.auth_errors)).says("Attempts to log in that failed."),
+    counter("auth_cmds", |n| n.workers(|c| &c.auth_cmds) + n.network(|c| &c.page_logins))
+        .says("Attempts to log in."),
+    counter("auth_errors", |n| n.workers(|c| &c.auth_errors) + n.network(|c| &c.page_logins_failed))
+        .says("Attempts to log in that failed."),
     counter("idle_kicks", |n| n.network(|c| &c.idle_kicks))
         .says("Connections closed because their clients had not asked for anything for too long.")
         .when(IDLE_TIMEOUT),

@@ -7,7 +7,7 @@ mod pace;
 mod routes;
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -49,6 +49,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Site {
     shared: Arc<Shared>,
     health: Arc<Health>,
+    /// How many logins were refused in a row: the pause behind the next gets longer. A connection has one request, so it is
+    /// over all of them; who knows a password does not wait.
+    refusals: Arc<AtomicU32>,
 }
 
 /// Serves HTTP on `listeners` until `stopped` changes, on a thread of its own.
@@ -64,7 +67,7 @@ pub(super) fn start(
         let runtime: Result<tokio::runtime::Runtime, _> = given.recv();
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async move {
-            let site = Site { shared, health };
+            let site = Site { shared, health, refusals: Arc::default() };
             let places = Arc::new(Places::default());
             for listener in listeners {
                 let endpoint = listener.endpoint();

@@ -129,6 +129,11 @@ impl Credentials {
         (is_own && !password.contains(&0)).then(|| Credentials::new(user, password))
     }
 
+    /// Those of HTTP's basic authentication, which says where the one ends and the other begins.
+    pub(in crate::engine) fn of_pair(user: &[u8], password: &[u8]) -> Credentials {
+        Credentials::new(user, password)
+    }
+
     fn new(user: &[u8], password: &[u8]) -> Credentials {
         match user.len() + 1 + password.len() {
             ..=USER_LINE_BYTES_MAX => Credentials { user: user.into(), password: password.into() },
