@@ -1,12 +1,12 @@
 //! What a normal client waits while others abuse the server: idle crowds, uploads that never end, clients that do not
 //! read, storms of connections, endless pipelines, endless writes of each kind, endless administrative commands, a full
-//! table of descriptors, a full disk behind the log, certificates that cannot be used.
+//! table of descriptors, a full disk behind the log, certificates that cannot be used, clients of HTTP.
 //!
 //! `cargo bench --bench abuse -- --help`. One server with one worker for each kind of abuse; the normal client sends one
 //! request after the other, calm, beside the abuse, and when it is over; in several rounds, for one alone says little.
 //! Figures are medians of the rounds, and the bench fails if one is beyond its bound: p99 beside endless writes and
 //! commands, p50 too, has a bound in milliseconds, or that of a memcached that is measured in turn with it, and so has
-//! what is written meanwhile; beside everything else it may be five times that of calm. Those who abuse share the
+//! what is written meanwhile; beside everything else it may be five times that of calm, beside HTTP twice. Those who abuse share the
 //! generator's processor with the normal client, to which they give way, and most take a pause after each deed: with none,
 //! it is their processor that is measured. Those who write without end wait for the server; what they write in a second
 //! is measured before the normal client is beside them.
@@ -50,6 +50,8 @@ const VALUE_BYTES: u32 = 32;
 const SETS_EVERY: u64 = 10;
 /// How many times longer than in calm one request in a hundred may take beside any abuse.
 const RATIO_MAX: f64 = 5.0;
+/// The same beside hostile clients of HTTP, which has a thread of its own.
+const HTTP_RATIO_MAX: f64 = 2.0;
 /// How many times as long as memcached those who upload may take for what they write: one and a tenth, for medians of
 /// some rounds of one and the same server differ by as much.
 const UPLOAD_RATIO_MAX: f64 = 1.1;
@@ -107,6 +109,7 @@ enum Abuse {
     Descriptors,
     FullDisk,
     Certificates,
+    Http,
 }
 
 /// By how much the medians of the same server differ from run to run.
@@ -127,7 +130,7 @@ enum Bound {
 }
 
 impl Abuse {
-    const ALL: [Abuse; 18] = [
+    const ALL: [Abuse; 19] = [
         Abuse::Idle,
         Abuse::Uploads,
         Abuse::Readers,
@@ -146,6 +149,7 @@ impl Abuse {
         Abuse::Descriptors,
         Abuse::FullDisk,
         Abuse::Certificates,
+        Abuse::Http,
     ];
 
     fn needs_tls(self) -> bool {
@@ -155,7 +159,7 @@ impl Abuse {
     /// How many threads it takes.
     fn threads(self) -> usize {
         match self {
-            Abuse::Pipelines | Abuse::Operations => 4,
+            Abuse::Pipelines | Abuse::Operations | Abuse::Http => 4,
             Abuse::ManySets | Abuse::ManyLargeSets | Abuse::ManyAppends => WRITERS,
             _ => 1,
         }
@@ -168,6 +172,7 @@ impl Abuse {
             Abuse::ManyLargeSets => Bound::Uploads(3.0, 5.0),
             Abuse::Appends => Bound::Milliseconds(2.0, 4.0),
             Abuse::Operations => Bound::Milliseconds(2.0, 6.0),
+            Abuse::Http => Bound::TimesCalm(HTTP_RATIO_MAX),
             _ => Bound::TimesCalm(RATIO_MAX),
         }
     }
@@ -196,6 +201,7 @@ impl Abuse {
             Abuse::Operations => format!("dumps, sizes, flushes and rankings on {OPERATORS} connections"),
             Abuse::Descriptors => "no descriptors, 100 clients waiting".to_owned(),
             Abuse::FullDisk => "every request logged, to a full disk".to_owned(),
+            Abuse::Http => "scrapes without end, slow and huge headers over HTTP".to_owned(),
             Abuse::Certificates => "certificates replaced by garbage and read again, over TLS".to_owned(),
         }
     }
@@ -239,8 +245,10 @@ fn main() -> Result<()> {
             [] => &[Kind::Ferrocached],
             servers => servers,
         };
-        if abuse.needs_tls() && servers != [Kind::Ferrocached] {
-            eprintln!("{name}: few builds of memcached have TLS, so only ferrocached can be asked for it");
+        if (abuse.needs_tls() || abuse == Abuse::Http) && servers != [Kind::Ferrocached] {
+            eprintln!(
+                "{name}: only ferrocached can be asked for it, as few builds of memcached have TLS, and none HTTP"
+            );
             continue;
         }
         // The servers take turns, for the machine may be slower at another time.
@@ -359,7 +367,8 @@ fn measure(kind: Kind, abuse: Abuse, options: &Options, cores: &Cores) -> Result
         Abuse::FullDisk => File::options().write(true).open("/dev/full")?.into(),
         _ => Stdio::null(),
     };
-    let extra = options.server.with_extra(&format!("-c {places} {tls}"));
+    let http = if abuse == Abuse::Http { "--http=127.0.0.1:0" } else { "" };
+    let extra = options.server.with_extra(&format!("-c {places} {tls} {http}"));
     let server = Server::start_logging_to(log, kind, &extra, &launch)?;
     let values = Values::by_key();
     match &guarded {

@@ -70,7 +70,7 @@ impl Abusers {
             let written = Arc::clone(&written);
             let pause = Duration::from_micros(options.pause);
             let (port, pid, idle, slow) = (server.port, server.pid(), options.idle, options.slow);
-            let guarded = guarded.cloned();
+            let (guarded, http_port) = (guarded.cloned(), server.http_port);
             spawn(move || {
                 give_way();
                 let mut abuser =
@@ -104,6 +104,7 @@ impl Abusers {
                     Abuse::Operations => abuser.operate_without_end(number, operations),
                     Abuse::Descriptors => abuser.keep(100, b"get nothing\r\n"),
                     Abuse::FullDisk => abuser.have_everything_logged(),
+                    Abuse::Http => abuser.ask_over_http(http_port.expect("it has a port"), number),
                     Abuse::Certificates => abuser.spoil(&guarded.expect("it has certificates"), pid),
                 }
             })
@@ -330,6 +331,37 @@ impl Abuser {
             self.is_full.store(true, Ordering::Relaxed);
             if !has_read {
                 sleep(Duration::from_micros(100));
+            }
+        }
+    }
+
+    /// Scrapes without end on one connection, begins headers and leaves them, sends headers that are too long, or only
+    /// connects, as its number says.
+    fn ask_over_http(&mut self, port: u16, number: usize) {
+        let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        let mut scraping = connect();
+        let mut replies = vec![0; 64 << 10];
+        let long = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(64 << 10));
+        loop {
+            // Any connection may be closed at any time: another is made then.
+            match (number % 4, &mut scraping) {
+                (0, Ok(stream)) => {
+                    let asked = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: cache\r\n\r\n");
+                    if asked.is_err() || stream.read(&mut replies).unwrap_or(0) == 0 {
+                        scraping = connect();
+                    }
+                }
+                (0, Err(_)) => scraping = connect(),
+                (kind, _) => {
+                    if let Ok(mut stream) = connect() {
+                        let said = [&b"GET /metrics HT"[..], long.as_bytes(), b""][kind - 1];
+                        let _ = stream.write_all(said);
+                        self.hold(stream, 50);
+                    }
+                }
+            }
+            if !self.goes_on(10) {
+                return;
             }
         }
     }

@@ -75,6 +75,9 @@ pub(crate) struct Launch {
 pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
+    /// That of HTTP, if it was asked for.
+    #[allow(dead_code, reason = "one bench uses it")]
+    pub(crate) http_port: Option<u16>,
     child: Child,
 }
 
@@ -111,11 +114,11 @@ impl Server {
         let child = command.spawn().map_err(|error| format!("could not start {command:?}: {error}"))?;
 
         // From here on the child is killed by drop, whatever happens.
-        let mut server = Self { kind, port: 0, child };
-        let port = server.await_port(&port_file);
+        let mut server = Self { kind, port: 0, http_port: None, child };
+        let ports = server.await_ports(&port_file);
         // It is there only if the start succeeded, and nothing depends on its being gone.
         let _ = fs::remove_file(&port_file);
-        server.port = port.map_err(|problem| format!("{command:?} {problem}"))?;
+        (server.port, server.http_port) = ports.map_err(|problem| format!("{command:?} {problem}"))?;
         Ok(server)
     }
 
@@ -135,11 +138,12 @@ impl Server {
         resident_bytes_peak(self.pid())
     }
 
-    fn await_port(&mut self, file: &Path) -> std::result::Result<u16, String> {
+    fn await_ports(&mut self, file: &Path) -> std::result::Result<(u16, Option<u16>), String> {
         let deadline = Instant::now() + START_TIME_MAX;
         while Instant::now() < deadline {
-            if let Some(port) = fs::read_to_string(file).ok().and_then(|text| announced_port(&text)) {
-                return Ok(port);
+            let text = fs::read_to_string(file).unwrap_or_default();
+            if let Some(port) = announced_port(&text, "TCP") {
+                return Ok((port, announced_port(&text, "HTTP")));
             }
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("ended before it listened ({status}); run it by hand to see why"));
@@ -181,8 +185,8 @@ fn command(kind: Kind, options: &ServerOptions, launch: &Launch) -> Result<Comma
 }
 
 /// From a line like `TCP INET: 12345`, once it is whole.
-fn announced_port(text: &str) -> Option<u16> {
-    let line =
-        text.split_inclusive('\n').find(|line| line.starts_with("TCP INET:") && line.ends_with('\n'))?;
+fn announced_port(text: &str, spoken: &str) -> Option<u16> {
+    let head = format!("{spoken} INET:");
+    let line = text.split_inclusive('\n').find(|line| line.starts_with(&head) && line.ends_with('\n'))?;
     line.rsplit_once(' ')?.1.trim().parse().ok()
 }

@@ -170,9 +170,9 @@ async fn serve_until_stopped(
         false => bind(Arc::clone(&engine), clock, tls.clone())?,
     };
     if let Some(path) = &process.port_file {
-        process::write_port_file(path, port_lines(&server.endpoints()))
-            .iter()
-            .for_each(|warning| warn!("{warning}"));
+        let mut lines = port_lines("TCP", &server.endpoints());
+        lines.extend(port_lines("HTTP", &server.http_endpoints()));
+        process::write_port_file(path, lines).iter().for_each(|warning| warn!("{warning}"));
     }
     let pidfile = process.pidfile.as_deref();
     pidfile.map(process::write_pidfile).iter().flatten().for_each(|warning| warn!("{warning}"));
@@ -285,12 +285,12 @@ fn bind(engine: Arc<Engine>, clock: Clock, tls: Option<Arc<Tls>>) -> Result<Serv
     server
 }
 
-/// The lines of `MEMCACHED_PORT_FILENAME`.
-fn port_lines(endpoints: &[Endpoint]) -> Vec<String> {
+/// The lines of `MEMCACHED_PORT_FILENAME` for `endpoints`; `streams` says what is spoken over TCP.
+fn port_lines(streams: &str, endpoints: &[Endpoint]) -> Vec<String> {
     endpoints
         .iter()
         .filter_map(|endpoint| match endpoint {
-            Endpoint::Tcp(address) => Some(process::port_line("TCP", *address)),
+            Endpoint::Tcp(address) => Some(process::port_line(streams, *address)),
             Endpoint::Udp(address) => Some(process::port_line("UDP", *address)),
             Endpoint::Unix(_) => None,
         })
