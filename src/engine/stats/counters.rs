@@ -4,28 +4,13 @@
 //! network counts connections in [`Connections`].
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::counter::Counter;
 use super::latency::Latency;
 use crate::engine::watching::sampler::Sampler;
-
-/// A number that one thread adds to and any may read.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `more`. Only the counter's own worker may: a load and a store cost less than a locked addition.
-    #[inline]
-    pub fn add(&self, more: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
-    }
-
-    pub(in crate::engine) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// The counters of one worker. Each field is named like the row that explains it. Aligned so that two workers' counters
 /// never share a cache line.

@@ -11,7 +11,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::counters::Counter;
+use super::counter::Counter;
 use crate::engine::Engine;
 use crate::engine::watching::sampler::Sampler;
 use crate::protocol::{Request, StatLines, Style};

@@ -5,6 +5,7 @@
 //! and an addition where it happens.
 
 pub mod connections;
+mod counter;
 mod counters;
 mod general;
 mod latency;
@@ -17,7 +18,8 @@ mod slabs;
 use super::Engine;
 use crate::clock::Tick;
 use crate::protocol::StatLines;
-pub use counters::{Connections, Counter, Usage};
+pub use counter::Counter;
+pub use counters::{Connections, Usage};
 pub(super) use counters::{Counters, Statistics};
 pub(super) use general::{NETWORK, PREFIXES, STATS};
 use numbers::Numbers;

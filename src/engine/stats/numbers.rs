@@ -4,7 +4,8 @@
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::counters::{Connections, Counter, Counters, Usage};
+use super::counter::Counter;
+use super::counters::{Connections, Counters, Usage};
 use crate::clock::Tick;
 use crate::engine::Engine;
 use crate::engine::watching::watch::WatchStats;
