@@ -6,9 +6,9 @@
 //! request after the other, calm, beside the abuse, and when it is over; in several rounds, for one alone says little.
 //! Figures are medians of the rounds, and the bench fails if one is beyond its bound: p99 beside endless writes and
 //! commands, p50 too, has a bound in milliseconds, or that of a memcached that is measured in turn with it, and so has
-//! what is written meanwhile; beside everything else it may be five times that of calm, beside HTTP twice. Those who abuse share the
-//! generator's processor with the normal client, to which they give way, and most take a pause after each deed: with none,
-//! it is their processor that is measured. Those who write without end wait for the server; what they write in a second
+//! what is written meanwhile; beside everything else it may be five times that of calm, beside HTTP twice. Those who abuse
+//! share the generator's processor with the normal client, to which they give way, and most take a pause after each deed:
+//! with none, it is their processor that is measured. Those who write without end wait for the server; what they write in a second
 //! is measured before the normal client is beside them.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]

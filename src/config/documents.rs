@@ -86,8 +86,8 @@ pub fn help() -> String {
     help_entry(
         &mut text,
         "NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS",
-        "Set by a service manager such as systemd: whom to tell when the server is ready, how often that it works, and sockets to listen on in \
-         place of those of -p, -l, -s and -U.",
+        "Set by a service manager such as systemd: whom to tell when the server is ready, how often to tell it that the \
+         server works, and sockets to listen on in place of those of -p, -l, -s and -U.",
     );
     text
 }

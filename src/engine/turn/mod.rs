@@ -33,7 +33,7 @@ impl Engine {
     /// turns. At most [`OWED_BYTES_MAX`] bytes and one reply are owed more than before.
     pub fn turn(&self, session: &mut Session, input: &[u8], owed: &mut Owed, now: Tick) -> Turn {
         if session.counters().latency.times_next() {
-            // The next is never timed, too.
+            // Once: at least a hundred turns pass before the next that is timed.
             return self.time_turn(session, input, |session| self.turn(session, input, owed, now));
         }
         let now = self.time(now);

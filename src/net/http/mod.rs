@@ -106,7 +106,7 @@ impl Places {
 }
 
 async fn accept_all(listener: Listener, site: Site, places: Arc<Places>) {
-    let pace = Pace::new(ACCEPTED_PER_TICK_MAX);
+    let mut pace = Pace::new(ACCEPTED_PER_TICK_MAX);
     let is_protected = protected_mode::applies_to_http(&listener, site.shared.engine.settings());
     loop {
         pace.keep().await;

@@ -1,7 +1,6 @@
 //! A bound on how often something is done: so many times a tick, and the rest later.
 
-use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::net::TICK;
 
@@ -9,33 +8,33 @@ use crate::net::TICK;
 #[derive(Debug)]
 pub(super) struct Pace {
     times_max: u32,
-    current: Mutex<(Instant, u32)>,
+    /// When that tick began.
+    since: Instant,
+    times: u32,
 }
 
 impl Pace {
     /// One that lets something be done `times_max` times a tick.
     pub(super) fn new(times_max: u32) -> Pace {
-        Pace { times_max, current: Mutex::new((Instant::now(), 0)) }
+        Pace { times_max, since: Instant::now(), times: 0 }
     }
 
     /// Waits until it may be done once more.
-    pub(super) async fn keep(&self) {
+    pub(super) async fn keep(&mut self) {
         while let Some(wait) = self.try_at(Instant::now()) {
             tokio::time::sleep(wait).await;
         }
     }
 
     /// Counts one at `now`, or says how long to wait before the next attempt.
-    fn try_at(&self, now: Instant) -> Option<std::time::Duration> {
-        let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (since, times) = &mut *current;
-        let passed = now.saturating_duration_since(*since);
+    fn try_at(&mut self, now: Instant) -> Option<Duration> {
+        let passed = now.saturating_duration_since(self.since);
         if passed >= TICK {
-            (*since, *times) = (now, 0);
-        } else if *times >= self.times_max {
+            (self.since, self.times) = (now, 0);
+        } else if self.times >= self.times_max {
             return Some(TICK - passed);
         }
-        *times += 1;
+        self.times += 1;
         None
     }
 }
@@ -46,8 +45,8 @@ mod tests {
 
     #[test]
     fn so_many_times_a_tick_and_no_more() {
-        let pace = Pace::new(3);
-        let start = pace.current.lock().unwrap().0;
+        let mut pace = Pace::new(3);
+        let start = pace.since;
         for _ in 0..3 {
             assert_eq!(pace.try_at(start), None);
         }

@@ -118,7 +118,8 @@ impl Engine {
 /// Writes a histogram in seconds for each of `histograms`.
 fn write_latency(histograms: &[Histogram], text: &mut Text) {
     const NAME: &str = "ferrocached_request_duration_seconds";
-    let help = "Time from a read of a connection until its last reply was in the buffer, of one read in 256, by its first request.";
+    let help = "Time from a read of a connection until its last reply was in the buffer, of one read in 256, by the \
+                first request.";
     text.begin(NAME, "histogram", help);
     for histogram in histograms {
         let labels = format!("command=\"{}\",dialect=\"{}\"", histogram.command, histogram.dialect);
